@@ -1,0 +1,93 @@
+# factmesh. `make help` lists the targets.
+#
+# Everything is built out of tree in build/<variant>/; VARIANT is debug-free `release` unless
+# asan or tsan is asked for. Debian packages that are missing are installed by scripts/setup.
+
+VARIANT ?= release
+BUILD   := build/$(VARIANT)
+PREFIX  ?= /usr/local
+DESTDIR ?=
+VERSION := 0.1.0
+CC      ?= cc
+PKGS    := libzmq libczmq libprotobuf-c libxxhash json-c
+
+# Targets that need no packages, and so no set-up.
+BARE := help clean format
+ifneq ($(filter-out $(BARE),$(or $(MAKECMDGOALS),all)),)
+SETUP := $(shell scripts/setup >&2 && echo ok)
+ifneq ($(SETUP),ok)
+$(error scripts/setup failed: see above)
+endif
+endif
+
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wformat=2 -Wmissing-prototypes -Wvla -Werror
+OPT_release := -O2 -g
+OPT_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
+OPT_coverage := -O0 -g --coverage
+CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -DFM_VERSION='"$(VERSION)"' $(OPT_$(VARIANT)) -fPIC -pthread -fvisibility=hidden \
+    -Iproto -Inodes -Ijournal -I$(BUILD)/gen $(shell pkg-config --cflags $(PKGS)) $(CFLAGS)
+LIBS = $(shell pkg-config --libs $(PKGS)) -pthread -lm
+
+LIB_SRC     := $(sort $(wildcard proto/*.c nodes/*.c))
+JOURNAL_SRC := $(sort $(wildcard journal/*.c))
+CLI_SRC     := $(sort $(wildcard nodes/cli/*.c))
+UNIT_SRC    := $(sort $(wildcard tests/unit/test_*.c))
+TOOL_SRC    := $(sort $(wildcard tests/e2e/*.c))
+BENCH_SRC   := $(sort $(wildcard bench/*.c))
+SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
+
+obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
+LIB_OBJ     := $(call obj,$(LIB_SRC)) $(BUILD)/gen/factmesh.pb-c.o
+JOURNAL_OBJ := $(call obj,$(JOURNAL_SRC))
+SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
+UNIT_BIN    := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))
+TOOL_BIN    := $(patsubst %.c,$(BUILD)/%,$(TOOL_SRC))
+BENCH_BIN   := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
+
+.PHONY: all help
+all: $(BUILD)/libfactmesh.a $(BUILD)/libfactmesh.so $(BUILD)/libfactmesh-journal.a $(BUILD)/factmesh.pc $(if $(CLI_SRC),$(BUILD)/factmesh)  ## build the libraries and the command
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## *' '{ printf "  %-12s %s\n", $$1, $$2 }'
+
+$(BUILD)/gen/factmesh.pb-c.c: proto/factmesh.proto
+	@mkdir -p $(@D)
+	protoc-c --c_out=$(@D) -Iproto $<
+$(BUILD)/gen/factmesh.pb-c.h: $(BUILD)/gen/factmesh.pb-c.c ;
+
+$(BUILD)/gen/factmesh.pb-c.o: $(BUILD)/gen/factmesh.pb-c.c
+	$(CC) -std=c17 $(OPT_$(VARIANT)) -fPIC -pthread -I$(BUILD)/gen -c $< -o $@
+
+$(BUILD)/%.o: %.c $(BUILD)/gen/factmesh.pb-c.h
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $(WARN) -MMD -MP -c $< -o $@
+
+$(BUILD)/libfactmesh.a: $(LIB_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+$(BUILD)/libfactmesh-journal.a: $(JOURNAL_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+$(BUILD)/libfactmesh.so: $(LIB_OBJ)
+	$(CC) $(OPT_$(VARIANT)) -shared -Wl,-soname,libfactmesh.so.0 $^ -o $@ $(LIBS)
+	ln -sf libfactmesh.so $(BUILD)/libfactmesh.so.0
+
+$(BUILD)/factmesh: $(call obj,$(CLI_SRC)) $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
+	$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(LIBS)
+
+$(UNIT_BIN) $(TOOL_BIN) $(BENCH_BIN): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT_OBJ) $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
+	$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(shell pkg-config --libs cmocka) $(LIBS)
+
+$(BUILD)/factmesh.pc: Makefile
+	@mkdir -p $(@D)
+	printf 'prefix=%s\nName: factmesh\nDescription: a brokerless ZeroMQ mesh with a persistent journal\nVersion: %s\nRequires.private: $(PKGS)\nCflags: -I$${prefix}/include\nLibs: -L$${prefix}/lib -lfactmesh\n' '$(PREFIX)' '$(VERSION)' > $@
+
+.PHONY: unit clean
+unit: $(UNIT_BIN)  ## the unit tests
+	scripts/run-tests unit $(UNIT_BIN)
+
+clean:  ## remove what was built
+	rm -rf build
+
+-include $(shell find build -name '*.d' 2>/dev/null)

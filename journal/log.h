@@ -1,0 +1,197 @@
+/* log: the journal's one ordered log: segments in a directory, what is written and what is synced.
+ *
+ * Owns:    the directory's lock and cookie, the active segment and its write buffer, the stream table, the cursors.
+ * Threads: log_append* by any thread (one short lock: check, checksum, copy into the buffer); log_write and log_sync
+ *          by the sync thread alone; readers (log_reader) by any thread, each its own. Appending never waits for a sync.
+ * Promise: what lies below log_synced survives power loss, byte for byte. FORMAT.md has every byte; README.md the life of a fact.
+ * Knows nothing of ZeroMQ. */
+
+#ifndef FM_JOURNAL_LOG_H
+#define FM_JOURNAL_LOG_H
+
+#include "batch.h"
+#include "clock.h"
+#include "fs.h"
+
+struct log;                                 /* opaque */
+
+struct log_options {
+    const char *mesh;                       /* NULL or "": take the cookie's; a new directory needs one */
+    uint64_t segment_bytes;                 /* roll at; default 128 MiB, 1 MiB to 4 GiB */
+    uint64_t segment_age_ms;                /* roll at; 0: never; default 24 h */
+    uint64_t retain_bytes;                  /* 0: keep all */
+    uint64_t retain_age_ms;                 /* 0: keep all */
+    uint64_t buffer_bytes;                  /* write buffer; default 16 MiB; append returns FM_ERR_FULL beyond */
+    uint32_t streams_max;                   /* in memory; default 65536; others are looked up in the footers */
+    uint32_t cursors_max;                   /* default 4096 */
+    bool read_only;                         /* for inspect, verify, dump: no lock, nothing is written or recovered */
+    const struct fs *fs;                    /* NULL: the real one */
+    const struct clock *clock;              /* NULL: the real one */
+};
+
+/* What recovery did, for the log line. */
+struct log_recovery {
+    bool created;
+    uint64_t segments;
+    uint64_t torn_bytes;                    /* cut from the tail, moved to quarantine/ */
+    uint64_t damaged_ranges;
+    uint64_t tail_records;                  /* read again at start */
+};
+
+/* Open or create a data directory and recover its tail: a torn tail is copied to quarantine/ and cut, the rest of
+ * the unsynced tail is made durable before this returns. A journal always starts: damage is quarantined and told.
+ * Returns 0, or with a detail: FM_ERR_IN_USE, FM_ERR_FOREIGN (another mesh, or not a journal's), FM_ERR_NEWER, -errno. */
+int log_open (const char *directory, const struct log_options *options, struct log_recovery *ret_recovery, struct log **ret_log);
+/* Closes without a promise: call log_write and log_sync (and log_mark_idle) before for a clean end. */
+void log_destroy (struct log **log);
+
+void log_identity (const struct log *log, struct fm_id *ret_journal, uint64_t *ret_generation);
+const char *log_mesh (const struct log *log);
+
+/* --- Appending. Offsets count facts: the first fact of the log has offset 1. A batch of n facts takes n offsets, a gap record one. */
+
+/* What the log knows of a stream. Sequences up to last_seq are recorded, or a gap record says why not. */
+struct log_stream {
+    struct fm_id stream;
+    uint64_t epoch, incarnation;
+    uint64_t first_seq;                     /* first one that is still held (or told as a gap) */
+    uint64_t last_seq;                      /* appended */
+    uint64_t written_seq, synced_seq;
+    uint64_t last_offset;                   /* of its last record */
+};
+
+/* Append one batch, checked by the caller (batch_decode, batch_check_facts); b->bytes is copied as it is.
+ * It must be the stream's next (b->first_seq == last_seq + 1; a new stream may begin anywhere: what is before is told with
+ * log_append_gap first) and not of an older epoch. Returns 0; FM_ERR_FULL (buffer: wait for log_write, retry); FM_ERR_CONFLICT;
+ * FM_ERR_RANGE-like misuse is FM_ERR_ARGUMENT; FM_ERR_READ_ONLY after a failed write or sync. */
+int log_append (struct log *log, const struct batch *b, uint64_t *ret_offset);
+
+/* Record that sequences [first, end) of a stream are in no holder: void, not held. Then last_seq is end - 1. */
+int log_append_gap (struct log *log, const struct fm_id *stream, uint64_t first_seq, uint64_t end_seq, uint32_t reason, uint64_t *ret_offset);
+
+/* What is known of a stream: 0 or FM_ERR_UNKNOWN (never seen, or all of it expired and forgotten). */
+int log_stream_get (struct log *log, const struct fm_id *stream, struct log_stream *ret_stream);
+/* List streams in id order from `after` (NULL: the first): up to max into ret, their number into ret_count. */
+int log_stream_list (struct log *log, const struct fm_id *after, struct log_stream *ret, size_t max, size_t *ret_count);
+
+/* --- Writing and syncing: the sync thread. */
+
+struct log_position {
+    uint64_t end_offset;                    /* next offset to be given */
+    uint64_t written_offset;                /* all below is in the file */
+    uint64_t synced_offset;                 /* all below is on disk */
+    uint64_t first_offset;                  /* the oldest that retention left */
+    uint64_t bytes;                         /* on disk, all segments */
+};
+void log_position (struct log *log, struct log_position *ret);
+
+/* Write what is buffered; roll and seal when due. Returns 0, -ENOSPC (nothing is lost: try again later), or another -errno, after which
+ * the log is read-only. FM_ERR_END: there was nothing to write. */
+int log_write (struct log *log);
+
+/* fsync what is written. A failure is never retried: the log is read-only from then on. *ret_synced (may be NULL): the new synced offset. */
+int log_sync (struct log *log, uint64_t *ret_synced);
+
+/* The streams whose synced_seq grew with the last log_sync: fills up to max, call again until *ret_count is 0. Sync thread. */
+int log_synced_streams (struct log *log, struct log_stream *ret, size_t max, size_t *ret_count);
+
+/* The idle journal's sync mark (README, "Torn or damaged"): once, after the last sync, when nothing more came. */
+int log_mark_idle (struct log *log);
+
+bool log_is_read_only (const struct log *log);
+
+/* Block until something is appended that is not written (or, max_ms passed, or log_wake): for the sync thread. */
+void log_wait_appended (struct log *log, unsigned max_ms);
+void log_wake (struct log *log);
+
+/* Drop whole sealed segments that age and size no longer allow. *ret_first_offset: the oldest that is left. */
+int log_retain (struct log *log, uint64_t *ret_first_offset);
+
+/* --- Cursors: records in the log like everything else; durable once log_synced passes *ret_offset. */
+
+struct log_cursor {
+    char name[CURSOR_NAME_MAX + 1];
+    uint64_t updated_ns;
+    struct fm_slice cursor;                 /* an encoded Cursor message (factmesh.proto) */
+    struct fm_slice filters;
+};
+/* *ret_offset: the log's end offset; the cursor is durable when log_position.synced_offset >= it and one sync has ended since. */
+int log_cursor_put (struct log *log, const struct log_cursor *cursor, uint64_t *ret_ticket);
+int log_cursor_delete (struct log *log, const char *name, uint64_t *ret_ticket);
+/* A ticket is durable when log_ticket_synced returns true. */
+bool log_ticket_synced (struct log *log, uint64_t ticket);
+/* Copy out: ret's slices point into `buffer` (grown with realloc; caller frees). 0 or FM_ERR_UNKNOWN. */
+int log_cursor_get (struct log *log, const char *name, void **buffer, size_t *buffer_size, struct log_cursor *ret);
+/* Next name after `after` in byte order ("" : first). FM_ERR_END behind the last. */
+int log_cursor_next (struct log *log, const char *after, char ret_name[CURSOR_NAME_MAX + 1]);
+
+/* --- Reading: what is synced, in offset order, filtered without decoding facts. Works while the log grows and while retention deletes. */
+
+struct log_reader;
+
+enum log_item_kind { LOG_ITEM_BATCH, LOG_ITEM_GAP };
+
+/* One record. `bytes` are valid until the next call on the reader; its checksum has been verified. */
+struct log_item {
+    enum log_item_kind kind;
+    uint64_t offset;                        /* of the first fact */
+    uint64_t time_ns;                       /* the journal's clock, non-decreasing */
+    struct fm_id stream;                    /* zero in a gap of offsets (damage that hides whose facts they were; expired) */
+    uint64_t first_seq, end_seq;            /* in a gap without a stream: offsets */
+    uint32_t reason;                        /* LOG_ITEM_GAP: enum _Factmesh__GapReason */
+    struct fm_slice bytes;                  /* LOG_ITEM_BATCH: the batch */
+};
+
+int log_reader_new (struct log *log, struct log_reader **ret_reader);
+void log_reader_destroy (struct log_reader **reader);
+
+/* Place the reader. An offset below first_offset starts with a gap item of offsets (GAP_EXPIRED). */
+int log_reader_seek_offset (struct log_reader *r, uint64_t offset);
+int log_reader_seek_time (struct log_reader *r, uint64_t time_ns, uint64_t *ret_offset);
+/* To the record with sequence seq of the stream (or the first one above it): 0, FM_ERR_UNKNOWN when nothing of the stream is at or above
+ * seq (then the reader stands at the synced end). */
+int log_reader_seek_seq (struct log_reader *r, const struct fm_id *stream, uint64_t seq, uint64_t *ret_offset);
+
+/* Only records of this stream (NULL: all), and only segments that can hold a topic which the patterns match (count 0: all). Segments that can't
+ * match are skipped whole; `skipped` items tell how far each of their streams goes, see log_reader_next. The patterns are copied. */
+int log_reader_filter (struct log_reader *r, const struct fm_id *stream, const struct fm_slice *patterns, size_t count);
+
+/* The next record below the synced end. Damaged records come as LOG_ITEM_GAP with GAP_DAMAGED and the exact range as far as the neighbours
+ * tell it. A batch that the patterns can't match comes with bytes.len == 0 and its range, so that the caller advances `covered`; so do the
+ * streams of a skipped segment. Returns 0; FM_ERR_END: caught up with the synced end; -errno. */
+int log_reader_next (struct log_reader *r, struct log_item *ret_item);
+
+/* The next offset to be read, and an estimate of the bytes from there to the synced end. */
+void log_reader_position (const struct log_reader *r, uint64_t *ret_offset, uint64_t *ret_remaining_bytes);
+
+/* --- For inspect, verify and dump (a read-only log will do). */
+
+struct log_segment_info {
+    uint64_t number;
+    char path[512];
+    bool sealed;
+    uint64_t first_offset, end_offset;
+    uint64_t bytes, records, facts;
+    uint64_t first_time_ns, last_time_ns;
+    uint32_t streams, topics;
+};
+int log_segment_list (struct log *log, struct log_segment_info *ret, size_t max, size_t *ret_count);
+
+/* One damaged range, as exactly as it is known. */
+struct log_damage {
+    char path[512];
+    uint64_t segment, first_pos, end_pos;
+    uint64_t first_offset, end_offset;
+    struct fm_id stream;                    /* zero: unknown, or several */
+    uint64_t first_seq, end_seq;
+    const char *what;                       /* "checksum", "header", "footer", "truncated", "missing segment" … */
+};
+struct log_verify_result { uint64_t segments, records, facts, bytes, damaged; };
+/* Check every byte of every segment. progress (may be NULL) is told bytes done of all. Returns 0 (also when damage was found: count it) or -errno. */
+int log_verify (struct log *log, void (*damage) (void *arg, const struct log_damage *d),
+                void (*progress) (void *arg, uint64_t done, uint64_t all), void *arg, struct log_verify_result *ret);
+
+/* The topics that the indexes know, each once, in order, up to max; *ret_more: there are others. */
+int log_topic_each (struct log *log, size_t max, void (*each) (void *arg, struct fm_slice topic, uint64_t facts), void *arg, bool *ret_more);
+
+#endif

@@ -1,0 +1,93 @@
+/* control: the messages of the control endpoints and the reserved live topics, one ZeroMQ frame each.
+ *
+ * Rare ones go through protobuf-c; ReplayData, which carries the bulk, is encoded and decoded by hand
+ * without copying its batches twice. SPEC.md, "Control". */
+
+#ifndef FM_PROTO_CONTROL_H
+#define FM_PROTO_CONTROL_H
+
+#include <zmq.h>
+
+#include "bytes.h"
+#include "factmesh.pb-c.h"
+#include "id.h"
+#include "limits.h"
+
+/* Encode into a new ZeroMQ message. major, minor and mesh are filled in by this function. Returns 0, -ENOMEM or
+ * FM_ERR_TOO_LARGE. On success the caller owns ret_message (zmq_msg_send takes it, else zmq_msg_close). */
+int control_encode (Factmesh__Control *control, struct fm_slice mesh, zmq_msg_t *ret_message);
+
+/* Decode one frame; the result is freed with factmesh__control__free_unpacked (c, NULL). Checks version, mesh (empty: any),
+ * that a body is there, and that every id within has 16 bytes or none. An unknown body is FM_ERR_UNKNOWN (ignore it:
+ * a newer minor version). Returns 0, FM_ERR_MALFORMED, FM_ERR_VERSION, FM_ERR_MESH, FM_ERR_UNKNOWN. */
+int control_decode (const void *frame, size_t len, struct fm_slice mesh, Factmesh__Control **ret_control);
+
+/* Encode anything under a reserved live topic: FF kind [nonce] NUL body. */
+int control_encode_reserved (uint8_t kind, const uint8_t *nonce, const ProtobufCMessage *body, zmq_msg_t *ret_message);
+
+/* Borrowed view of an id field; copy an id into a ProtobufCBinaryData that points at it. */
+int control_get_id (const ProtobufCBinaryData *field, struct fm_id *ret_id);
+static inline ProtobufCBinaryData control_put_id (const struct fm_id *id)
+{
+    return (ProtobufCBinaryData) { .len = ID_LEN, .data = (uint8_t *) (uintptr_t) id->bytes };
+}
+static inline ProtobufCBinaryData control_put_slice (struct fm_slice s)
+{
+    return (ProtobufCBinaryData) { .len = s.len, .data = (uint8_t *) (uintptr_t) s.data };
+}
+static inline struct fm_slice control_get_slice (const ProtobufCBinaryData *b)
+{
+    return slice (b->data, b->len);
+}
+
+/* --- ReplayData by hand. */
+
+struct replay_covered {
+    struct fm_id stream;
+    uint64_t through;
+};
+
+struct replay_gap {
+    struct fm_id stream;            /* zero: a range of offsets */
+    uint64_t first_seq, end_seq;
+    uint32_t reason;                /* enum _Factmesh__GapReason */
+};
+
+/* Everything of a ReplayData but its batches. */
+struct replay_header {
+    uint64_t session, next_offset, remaining_bytes, end_offset;
+    bool caught_up;
+    const struct replay_covered *covered;
+    size_t covered_count;
+    const struct replay_gap *gaps;
+    size_t gap_count;
+    const Factmesh__Cursor *start;  /* NULL: none */
+};
+
+/* Encode Control{replay_data} from a header and the batches' fields already encoded one behind the other
+ * (replay_batch_field), copying them once. */
+int replay_data_encode (const struct replay_header *h, struct fm_slice mesh, struct fm_slice batch_fields, zmq_msg_t *ret_message);
+
+/* The tag and length that precede a batch within batch_fields: at most 12 bytes; returns the position behind. */
+uint8_t *replay_batch_field (uint8_t *p, size_t batch_len);
+
+/* Is this frame a Control whose body is ReplayData? Cheap; does not check the rest. */
+bool replay_data_is (const void *frame, size_t len);
+
+/* Decode: covered and gaps are copied into arrays that the view owns and reuses; the batches are walked in place. */
+struct replay_view {
+    struct replay_header header;    /* header.start is always NULL here; see start_offset */
+    bool has_start;
+    struct fm_id journal;           /* of the start cursor */
+    uint64_t generation, start_offset;
+    struct replay_covered *covered;
+    struct replay_gap *gaps;
+    size_t covered_size, gaps_size;
+    const uint8_t *pos, *end;       /* walk of the batches */
+};
+int replay_data_decode (const void *frame, size_t len, struct fm_slice mesh, struct replay_view *view);
+/* The next batch's bytes. Returns 0 or FM_ERR_END. */
+int replay_view_next (struct replay_view *view, struct fm_slice *ret_batch);
+void replay_view_release (struct replay_view *view);
+
+#endif
