@@ -11,12 +11,7 @@
 
 #include "bytes.h"
 #include "id.h"
-#include "limits.h"
-
-struct fact_id {
-    struct fm_id stream;            /* zero: none */
-    uint64_t seq;
-};
+#include "fm_limits.h"
 
 /* One fact, decoded or about to be encoded. All slices are borrowed. */
 struct fact {
@@ -27,7 +22,7 @@ struct fact {
     uint64_t expires_ns;            /* 0: none */
     struct fm_slice topic;          /* set by the reader; not encoded */
     struct fm_slice type, content_type, schema, key, correlation, identity, payload;
-    struct fact_id causation, corrects;
+    struct fm_fact_id causation, corrects;
     struct fm_slice headers;        /* encoded run of `headers` fields (fact_header_next walks it) */
     struct fm_slice blob;           /* encoded BlobRef, empty: none */
 };

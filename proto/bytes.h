@@ -9,14 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#ifndef FM_SLICE                /* factmesh.h defines the same */
-#define FM_SLICE
-/* Borrowed bytes; data may be NULL only when len is 0. */
-struct fm_slice {
-    const void *data;
-    size_t len;
-};
-#endif
+#include "fm_types.h"
 
 static inline struct fm_slice slice (const void *data, size_t len)
 {

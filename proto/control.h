@@ -11,7 +11,7 @@
 #include "bytes.h"
 #include "factmesh.pb-c.h"
 #include "id.h"
-#include "limits.h"
+#include "fm_limits.h"
 
 /* Encode into a new ZeroMQ message. major, minor and mesh are filled in by this function. Returns 0, -ENOMEM or
  * FM_ERR_TOO_LARGE. On success the caller owns ret_message (zmq_msg_send takes it, else zmq_msg_close). */

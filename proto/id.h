@@ -8,12 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#ifndef FM_ID                   /* factmesh.h defines the same */
-#define FM_ID
-struct fm_id {
-    uint8_t bytes[16];
-};
-#endif
+#include "fm_types.h"
 
 enum { ID_LEN = 16, ID_TEXT_LEN = 32 };
 

@@ -8,7 +8,7 @@
 #define FM_PROTO_TOPIC_H
 
 #include "bytes.h"
-#include "limits.h"
+#include "fm_limits.h"
 
 /* Is this a topic: 1 to 245 bytes, 1 to 16 non-empty levels, no byte below 0x20, no 0x7F, no 0xFF, and no
  * level `*` or `>`? Returns 0 or FM_ERR_TOPIC (with a detail that names the fault and its place). */

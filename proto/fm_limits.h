@@ -1,7 +1,7 @@
-/* limits: every bound of the protocol, in one place. SPEC.md, "Limits". */
+/* fm_limits: every bound of the protocol, in one place. SPEC.md, "Limits". */
 
-#ifndef FM_PROTO_LIMITS_H
-#define FM_PROTO_LIMITS_H
+#ifndef FM_LIMITS_H
+#define FM_LIMITS_H
 
 enum {
     PROTO_MAJOR = 1,
