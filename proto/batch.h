@@ -13,20 +13,7 @@
 #include "id.h"
 #include "fm_limits.h"
 
-/* One fact, decoded or about to be encoded. All slices are borrowed. */
-struct fact {
-    uint32_t topic_index;           /* into the batch's topics */
-    uint32_t flags;                 /* FACT_TOMBSTONE */
-    uint64_t seq;                   /* set by the reader; not encoded */
-    uint64_t time_ns;               /* Unix time at the publisher */
-    uint64_t expires_ns;            /* 0: none */
-    struct fm_slice topic;          /* set by the reader; not encoded */
-    struct fm_slice type, content_type, schema, key, correlation, identity, payload;
-    struct fm_fact_id causation, corrects;
-    struct fm_slice headers;        /* encoded run of `headers` fields (fact_header_next walks it) */
-    struct fm_slice blob;           /* encoded BlobRef, empty: none */
-};
-enum { FACT_TOMBSTONE = 1 };
+/* A fact (struct fm_fact, fm_types.h): the reader sets all of it; fact_encode ignores id and topic, and takes topic_index. */
 
 struct batch_topic {
     struct fm_slice name;
@@ -91,7 +78,7 @@ struct batch_reader {
 void batch_reader_init (struct batch_reader *r, const struct batch *b);
 
 /* Decode the next fact. Returns 0, FM_ERR_END behind the last, FM_ERR_MALFORMED. */
-int batch_reader_next (struct batch_reader *r, struct fact *ret_fact);
+int batch_reader_next (struct batch_reader *r, struct fm_fact *ret_fact);
 
 /* Step over the next n facts without decoding them. Returns 0, FM_ERR_END or FM_ERR_MALFORMED. */
 int batch_reader_skip (struct batch_reader *r, uint64_t n);
@@ -109,11 +96,11 @@ struct batch_defaults {
 };
 
 /* The bytes that a fact takes in a batch, tag and length included; and write them. fact_encode returns the position behind. */
-size_t fact_encoded_len (const struct fact *f, const struct batch_defaults *d);
-uint8_t *fact_encode (uint8_t *p, const struct fact *f, const struct batch_defaults *d);
+size_t fact_encoded_len (const struct fm_fact *f, const struct batch_defaults *d);
+uint8_t *fact_encode (uint8_t *p, const struct fm_fact *f, const struct batch_defaults *d);
 
 /* The Feature bits that a fact sets. */
-uint64_t fact_features (const struct fact *f);
+uint64_t fact_features (const struct fm_fact *f);
 
 /* An upper bound for a header's bytes, and write it: all fields but the facts, in field-number order save that facts come last. */
 size_t batch_header_bound (const struct batch *b);

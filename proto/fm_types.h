@@ -24,6 +24,29 @@ struct fm_fact_id {
     uint64_t seq;
 };
 
+/* A fact, taken or to be published; published facts never change. Slices are borrowed: those of a taken fact are valid until
+ * the next call on its subscription. Zero what you don't use. */
+struct fm_fact {
+    struct fm_fact_id id;           /* set by the library */
+    struct fm_slice topic;          /* dotted, 1 to 245 bytes */
+    struct fm_slice payload;        /* any bytes */
+    struct fm_slice key;            /* facts with one key belong together, in order */
+    struct fm_slice type;           /* what kind of fact, "OrderPlaced" */
+    struct fm_slice content_type;   /* of the payload, "application/json" */
+    struct fm_slice schema;
+    struct fm_slice correlation;    /* the conversation it belongs to */
+    struct fm_slice identity;       /* two facts with one identity are one */
+    struct fm_fact_id causation;    /* the fact that caused it */
+    struct fm_fact_id corrects;     /* the fact whose content it replaces */
+    struct fm_slice headers;        /* fm_header_add builds, fm_header_next reads */
+    struct fm_slice blob;           /* encoded BlobRef */
+    uint64_t time_ns;               /* Unix time at the publisher; 0 when publishing: now */
+    uint64_t expires_ns;            /* 0: never */
+    uint32_t flags;                 /* FM_TOMBSTONE */
+    uint32_t topic_index;           /* internal: place in its batch's topics */
+};
+enum { FM_TOMBSTONE = 1 };
+
 /* X (name, number, text). The numbers lie below every -errno; they never change. */
 #define FM_ERRORS(X)                                                                        \
     X (FM_TIMEOUT, -10001, "timed out")                                                     \

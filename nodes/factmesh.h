@@ -1,0 +1,214 @@
+/* factmesh: the public face. Services publish immutable facts to each other directly, over ZeroMQ; a journal node
+ * records them, and whoever is late reads them from there and slides onto the live flow.
+ *
+ * Returns: 0, or a negative code: -errno or one of enum fm_error (fm_types.h). fm_error_text tells what a code means,
+ *          fm_error_detail what exactly failed last in this thread, on what, and what to do.
+ * Threads: a node and its publishers may be used by any thread; a subscription by one thread at a time.
+ * Memory:  pointers given are borrowed for the call. What a call hands out says how long it lives.
+ * Units:   _ms milliseconds, _ns nanoseconds of Unix time, _bytes bytes. A time-out of -1 waits for ever, 0 not at all. */
+
+#ifndef FACTMESH_H
+#define FACTMESH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "fm_types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FM_EXPORT __attribute__ ((visibility ("default")))
+
+/* ------------------------------------------------------------------ errors, small helpers */
+
+/* The text of a code, never NULL. */
+FM_EXPORT const char *fm_error_text (int code);
+/* What failed last in this thread, on what, why and what to do; "" when nothing did. */
+FM_EXPORT const char *fm_error_detail (void);
+/* Print `what: text (detail)` and a newline to standard error. Returns code. */
+FM_EXPORT int fm_perror (const char *what, int code);
+
+static inline struct fm_slice fm_text (const char *text)
+{
+    struct fm_slice s;
+    s.data = text;
+    s.len = text ? strlen (text) : 0;
+    return s;
+}
+
+/* "0123…:17": 32 hex digits, a colon and the sequence. size is at least FM_FACT_ID_TEXT. */
+#define FM_FACT_ID_TEXT 56
+FM_EXPORT char *fm_fact_id_text (const struct fm_fact_id *id, char *text, size_t size);
+FM_EXPORT int fm_fact_id_parse (const char *text, struct fm_fact_id *ret_id);
+
+/* Append a header to the encoded run in buffer (size bytes, *len used). FM_ERR_FULL when it does not fit. Then publish with
+ * .headers = { buffer, len }. */
+FM_EXPORT int fm_header_add (void *buffer, size_t size, size_t *len, struct fm_slice name, struct fm_slice value);
+/* Walk a fact's headers: *pos starts at 0. FM_ERR_END behind the last. */
+FM_EXPORT int fm_header_next (struct fm_slice headers, size_t *pos, struct fm_slice *ret_name, struct fm_slice *ret_value);
+
+FM_EXPORT const char *fm_version (void);
+
+/* ------------------------------------------------------------------ node */
+
+struct fm_node;
+
+/* Zero is the default of every option. */
+struct fm_node_options {
+    const char *mesh;               /* mesh name; default "default". Nodes of another mesh are not let in */
+    const char *name;               /* for people; default HOST-PID */
+    const char *seeds;              /* addresses of other nodes (control), commas between; one is enough. NULL: UDP discovery */
+    const char *bind;               /* control address to listen at; default tcp://127.0.0.1:* when all seeds are on loopback, else tcp://*:*.
+                                     * ipc://PATH works too. The live address is on the same host (tcp, any port) or at PATH.live */
+    const char *advertise;          /* hosts to tell others, commas between; default: the bound one, or each interface's address */
+    const char *beacon_interface;   /* for UDP discovery; default: czmq's choice */
+    int beacon_port;                /* UDP; default 7399; -1: no discovery */
+    int ping_ms;                    /* default 500 */
+    int dead_ms;                    /* without a sign of life; default 5 times ping_ms */
+    int live_queue;                 /* frames queued for a slow subscriber before it is cut off to replay; default 1000 (64 MiB at most) */
+    int io_threads;                 /* of ZeroMQ; default 1 */
+    /* Things that no call returns: a refused peer, a conflict, a loss that is being repaired. Called from the node's thread with a stable id
+     * ("MESH-FOREIGN") and one line; must not call back. NULL: silent. */
+    void (*notice) (void *arg, const char *id, const char *text);
+    void *notice_arg;
+};
+
+/* Open a node: bind, begin to find the others; does not wait for them. Errors: FM_ERR_ADDRESS (malformed or not ours to bind),
+ * FM_ERR_ARGUMENT, -errno. */
+FM_EXPORT int fm_node_open (const struct fm_node_options *options, struct fm_node **ret_node);
+/* Say goodbye and free. Its publishers and subscriptions must be closed before. */
+FM_EXPORT void fm_node_close (struct fm_node **node);
+
+/* One member as this node sees it. Strings are valid during the call. */
+struct fm_member {
+    struct fm_id node;
+    const char *name;
+    const char *control;            /* address */
+    const char *live;
+    bool self;
+    bool is_journal;
+    struct fm_id journal;
+    uint64_t generation;
+    uint64_t started_ns;
+    unsigned streams;
+    unsigned silent_ms;             /* since the last sign of life */
+};
+FM_EXPORT int fm_node_members (struct fm_node *node, int (*each) (void *arg, const struct fm_member *m), void *arg);
+/* Wait until so many members (self included) are known, or a journal is. FM_TIMEOUT, with a detail that names seeds that do not answer. */
+FM_EXPORT int fm_node_wait_members (struct fm_node *node, unsigned count, int timeout_ms);
+FM_EXPORT int fm_node_wait_journal (struct fm_node *node, int timeout_ms);
+/* The control address that others can be given as a seed; valid as long as the node. */
+FM_EXPORT const char *fm_node_address (struct fm_node *node);
+/* Every counter with its value, unit and one line of meaning. */
+FM_EXPORT int fm_node_counters (struct fm_node *node, void (*each) (void *arg, const char *name, uint64_t value, const char *unit, const char *meaning), void *arg);
+
+/* ------------------------------------------------------------------ publishing */
+
+struct fm_publisher;
+
+enum fm_when_full { FM_BLOCK, FM_FAIL, FM_DROP_OLDEST };
+
+struct fm_publisher_options {
+    const char *name;               /* of the stream, for people; default the node's */
+    const char *directory;          /* where the stream's identity lives: its facts go on in the same stream after a restart. NULL: a new stream each time */
+    size_t window_bytes;            /* kept until a journal has synced; default 64 MiB */
+    enum fm_when_full when_full;    /* window full: block up to block_ms, fail at once, or (for meshes without a journal) forget the oldest */
+    int block_ms;                   /* default 10000; -1: for ever */
+    size_t payload_max;             /* default 1 MiB, at most 64 MiB */
+    const char *journals;           /* ids of the journals that count, commas between: a fact is synced when all have it. NULL: any one */
+    int batch_us;                   /* under load facts share a frame for at most this long; default 50. -1: never share */
+};
+
+/* Open a stream. Errors: FM_ERR_IN_USE (the directory is another process's), FM_ERR_FOREIGN, FM_ERR_NEWER, FM_ERR_CORRUPT, -errno. */
+FM_EXPORT int fm_publisher_open (struct fm_node *node, const struct fm_publisher_options *options, struct fm_publisher **ret_publisher);
+/* Sends what is pending and frees; does not wait for journals: call fm_publisher_wait_synced first. */
+FM_EXPORT void fm_publisher_close (struct fm_publisher **publisher);
+
+/* Publish one fact: it is on its way to all live subscribers when this returns, or within batch_us and a thread's wake-up under load. Bytes are
+ * copied. *ret_id (may be NULL) is the fact's name for ever.
+ * Errors: FM_ERR_TOPIC, FM_ERR_TOO_LARGE (nothing was sent), FM_ERR_WINDOW_FULL (no journal has synced; nothing was accepted), FM_ERR_LOST. */
+FM_EXPORT int fm_publish (struct fm_publisher *publisher, const struct fm_fact *fact, struct fm_fact_id *ret_id);
+/* The same with a topic and a text. */
+FM_EXPORT int fm_publish_text (struct fm_publisher *publisher, const char *topic, const char *text);
+/* Send what waits for company. */
+FM_EXPORT int fm_publisher_flush (struct fm_publisher *publisher);
+
+/* Wait until sequence seq (0: all so far) is synced by the journals that count: it survives power loss. FM_TIMEOUT (the detail says how far it is);
+ * the facts stay in the window, and waiting again is fine. */
+FM_EXPORT int fm_publisher_wait_synced (struct fm_publisher *publisher, uint64_t seq, int timeout_ms);
+
+struct fm_publisher_state {
+    struct fm_id stream;
+    uint64_t epoch;
+    uint64_t head;                  /* last sequence published */
+    uint64_t sent;                  /* last sequence that left */
+    uint64_t received, written, synced;   /* by the journals that count */
+    size_t window_bytes;            /* in use */
+};
+FM_EXPORT void fm_publisher_state (struct fm_publisher *publisher, struct fm_publisher_state *ret_state);
+
+/* ------------------------------------------------------------------ subscribing */
+
+struct fm_subscription;
+
+enum fm_start { FM_FROM_END, FM_FROM_START, FM_FROM_TIME, FM_FROM_LAST, FM_FROM_CURSOR };
+enum fm_delivery { FM_LIVE, FM_SYNCED };
+
+struct fm_subscription_options {
+    const char *const *topics;      /* patterns, NULL behind the last; NULL: all. `orders.placed`, `orders.*.placed`, `orders.>` */
+    enum fm_start from;             /* where it starts when the named cursor does not exist yet, or none is named */
+    uint64_t from_time_ns;          /* FM_FROM_TIME: the journal's clock */
+    uint64_t from_last;             /* FM_FROM_LAST: so many matching facts before the end */
+    struct fm_slice from_cursor;    /* FM_FROM_CURSOR: what fm_subscription_cursor gave */
+    const char *cursor;             /* the name of a durable place in the journal; resumes there */
+    enum fm_delivery delivery;      /* FM_SYNCED hands out only what a journal has on disk */
+    size_t held_bytes;              /* live facts held while a hole is filled; default 16 MiB */
+    int commit_ms;                  /* acknowledgements reach the journal at most this often; default 200 */
+    int open_timeout_ms;            /* to find a journal for a start other than the end; default 5000; -1: for ever */
+    bool no_journal;                /* plain live, repaired from publishers' windows alone */
+};
+
+/* Open a subscription. From the start, a time or a cursor it needs a journal: FM_ERR_NO_JOURNAL when none is found in time. FM_ERR_TOPIC,
+ * FM_ERR_GENERATION (the cursor is of another journal), FM_ERR_MALFORMED (its bytes). */
+FM_EXPORT int fm_subscription_open (struct fm_node *node, const struct fm_subscription_options *options, struct fm_subscription **ret_subscription);
+/* Commits what is acknowledged (waits at most a second) and frees. */
+FM_EXPORT void fm_subscription_close (struct fm_subscription **subscription);
+
+enum fm_event_kind { FM_EVENT_FACT = 1, FM_EVENT_GAP, FM_EVENT_CAUGHT_UP, FM_EVENT_FELL_BEHIND };
+enum fm_gap_reason { FM_GAP_UNKNOWN, FM_GAP_EXPIRED, FM_GAP_DAMAGED, FM_GAP_VOID, FM_GAP_REDACTED, FM_GAP_NOT_HELD };
+
+struct fm_gap {
+    struct fm_id stream;            /* zero: the range is of the journal's offsets */
+    uint64_t first, end;            /* sequences [first, end) */
+    enum fm_gap_reason reason;
+};
+
+struct fm_event {
+    enum fm_event_kind kind;
+    bool replayed;                  /* came from a journal, not live */
+    struct fm_fact fact;            /* FM_EVENT_FACT; slices are valid until the next call on the subscription */
+    struct fm_gap gap;              /* FM_EVENT_GAP */
+};
+
+/* The next event. FM_TIMEOUT: none came in time. FM_ERR_CONFLICT: a stream came twice with the same epoch (the detail names it; go on calling). */
+FM_EXPORT int fm_subscription_next (struct fm_subscription *subscription, int timeout_ms, struct fm_event *ret_event);
+
+/* Readable (poll, epoll, zloop) when fm_subscription_next with time-out 0 may have something: then call it until FM_TIMEOUT. */
+FM_EXPORT int fm_subscription_fd (struct fm_subscription *subscription);
+
+/* All events taken so far are done: the named cursor will stand behind them. Cheap; reaches the journal within commit_ms. */
+FM_EXPORT int fm_subscription_ack (struct fm_subscription *subscription);
+/* Wait until what was acknowledged is durable at the journal. */
+FM_EXPORT int fm_subscription_commit (struct fm_subscription *subscription, int timeout_ms);
+/* The place behind the last event taken, as bytes for the service's own database; valid until the next call. */
+FM_EXPORT int fm_subscription_cursor (struct fm_subscription *subscription, struct fm_slice *ret_cursor);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,32 @@
+/* live: a node's XPUB endpoint. Sends batches and notices, reads subscriptions, answers fences.
+ *
+ * Thread:  any; the socket is under one lock. Sending reads pending subscriptions now and then, since an XPUB handles them only inside calls.
+ * Bounded: queue frames (high-water mark) for each peer; beyond it frames for that peer are dropped, which it notices by `prev`. */
+
+#ifndef FM_NODES_LIVE_H
+#define FM_NODES_LIVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <zmq.h>
+
+#include "id.h"
+
+struct fm_node;
+struct live;
+
+/* Bind. bind is a wildcard or concrete address; the real one is live_address. FM_ERR_ADDRESS, -errno. */
+int live_new (struct fm_node *node, const char *bind, int queue, struct live **ret_live);
+void live_destroy (struct live **live);
+const char *live_address (const struct live *live);
+int live_fd (const struct live *live);              /* the socket's ZMQ_FD, for the node's thread */
+
+/* Send one frame (takes the message, also on failure). Never blocks: XPUB drops for a slow peer. */
+void live_send (struct live *live, zmq_msg_t *message);
+
+/* Read subscriptions that came in; fences are put aside and answered by live_answer_fences (node's thread), after asking each worker
+ * of the node for its streams. Returns true when a fence waits. */
+bool live_drain (struct live *live);
+void live_answer_fences (struct live *live);
+
+#endif

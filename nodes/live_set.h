@@ -1,0 +1,54 @@
+/* live_set: the live connections of one receiver (a subscription, or a journal's intake): a SUB for each peer, so that who sent a frame
+ * is known, and one descriptor to wait on for all of them.
+ *
+ * Thread:  one; that of the receiver. Members are learned through node_listen into a mailbox, taken over by live_set_update.
+ * Bounded: LIVE_SET_PEERS_MAX peers; ZeroMQ's receive queue of each; at most one fence in flight for each peer. */
+
+#ifndef FM_NODES_LIVE_SET_H
+#define FM_NODES_LIVE_SET_H
+
+#include "node.h"
+#include "topic.h"
+
+enum { LIVE_SET_PEERS_MAX = 4096, LIVE_SET_FENCE_MS = 1000 };
+
+struct live_peer {
+    struct node_peer info;
+    bool gone;                          /* said goodbye or died; its socket is drained, then closed */
+    bool fenced;                        /* its fence was answered */
+    void *user;                         /* the receiver's; e.g. its streams */
+};
+
+struct live_set;
+
+/* Filters: for a level (exact or with what is below it); want_watermarks adds FF 'W'. Head notices are always taken.
+ * hwm: frames for each peer. Own node's facts are received too, over inproc or its own address. */
+int live_set_new (struct fm_node *node, struct fm_slice level, bool exact, bool want_watermarks, int hwm, struct live_set **ret_set);
+void live_set_destroy (struct live_set **set);
+
+/* Readable when live_set_receive or live_set_update may have something (an epoll descriptor). */
+int live_set_fd (const struct live_set *set);
+
+/* Take over members that came or went, send fences that are due, time out old ones; returns the monotonic time in ns when to call again. */
+uint64_t live_set_update (struct live_set *set, uint64_t now_ns);
+
+enum live_kind { LIVE_BATCH, LIVE_HEAD, LIVE_FENCE, LIVE_WATERMARK, LIVE_PEER_GONE };
+
+/* The next frame: kind, from whom, and for a batch its topic and body; the message is the caller's to close (zmq_msg_move away to keep). Malformed frames are
+ * counted and skipped. LIVE_PEER_GONE comes once, after the last frame of a peer that went: *ret_peer is valid until the next call.
+ * Fair: takes at most a burst from one peer while others wait. Returns 0, or -EAGAIN: nothing now, wait on live_set_fd. */
+struct live_frame {
+    enum live_kind kind;
+    struct live_peer *peer;
+    struct fm_slice topic;              /* LIVE_BATCH: without the outer dots; a level when the batch has several topics */
+    struct fm_slice body;               /* points into the message */
+};
+int live_set_receive (struct live_set *set, zmq_msg_t *message, struct live_frame *ret_frame);
+
+/* Every peer now known; next index or -1. */
+struct live_peer *live_set_peer (struct live_set *set, size_t index);
+size_t live_set_count (const struct live_set *set);
+/* Have all peers that are known been fenced? */
+bool live_set_fenced (const struct live_set *set);
+
+#endif
