@@ -62,8 +62,8 @@ struct fm_node_options {
     const char *mesh;               /* mesh name; default "default". Nodes of another mesh are not let in */
     const char *name;               /* for people; default HOST-PID */
     const char *seeds;              /* addresses of other nodes (control), commas between; one is enough. NULL: UDP discovery */
-    const char *bind;               /* control address to listen at; default tcp://127.0.0.1:* when all seeds are on loopback, else tcp://*:*.
-                                     * ipc://PATH works too. The live address is on the same host (tcp, any port) or at PATH.live */
+    const char *bind;               /* control address to listen at; default: any port, on 127.0.0.1 when all seeds are on loopback, else on all interfaces.
+                                     * tcp://HOST:PORT or ipc://PATH. The live address is on the same host (tcp, any port) or at PATH.live */
     const char *advertise;          /* hosts to tell others, commas between; default: the bound one, or each interface's address */
     const char *beacon_interface;   /* for UDP discovery; default: czmq's choice */
     int beacon_port;                /* UDP; default 7399; -1: no discovery */
