@@ -83,11 +83,56 @@ $(BUILD)/factmesh.pc: Makefile
 	@mkdir -p $(@D)
 	printf 'prefix=%s\nName: factmesh\nDescription: a brokerless ZeroMQ mesh with a persistent journal\nVersion: %s\nRequires.private: $(PKGS)\nCflags: -I$${prefix}/include\nLibs: -L$${prefix}/lib -lfactmesh\n' '$(PREFIX)' '$(VERSION)' > $@
 
-.PHONY: unit clean
+# ---------------------------------------------------------------- tests
+
+.PHONY: test unit asan tsan e2e demo bench install lint format coverage clean tools
+tools: all $(TOOL_BIN)
+
 unit: $(UNIT_BIN)  ## the unit tests
-	scripts/run-tests unit $(UNIT_BIN)
+	BUILD=$(BUILD) scripts/run-tests unit-$(VARIANT) $(UNIT_BIN)
+
+asan:  ## the unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(MAKE) VARIANT=asan unit
+
+tsan:  ## the unit tests under ThreadSanitizer
+	TSAN_OPTIONS=suppressions=tests/support/tsan.supp $(MAKE) VARIANT=tsan unit
+
+e2e: tools  ## the end-to-end tests: real processes over loopback
+	BUILD=$(BUILD) scripts/run-tests e2e $(sort $(wildcard tests/e2e/test_*.py))
+
+test:  ## everything: unit, sanitizers, end to end
+	@rm -f build/test-results
+	$(MAKE) unit
+	$(MAKE) asan
+	$(MAKE) e2e
+	@scripts/run-tests --total
+
+demo: all  ## the main job, told step by step: make demo [INPUT=FILE]
+	@BUILD=$(BUILD) scripts/demo $(INPUT)
+
+coverage:  ## line coverage of the unit tests
+	-$(MAKE) VARIANT=coverage unit
+	scripts/coverage build/coverage
+
+lint:  ## clang-tidy over the sources
+	clang-tidy --quiet $(LIB_SRC) $(JOURNAL_SRC) $(CLI_SRC) -- $(filter-out -fsanitize=%,$(CFLAGS_ALL))
+
+format:  ## clang-format over the sources
+	clang-format -i $(wildcard proto/*.[ch] nodes/*.[ch] nodes/cli/*.[ch] journal/*.[ch] bench/*.[ch] tests/*/*.[ch])
+
+install: all  ## to PREFIX (default /usr/local), below DESTDIR
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -m 755 $(BUILD)/factmesh $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 nodes/factmesh.h proto/fm_types.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 $(BUILD)/libfactmesh.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 755 $(BUILD)/libfactmesh.so $(DESTDIR)$(PREFIX)/lib/libfactmesh.so.0
+	ln -sf libfactmesh.so.0 $(DESTDIR)$(PREFIX)/lib/libfactmesh.so
+	install -m 644 $(BUILD)/factmesh.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
+	install -m 644 scripts/factmesh-completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/factmesh
 
 clean:  ## remove what was built
 	rm -rf build
 
+.SECONDARY:
 -include $(shell find build -name '*.d' 2>/dev/null)
