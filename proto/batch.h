@@ -17,7 +17,7 @@
 
 struct batch_topic {
     struct fm_slice name;
-    struct fm_slice backs;          /* packed varints, one for each level of the name */
+    struct fm_slice backs;          /* packed varints, one for each level of the name, and at will one more: for the exact topic */
 };
 
 /* A decoded header, or one to encode. */
@@ -62,11 +62,15 @@ static inline uint64_t batch_end_seq (const struct batch *b)
  * topic of the batch is under the level (then no fact of it is). The root level's prev is first_seq - 1. */
 bool batch_prev (const struct batch *b, struct fm_slice level, uint64_t *ret_prev);
 
+/* The same for who takes one exact topic and nothing below it: false when the topic is not in the batch. Where a stream
+ * publishes `a` and `a.b` in turns, the level's prev would make a subscriber to `a` ask for facts that it never wanted. */
+bool batch_prev_exact (const struct batch *b, struct fm_slice topic, uint64_t *ret_prev);
+
 /* The deepest level over all the batch's topics (the topic itself when there is one): its wire topic. */
 struct fm_slice batch_level (const struct batch *b);
 
-/* Does every fact decode, and are there exactly `count`? Returns 0 or FM_ERR_MALFORMED. For what came
- * from the wire and is to be recorded. */
+/* Does every fact decode, are there exactly `count`, and does the header tell of every feature that they use? Returns 0 or
+ * FM_ERR_MALFORMED (an announced batch has no facts within: malformed too). For what came from the wire and is to be recorded. */
 int batch_check_facts (const struct batch *b);
 
 /* Walk a batch's facts in order. */
@@ -77,7 +81,8 @@ struct batch_reader {
 };
 void batch_reader_init (struct batch_reader *r, const struct batch *b);
 
-/* Decode the next fact. Returns 0, FM_ERR_END behind the last, FM_ERR_MALFORMED. */
+/* Decode the next fact. Returns 0, FM_ERR_END behind the last (at once for an announced batch), FM_ERR_MALFORMED: then it
+ * stays where it is. */
 int batch_reader_next (struct batch_reader *r, struct fm_fact *ret_fact);
 
 /* Step over the next n facts without decoding them. Returns 0, FM_ERR_END or FM_ERR_MALFORMED. */
@@ -102,7 +107,8 @@ uint8_t *fact_encode (uint8_t *p, const struct fm_fact *f, const struct batch_de
 /* The Feature bits that a fact sets. */
 uint64_t fact_features (const struct fm_fact *f);
 
-/* An upper bound for a header's bytes, and write it: all fields but the facts, in field-number order save that facts come last. */
+/* An upper bound for a header's bytes, and write it: all fields but the facts, in field-number order save that facts come last.
+ * major 0 is written as PROTO_MAJOR. */
 size_t batch_header_bound (const struct batch *b);
 uint8_t *batch_encode_header (uint8_t *p, const struct batch *b);
 

@@ -9,13 +9,16 @@
 
 #include "fm_types.h"
 
+/* These two are part of the public face too, which lies above this header. */
+#define FM_ERROR_EXPORT __attribute__ ((visibility ("default")))
+
 /* Remember, for this thread, what failed, on what, why and what to do; returns code. */
 int error_set (int code, const char *format, ...) __attribute__ ((format (printf, 2, 3)));
 
 /* The text of a code, or of an errno. Never NULL. */
-const char *fm_error_text (int code);
+FM_ERROR_EXPORT const char *fm_error_text (int code);
 
 /* This thread's last error_set text, "" when there is none. Valid until the next one. */
-const char *fm_error_detail (void);
+FM_ERROR_EXPORT const char *fm_error_detail (void);
 
 #endif
