@@ -36,6 +36,7 @@ UNIT_SRC    := $(sort $(wildcard tests/unit/test_*.c))
 TOOL_SRC    := $(sort $(wildcard tests/e2e/*.c))
 BENCH_SRC   := $(sort $(wildcard bench/*.c))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
+BENCH_COMMON_SRC := $(sort $(wildcard bench/common/*.c))
 
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ     := $(call obj,$(LIB_SRC)) $(BUILD)/gen/factmesh.pb-c.o
@@ -76,7 +77,10 @@ $(BUILD)/libfactmesh.so: $(LIB_OBJ)
 $(BUILD)/factmesh: $(call obj,$(CLI_SRC)) $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
 	$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(LIBS)
 
-$(UNIT_BIN) $(TOOL_BIN) $(BENCH_BIN): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT_OBJ) $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
+$(BENCH_BIN): $(BUILD)/%: $(BUILD)/%.o $(call obj,$(BENCH_COMMON_SRC)) $(BUILD)/libfactmesh.a
+	$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(LIBS)
+
+$(UNIT_BIN) $(TOOL_BIN): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT_OBJ) $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
 	$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(shell pkg-config --libs cmocka) $(LIBS)
 
 $(BUILD)/factmesh.pc: Makefile
