@@ -12,6 +12,7 @@
 #include "factmesh.pb-c.h"
 #include "id.h"
 #include "fm_limits.h"
+#include "topic.h"
 
 /* Encode into a new ZeroMQ message. major, minor and mesh are filled in by this function. Returns 0, -ENOMEM or
  * FM_ERR_TOO_LARGE. On success the caller owns ret_message (zmq_msg_send takes it, else zmq_msg_close). */
@@ -22,8 +23,28 @@ int control_encode (Factmesh__Control *control, struct fm_slice mesh, zmq_msg_t 
  * a newer minor version). Returns 0, FM_ERR_MALFORMED, FM_ERR_VERSION, FM_ERR_MESH, FM_ERR_UNKNOWN. */
 int control_decode (const void *frame, size_t len, struct fm_slice mesh, Factmesh__Control **ret_control);
 
-/* Encode anything under a reserved live topic: FF kind [nonce] NUL body. */
+/* Look at a frame's head without decoding its body: who is it from, what is it? Checks size, version, mesh (empty: any) and that
+ * there is one body. Returns 0, FM_ERR_MALFORMED, FM_ERR_VERSION, FM_ERR_MESH. */
+struct control_head {
+    struct fm_slice mesh, body;
+    uint64_t request;
+    uint32_t field;                 /* number of the body in Control: FACTMESH__CONTROL__BODY_... */
+};
+int control_peek (const void *frame, size_t len, struct fm_slice mesh, struct control_head *ret_head);
+
+/* Encode anything under a reserved live topic: FF kind [nonce] NUL body. nonce (FENCE_NONCE_LEN bytes) for a fence alone, else NULL.
+ * The caller fills in the body's version and mesh. Returns 0, -ENOMEM or FM_ERR_TOO_LARGE (beyond LIVE_FRAME_MAX). */
 int control_encode_reserved (uint8_t kind, const uint8_t *nonce, const ProtobufCMessage *body, zmq_msg_t *ret_message);
+
+/* Take a reserved frame apart; ret_nonce is empty but for a fence. Returns 0 or FM_ERR_MALFORMED. An unknown kind is a newer
+ * version's: ignore it. */
+int reserved_from_frame (const uint8_t *frame, size_t len, uint8_t *ret_kind, struct fm_slice *ret_nonce, struct fm_slice *ret_body);
+
+/* Decode and check a reserved frame's body: version, mesh, ids, bounds. Freed with factmesh__..__free_unpacked (m, NULL). Return 0,
+ * FM_ERR_MALFORMED, FM_ERR_VERSION, FM_ERR_MESH. */
+int reserved_decode_head (struct fm_slice body, struct fm_slice mesh, Factmesh__HeadNotice **ret_notice);
+int reserved_decode_fence (struct fm_slice body, struct fm_slice mesh, Factmesh__FenceAnswer **ret_answer);
+int reserved_decode_watermark (struct fm_slice body, struct fm_slice mesh, Factmesh__Watermark **ret_watermark);
 
 /* Borrowed view of an id field; copy an id into a ProtobufCBinaryData that points at it. */
 int control_get_id (const ProtobufCBinaryData *field, struct fm_id *ret_id);
@@ -85,6 +106,7 @@ struct replay_view {
     size_t covered_size, gaps_size;
     const uint8_t *pos, *end;       /* walk of the batches */
 };
+/* Returns 0, -ENOMEM, FM_ERR_MALFORMED, FM_ERR_VERSION, FM_ERR_MESH. The view, zero-initialised at first, points into the frame. */
 int replay_data_decode (const void *frame, size_t len, struct fm_slice mesh, struct replay_view *view);
 /* The next batch's bytes. Returns 0 or FM_ERR_END. */
 int replay_view_next (struct replay_view *view, struct fm_slice *ret_batch);

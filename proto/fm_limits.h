@@ -29,8 +29,11 @@ enum {
     PAYLOAD_MAX_LIMIT = 64 << 20,
     BATCH_MAX = PAYLOAD_MAX_LIMIT + (1 << 20),
     CONTROL_FRAME_MAX = BATCH_MAX + (1 << 20),
+    CONTROL_MEMORY_MAX = 64 << 20,  /* that one decoded control message may take; ReplayData, walked in place, takes none */
+    REPLAY_ITEMS_MAX = 65536,       /* covered and gaps of one ReplayData, each */
     MEMBERS_MAX = 4096,
     ADDRESSES_MAX = 16,             /* of one node, each kind */
+    ADDRESS_LEN_MAX = 255,
     STREAMS_PER_NODE_MAX = 1024,
     CURSOR_POSITIONS_MAX = 65536
 };
