@@ -77,6 +77,7 @@ $(BUILD)/libfactmesh.so: $(LIB_OBJ)
 $(BUILD)/factmesh: $(call obj,$(CLI_SRC)) $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
 	$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(LIBS)
 
+$(BUILD)/bench/redis_flow: LIBS += -lhiredis
 $(BENCH_BIN): $(BUILD)/%: $(BUILD)/%.o $(call obj,$(BENCH_COMMON_SRC)) $(BUILD)/libfactmesh.a
 	$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(LIBS)
 
@@ -117,6 +118,11 @@ demo: all  ## the main job, told step by step: make demo [INPUT=FILE]
 coverage:  ## line coverage of the unit tests
 	-$(MAKE) VARIANT=coverage unit
 	scripts/coverage build/coverage
+
+bench:  ## how fast, beside its peers: make bench [QUICK=1] [ONLY=B1,B3]
+	scripts/setup --bench
+	$(MAKE) all $(BENCH_BIN)
+	BUILD=$(BUILD) bench/run $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 lint:  ## clang-tidy over the sources
 	clang-tidy --quiet $(LIB_SRC) $(JOURNAL_SRC) $(CLI_SRC) -- $(filter-out -fsanitize=%,$(CFLAGS_ALL))
