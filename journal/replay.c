@@ -1,0 +1,578 @@
+/* Where a session stands:
+ *
+ *   next_offset      all matching records below have been put into messages (of this step: into the buffer).
+ *   item, has_item   a record was read that is not yet in a message: it did not fit. Its bytes live in the reader, and last until the reader
+ *                    is called again, which only happens when the item has been used.
+ *   covered, gaps    told with the next message. What a step gathers without having a message to send stays for the next one.
+ *
+ * Streams that have nothing at or above the start are told by START; the others when their first record is met, since a log is in sequence
+ * order per stream: all that is below the record met first lies below the start, too. */
+
+#include "replay.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "covered.h"
+#include "error.h"
+#include "replay_last.h"
+
+enum replay_phase { PHASE_SEEK, PHASE_START, PHASE_SCAN, PHASE_DONE };
+
+/* Which streams START must tell of. */
+enum replay_table {
+    TABLE_NOTHING,                  /* a range of one stream */
+    TABLE_PLAIN,                    /* those that end below the start */
+    TABLE_EXPIRED,                  /* the start lies below what is held */
+    TABLE_OVERTAKEN                 /* retention overtook the session */
+};
+
+struct replay {
+    struct log *log;
+    const struct clock *clock;
+    struct log_reader *reader;
+    enum replay_phase phase;
+    uint64_t session;
+    size_t message_bytes;
+
+    void *filter_bytes;
+    struct fm_slice filters[FILTERS_MAX];
+    size_t filter_count;
+    bool has_stream;
+    struct fm_id stream;
+    uint64_t from_seq;              /* with a stream: 0: all */
+    struct fold_positions positions;
+
+    enum replay_end end;
+    uint64_t end_value;
+    uint64_t through;               /* with a stream: how far it is complete */
+
+    struct replay_last last;
+    uint64_t start_offset, next_offset;
+    enum replay_table table;
+    struct fm_id table_after;       /* START: streams up to this one have been told */
+    bool table_begun;
+    size_t positions_told;
+
+    bool start_told, caught_up, caught_up_told;
+    uint64_t told_ns;               /* when the last message was built */
+
+    struct log_item item;
+    bool has_item;
+    struct covered covered;
+    struct replay_gap gaps[REPLAY_GAPS_MAX];
+    size_t gap_count;
+    bool handed_out;                /* the header before pointed to covered and gaps: the next step clears them */
+
+    struct fm_id journal;
+    uint64_t generation;
+    Factmesh__Cursor start;
+};
+
+void replay_buffer_release (struct replay_buffer *buffer)
+{
+    free (buffer->fields);
+    batch_scratch_release (&buffer->scratch);
+    *buffer = (struct replay_buffer) { .fields = NULL };
+}
+
+/* --- What the next message tells beside batches. */
+
+/* Room for one stream more, and for the two gaps that a record can bring? */
+static bool notes_have_room (const struct replay *r)
+{
+    return !covered_is_full (&r->covered) && r->gap_count + 2 <= REPLAY_GAPS_MAX;
+}
+
+static void note_covered (struct replay *r, const struct fm_id *stream, uint64_t through)
+{
+    (void) covered_put (&r->covered, stream, through);      /* callers see to the room */
+    if (r->has_stream && through > r->through)
+        r->through = through;
+}
+
+static void note_gap (struct replay *r, const struct fm_id *stream, uint64_t first, uint64_t end, uint32_t reason)
+{
+    if (first >= end)
+        return;
+    assert (r->gap_count < REPLAY_GAPS_MAX);
+    r->gaps[r->gap_count++] = (struct replay_gap) { .stream = *stream, .first_seq = first, .end_seq = end, .reason = reason };
+}
+
+/* --- Opening. */
+
+static int copy_filters (struct replay *r, const struct replay_request *q)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < q->filter_count; i++)
+        len += q->filters[i].len;
+    if (!len)
+        return 0;
+    uint8_t *p = r->filter_bytes = malloc (len);
+    if (!p)
+        return -ENOMEM;
+    for (size_t i = 0; i < q->filter_count; i++) {
+        memcpy (p, q->filters[i].data, q->filters[i].len);
+        r->filters[i] = slice (p, q->filters[i].len);
+        p += q->filters[i].len;
+    }
+    r->filter_count = q->filter_count;
+    return 0;
+}
+
+/* Read ahead one record: it tells whether the start lies below what is held, or in the midst of a batch. */
+static int peek (struct replay *r)
+{
+    const int rc = log_reader_next (r->reader, &r->item);
+    if (rc == FM_ERR_END)
+        return 0;
+    r->has_item = rc == 0;
+    return rc;
+}
+
+/* The reader stands at start_offset: what has to be said before its first record? */
+static int begin_at_offset (struct replay *r)
+{
+    r->phase = PHASE_START;
+    r->table = TABLE_PLAIN;
+    r->next_offset = r->start_offset;
+    const int rc = peek (r);
+    if (rc || !r->has_item)
+        return rc;
+    const struct log_item *item = &r->item;
+    if (id_is_zero (&item->stream) && item->reason == FACTMESH__GAP_REASON__GAP_EXPIRED) {
+        r->table = TABLE_EXPIRED;
+        if (r->start_offset <= 1)
+            r->has_item = false;            /* from the very beginning: the streams' own gaps say it all */
+    } else if (item->kind == LOG_ITEM_BATCH && item->bytes.len && item->offset < r->start_offset)
+        note_covered (r, &item->stream, item->first_seq + (r->start_offset - item->offset) - 1);
+    return 0;
+}
+
+static int seek_offset (struct replay *r, uint64_t offset)
+{
+    r->start_offset = offset ? offset : 1;
+    const int rc = log_reader_seek_offset (r->reader, r->start_offset);
+    return rc ? rc : begin_at_offset (r);
+}
+
+/* A range of one stream: the hole that somebody has. */
+static int seek_seq (struct replay *r, uint64_t seq)
+{
+    r->phase = PHASE_START;
+    r->table = TABLE_NOTHING;
+    r->from_seq = seq;
+    r->through = seq - 1;
+    int rc = log_reader_seek_seq (r->reader, &r->stream, seq, &r->start_offset);
+    if (rc == FM_ERR_UNKNOWN) {             /* not yet: it stands at the synced end */
+        struct log_position at;
+        log_position (r->log, &at);
+        r->start_offset = at.synced_offset;
+        rc = 0;
+    }
+    if (rc)
+        return rc;
+    r->next_offset = r->start_offset;
+    struct log_stream s;
+    if (log_stream_get (r->log, &r->stream, &s) == 0 && s.first_seq > seq) {
+        const bool ends = r->end == REPLAY_TO_SEQ && r->end_value < s.first_seq;
+        const uint64_t end = ends ? r->end_value : s.first_seq;
+        note_gap (r, &r->stream, seq, end, FACTMESH__GAP_REASON__GAP_EXPIRED);
+        note_covered (r, &r->stream, end - 1);
+    }
+    return 0;
+}
+
+static int seek_cursor (struct replay *r, const Factmesh__Cursor *cursor)
+{
+    int rc = replay_cursor_check (cursor, r->log);
+    if (!rc)
+        rc = fold_positions_copy (cursor, &r->positions);
+    if (rc)
+        return rc;
+    struct log_position at;
+    log_position (r->log, &at);
+    return seek_offset (r, cursor->offset < at.synced_offset ? cursor->offset : at.synced_offset);
+}
+
+static int seek_start (struct replay *r, const struct replay_request *q)
+{
+    struct log_position at;
+    log_position (r->log, &at);
+    switch (q->start) {
+    case REPLAY_FROM_OFFSET:
+        /* Beyond the end there is nothing to wait for that would not be skipped unseen: start where the log ends. */
+        return seek_offset (r, q->start_value < at.synced_offset ? q->start_value : at.synced_offset);
+    case REPLAY_FROM_SEQ:
+        return seek_seq (r, q->start_value);
+    case REPLAY_FROM_TIME: {
+        const int rc = log_reader_seek_time (r->reader, q->start_value, &r->start_offset);
+        return rc ? rc : begin_at_offset (r);
+    }
+    case REPLAY_FROM_LAST:
+        replay_last_init (&r->last, q->start_value, at.first_offset, at.synced_offset);
+        r->phase = PHASE_SEEK;
+        return 0;
+    case REPLAY_FROM_CURSOR:
+    case REPLAY_FROM_CURSOR_NAME:
+        return q->cursor ? seek_cursor (r, q->cursor) : error_set (FM_ERR_ARGUMENT, "a cursor's name that was not looked up");
+    case REPLAY_FROM_END:
+        return seek_offset (r, at.synced_offset);
+    }
+    return FM_ERR_ARGUMENT;
+}
+
+int replay_new (struct log *log, const struct clock *clock, const struct replay_request *q, struct replay **ret_replay)
+{
+    struct replay *r = calloc (1, sizeof *r);
+    if (!r)
+        return -ENOMEM;
+    r->log = log;
+    r->clock = clock;
+    r->session = q->session;
+    r->message_bytes = q->message_bytes;
+    r->has_stream = q->has_stream;
+    r->stream = q->stream;
+    r->end = q->end;
+    r->end_value = q->end_value;
+    if (q->end == REPLAY_TO_SYNCED) {
+        struct log_position at;
+        log_position (log, &at);
+        r->end_value = at.synced_offset;
+    }
+    log_identity (log, &r->journal, &r->generation);
+    factmesh__cursor__init (&r->start);
+    r->start.major = PROTO_MAJOR;
+    r->start.journal = control_put_id (&r->journal);
+    r->start.generation = r->generation;
+    int rc = copy_filters (r, q);
+    if (!rc)
+        rc = log_reader_new (log, &r->reader);
+    if (!rc)
+        rc = log_reader_filter (r->reader, q->has_stream ? &r->stream : NULL, r->filters, r->filter_count);
+    if (!rc)
+        rc = seek_start (r, q);
+    if (rc) {
+        replay_destroy (&r);
+        return rc;
+    }
+    *ret_replay = r;
+    return 0;
+}
+
+void replay_destroy (struct replay **replay)
+{
+    struct replay *r = *replay;
+    if (!r)
+        return;
+    *replay = NULL;
+    log_reader_destroy (&r->reader);
+    fold_positions_release (&r->positions);
+    free (r->filter_bytes);
+    free (r);
+}
+
+size_t replay_message_bytes (const struct replay *r)
+{
+    return r->message_bytes;
+}
+
+/* --- START: the stream table. */
+
+/* One stream of the log's table; there is room for it. */
+static void table_tell (struct replay *r, const struct log_stream *s, uint64_t first_offset)
+{
+    /* A stream that expired whole may still be known. */
+    const uint64_t held_from = s->last_offset < first_offset ? s->last_seq + 1 : s->first_seq;
+    uint64_t known = 0;
+    bool gap = r->table == TABLE_OVERTAKEN;
+    if (r->table == TABLE_EXPIRED) {
+        /* From a place in the midst only the positions tell what the asker has: else its loss is told as offsets. */
+        known = r->start_offset <= 1 ? 0 : fold_positions_get (&r->positions, &s->stream);
+        gap = r->start_offset <= 1 || known;
+    }
+    if (gap && held_from > 1) {
+        note_gap (r, &s->stream, known + 1, held_from, FACTMESH__GAP_REASON__GAP_EXPIRED);
+        note_covered (r, &s->stream, held_from - 1);
+    } else if (s->last_offset < r->start_offset)
+        note_covered (r, &s->stream, s->last_seq);
+    else if (r->table == TABLE_EXPIRED && held_from > 1)
+        note_covered (r, &s->stream, held_from - 1);
+}
+
+/* Tell of streams until the message is full. True: all have been told. */
+static bool table_step (struct replay *r)
+{
+    struct log_position at;
+    log_position (r->log, &at);
+    if (r->has_stream) {
+        struct log_stream s;
+        if (log_stream_get (r->log, &r->stream, &s) == 0)
+            table_tell (r, &s, at.first_offset);
+        return true;
+    }
+    while (notes_have_room (r)) {
+        struct log_stream page[64];
+        size_t count = 0;
+        if (log_stream_list (r->log, r->table_begun ? &r->table_after : NULL, page, 64, &count) != 0 || count == 0)
+            return true;
+        for (size_t i = 0; i < count && notes_have_room (r); i++) {
+            table_tell (r, &page[i], at.first_offset);
+            r->table_after = page[i].stream;
+            r->table_begun = true;
+        }
+    }
+    return false;
+}
+
+static bool start_step (struct replay *r)
+{
+    while (r->positions_told < r->positions.count) {
+        const struct fold_position *p = &r->positions.items[r->positions_told];
+        if (!notes_have_room (r))
+            return false;
+        r->positions_told++;
+        note_covered (r, &p->stream, p->seq);
+    }
+    return r->table == TABLE_NOTHING || table_step (r);
+}
+
+/* --- SCAN. */
+
+static int buffer_add (struct replay_buffer *b, struct fm_slice batch)
+{
+    enum { FIELD_HEAD_MAX = 12 };
+    if (b->size - b->len < batch.len + FIELD_HEAD_MAX) {
+        const size_t needed = b->len + batch.len + FIELD_HEAD_MAX;
+        size_t size = b->size ? b->size : REPLAY_MESSAGE_BYTES + FIELD_HEAD_MAX;
+        while (size < needed)
+            size *= 2;
+        uint8_t *grown = realloc (b->fields, size);
+        if (!grown)
+            return -ENOMEM;
+        b->fields = grown;
+        b->size = size;
+    }
+    uint8_t *p = replay_batch_field (b->fields + b->len, batch.len);
+    memcpy (p, batch.data, batch.len);
+    b->len = (size_t) (p - b->fields) + batch.len;
+    return 0;
+}
+
+/* Does the session end before this record? */
+static bool ends_before (const struct replay *r, const struct log_item *item)
+{
+    switch (r->end) {
+    case REPLAY_TO_SYNCED:
+    case REPLAY_TO_OFFSET:
+        return item->offset >= r->end_value;
+    case REPLAY_TO_TIME:
+        return item->time_ns >= r->end_value;
+    case REPLAY_TO_SEQ:
+        return r->through >= r->end_value - 1 || (id_equal (&item->stream, &r->stream) && item->first_seq >= r->end_value);
+    case REPLAY_FOLLOW:
+        break;
+    }
+    return false;
+}
+
+/* Everything synced has been read: is that the end? */
+static bool ends_here (const struct replay *r)
+{
+    switch (r->end) {
+    case REPLAY_TO_SYNCED:
+    case REPLAY_TO_OFFSET:
+        return r->next_offset >= r->end_value;
+    case REPLAY_TO_TIME: {
+        /* What is recorded from now on is later, once nothing older waits for its sync. */
+        struct log_position at;
+        if (r->clock->unix_ns (r->clock->context) < r->end_value)
+            return false;
+        log_position (r->log, &at);
+        return at.synced_offset == at.end_offset && r->next_offset >= at.synced_offset;
+    }
+    case REPLAY_TO_SEQ:
+        return r->through >= r->end_value - 1;
+    case REPLAY_FOLLOW:
+        break;
+    }
+    return false;
+}
+
+/* Offsets without a stream are gone: [first, end) of r->item. */
+static void use_offset_gap (struct replay *r)
+{
+    const struct log_item *item = &r->item;
+    note_gap (r, &item->stream, item->first_seq, item->end_seq, item->reason);
+    if (item->reason == FACTMESH__GAP_REASON__GAP_EXPIRED && r->start_told && !r->has_stream) {
+        r->table = TABLE_OVERTAKEN;
+        r->table_begun = false;
+        r->phase = PHASE_START;
+    }
+}
+
+/* Put r->item into the message. Returns 0; -EAGAIN: no room, it waits for the next message; -ENOMEM. */
+static int use_item (struct replay *r, struct replay_buffer *buffer, size_t target)
+{
+    const struct log_item *item = &r->item;
+    if (!notes_have_room (r))
+        return -EAGAIN;
+    if (id_is_zero (&item->stream)) {
+        use_offset_gap (r);
+        return 0;
+    }
+    /* All records of the one stream pass here: what is missing between two of them is damage that hid whose facts it took. */
+    if (r->from_seq && item->first_seq > r->through + 1)
+        note_gap (r, &item->stream, r->through + 1, item->first_seq, FACTMESH__GAP_REASON__GAP_DAMAGED);
+    const bool wanted = item->end_seq > r->from_seq && fold_positions_get (&r->positions, &item->stream) < item->end_seq - 1;
+    if (item->kind == LOG_ITEM_GAP) {
+        if (wanted)
+            note_gap (r, &item->stream, item->first_seq, item->end_seq, item->reason);
+    } else if (wanted && item->bytes.len) {
+        if (buffer->len && buffer->len + item->bytes.len > target)
+            return -EAGAIN;
+        const int rc = buffer_add (buffer, item->bytes);
+        if (rc)
+            return rc;
+    }
+    note_covered (r, &item->stream, item->end_seq - 1);
+    return 0;
+}
+
+/* Where the session stands when the item in hand has been used. */
+static void advance (struct replay *r)
+{
+    uint64_t offset, remaining;
+    log_reader_position (r->reader, &offset, &remaining);
+    if (offset > r->next_offset)
+        r->next_offset = offset;
+    r->has_item = false;
+}
+
+/* Read and use records until the message is full, the share of this turn is used, or nothing further is synced. */
+static int scan (struct replay *r, struct replay_buffer *buffer, size_t target)
+{
+    size_t scanned = 0;
+    for (unsigned n = 0; n < REPLAY_SCAN_RECORDS && scanned < REPLAY_SCAN_BYTES && r->phase == PHASE_SCAN; n++) {
+        if (!r->has_item) {
+            const int rc = log_reader_next (r->reader, &r->item);
+            if (rc == FM_ERR_END) {
+                r->caught_up = true;
+                if (ends_here (r))
+                    r->phase = PHASE_DONE;
+                return 0;
+            }
+            if (rc)
+                return rc;
+            r->has_item = true;
+            r->caught_up = false;
+        }
+        if (ends_before (r, &r->item)) {
+            r->phase = PHASE_DONE;
+            return 0;
+        }
+        const int rc = use_item (r, buffer, target);
+        if (rc)
+            return rc == -EAGAIN ? 0 : rc;
+        scanned += r->item.bytes.len;
+        advance (r);
+        if (r->end == REPLAY_TO_SEQ && r->through >= r->end_value - 1)
+            r->phase = PHASE_DONE;
+        if (buffer->len >= target)
+            return 0;
+    }
+    return 0;
+}
+
+/* --- Messages. */
+
+static void header_fill (struct replay *r, struct replay_header *ret_header)
+{
+    struct log_position at;
+    uint64_t offset, remaining;
+    log_position (r->log, &at);
+    log_reader_position (r->reader, &offset, &remaining);
+    *ret_header = (struct replay_header) {
+        .session = r->session,
+        .next_offset = r->next_offset,
+        .remaining_bytes = r->caught_up ? 0 : remaining + (r->has_item ? r->item.bytes.len : 0),
+        .end_offset = at.synced_offset,
+        .caught_up = r->caught_up,
+        .covered = r->covered.entries,
+        .covered_count = r->covered.count,
+        .gaps = r->gaps,
+        .gap_count = r->gap_count,
+    };
+    if (!r->start_told) {
+        r->start.offset = r->start_offset;
+        ret_header->start = &r->start;
+    }
+    r->start_told = true;
+    r->handed_out = true;
+    r->caught_up_told = r->caught_up;
+    r->told_ns = r->clock->monotonic_ns (r->clock->context);
+}
+
+/* Is there something to say at once, or something that was put off long enough? */
+static bool message_is_due (const struct replay *r, const struct replay_buffer *buffer)
+{
+    if (!r->start_told || buffer->len || r->gap_count || r->caught_up != r->caught_up_told)
+        return true;
+    if (!r->covered.count)
+        return false;
+    return r->phase != PHASE_SCAN || !notes_have_room (r) || r->clock->monotonic_ns (r->clock->context) >= replay_due (r);
+}
+
+uint64_t replay_due (const struct replay *r)
+{
+    if (r->end == REPLAY_TO_TIME || r->covered.count)
+        return r->told_ns + (uint64_t) REPLAY_COVERED_MS * 1000000;
+    return UINT64_MAX;
+}
+
+static int seek_step (struct replay *r, struct replay_buffer *buffer)
+{
+    uint64_t offset;
+    const int rc = replay_last_step (&r->last, r->reader, r->filters, r->filter_count, &buffer->scratch, &offset);
+    return rc ? rc : seek_offset (r, offset);
+}
+
+int replay_step (struct replay *r, struct replay_buffer *buffer, size_t target, enum replay_outcome *ret_outcome, struct replay_header *ret_header)
+{
+    buffer->len = 0;
+    if (r->handed_out) {
+        covered_clear (&r->covered);
+        r->gap_count = 0;
+        r->handed_out = false;
+    }
+    int rc = 0;
+    if (r->phase == PHASE_SEEK) {
+        rc = seek_step (r, buffer);
+        *ret_outcome = REPLAY_STEP_MORE;
+        return rc == -EAGAIN ? 0 : rc;
+    }
+    if (r->phase == PHASE_START) {
+        if (start_step (r))
+            r->phase = PHASE_SCAN;
+    } else if (r->phase == PHASE_SCAN)
+        rc = scan (r, buffer, target);
+    if (rc)
+        return rc;
+    if (message_is_due (r, buffer)) {
+        header_fill (r, ret_header);
+        *ret_outcome = REPLAY_STEP_MESSAGE;
+        return 0;
+    }
+    if (r->phase == PHASE_DONE) {
+        header_fill (r, ret_header);
+        *ret_outcome = REPLAY_STEP_DONE;
+    } else
+        *ret_outcome = r->phase == PHASE_SCAN && r->caught_up ? REPLAY_STEP_WAIT : REPLAY_STEP_MORE;
+    return 0;
+}
+
+void replay_keepalive (struct replay *r, struct replay_header *ret_header)
+{
+    header_fill (r, ret_header);
+}
