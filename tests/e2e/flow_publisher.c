@@ -19,9 +19,9 @@ struct settings {
     struct fm_node_options node;
     struct fm_publisher_options publisher;
     struct flow flow;
-    uint64_t rate; /* facts a second over all streams; 0: as fast as it goes */
-    unsigned streams;
-    unsigned members; /* to wait for before READY; self counts */
+    uint64_t rate;                  /* facts a second over all streams; 0: as fast as it goes */
+    unsigned streams, first_stream; /* how many, and the index of the first */
+    unsigned members;               /* to wait for before READY; self counts */
     bool no_journal;
     int synced_ms; /* limit of the wait for synced */
 };
@@ -55,7 +55,8 @@ static void settings_parse (struct settings *set, int argc, char **argv)
         { "count", 1, NULL, 'n' },     { "rate", 1, NULL, 'r' },    { "topics", 1, NULL, 't' },
         { "streams", 1, NULL, 'S' },   { "payload", 1, NULL, 'p' }, { "live-queue", 1, NULL, 'q' },
         { "window", 1, NULL, 'w' },    { "members", 1, NULL, 'M' }, { "no-journal", 0, NULL, 'j' },
-        { "synced-ms", 1, NULL, 'y' }, { "large", 0, NULL, 'l' },   { NULL, 0, NULL, 0 },
+        { "synced-ms", 1, NULL, 'y' }, { "large", 0, NULL, 'l' },   { "first-stream", 1, NULL, 'f' },
+        { NULL, 0, NULL, 0 },
     };
     int option, index = 0;
 
@@ -92,6 +93,15 @@ static void settings_parse (struct settings *set, int argc, char **argv)
             break;
         case 'l':
             set->flow.large = true;
+            break;
+        case 'b':
+            set->node.bind = optarg;
+            break;
+        case 'B':
+            set->publisher.block_ms = (int) tool_number (name, optarg);
+            break;
+        case 'f':
+            set->first_stream = (unsigned) tool_number (name, optarg);
             break;
         case 'q':
             set->node.live_queue = (int) tool_number (name, optarg);
@@ -136,7 +146,7 @@ static int program_open (struct program *p)
         if (rc < 0)
             return fm_perror ("flow_publisher: open a stream", rc);
         fm_publisher_state (p->publishers[i], &state);
-        (void) printf ("STREAM index=%u id=%s\n", i, tool_id_text (&state.stream, id));
+        (void) printf ("STREAM index=%u id=%s\n", p->set.first_stream + i, tool_id_text (&state.stream, id));
     }
     (void) printf ("READY address=%s\n", fm_node_address (p->node));
     return 0;
@@ -174,7 +184,7 @@ static int flow_publish (struct program *p)
     for (uint64_t seq = 1; seq <= flow_total (&p->set.flow); seq++) {
         for (unsigned i = 0; i < p->set.streams; i++, sent++) {
             struct flow flow = p->set.flow;
-            flow.stream = i;
+            flow.stream = p->set.first_stream + i;
             flow_make (&flow, seq, &made);
             const int rc = fact_publish (p->publishers[i], &made);
             if (rc < 0)

@@ -1,0 +1,219 @@
+#!/usr/bin/python3
+"""Publisher, journal and subscriber over tcp, over ipc and after UDP discovery; filters; every place to start from; a journal that is away."""
+import json
+import os
+import shutil
+import subprocess
+import time
+
+from harness import FACTMESH, Skipped, check, fields, free_port, main, tool, wait_until
+
+TOPICS = ["shop.orders.placed", "shop.orders.paid", "shop.carts.placed", "shops", "shop"]
+PATTERNS = {
+    "shop.orders.placed": ["shop.orders.placed"],
+    "shop.orders.>": ["shop.orders.placed", "shop.orders.paid"],
+    "shop.*.placed": ["shop.orders.placed", "shop.carts.placed"],
+    "shop.>": ["shop.orders.placed", "shop.orders.paid", "shop.carts.placed"],
+    "*": ["shops", "shop"],
+    ">": TOPICS,
+}
+
+
+def sub_start(lab, journal, *more, name="sub"):
+    """A subscriber; returns when it has caught up: what is published from now on reaches it live."""
+    sub = lab.start(name, [FACTMESH, "sub", "--seed", journal.address, *more], stdin=subprocess.DEVNULL)
+    sub.line("caught up", 15, "err")
+    return sub
+
+
+def recorded(lab, journal, *more):
+    return lab.ok("sub", "--seed", journal.address, "--until", "end", *more).decode().splitlines()
+
+
+def pub(lab, journal, topic, *texts):
+    lab.ok("pub", topic, "--seed", journal.address, stdin="".join(t + "\n" for t in texts).encode())
+
+
+def filters_give_exactly_what_matches(lab, bind):
+    journal = lab.journal("journal", bind)
+    live = {pattern: sub_start(lab, journal, pattern, "--from", "end", name=f"sub{i}") for i, pattern in enumerate(PATTERNS)}
+    for i in range(3):
+        for topic in TOPICS:
+            pub(lab, journal, topic, f"{topic} {i}")
+    for pattern, topics in PATTERNS.items():
+        want = [f"{topic} {i}" for i in range(3) for topic in TOPICS if topic in topics]
+        late = recorded(lab, journal, pattern, "--from", "start")
+        check(late == want, f"{pattern} from the start: {late}")
+        wait_until(f"{pattern} live has all", lambda: len(live[pattern].out().splitlines()) >= len(want), 10, live[pattern])
+        check(live[pattern].out().splitlines() == want, f"{pattern} live: {live[pattern].out().splitlines()}")
+    late = recorded(lab, journal, "shop.orders.placed", "shop.carts.>", "--from", "start")
+    check(late == [f"shop.{x}.placed {i}" for i in range(3) for x in ("orders", "carts")], f"two patterns: {late}")
+    for sub in live.values():
+        check(sub.terminate() == 143, f"a subscriber that is told to end ends with {sub.popen.returncode}")
+    check(journal.terminate() in (0, 143), "the journal does not end well")
+    lab.ok("verify", lab.path("journal"))
+    lab.tell(f"{', '.join(PATTERNS)}: early and late have what matches, nothing else")
+
+
+def filters_over_tcp(lab):
+    filters_give_exactly_what_matches(lab, None)
+
+
+def filters_over_ipc(lab):
+    filters_give_exactly_what_matches(lab, f"ipc://{lab.path('control.sock')}")
+
+
+def every_start_begins_where_it_says(lab):
+    journal = lab.journal("journal", None, "--segment-size", "1M")
+    pub(lab, journal, "some.other", *(f"other {i}" for i in range(50)))
+    pub(lab, journal, "some.lines", *(f"early {i}" for i in range(300)))
+    wait_s = 1.1
+    time.sleep(wait_s)      # not for an event: so that a time lies between
+    between = time.time()
+    pub(lab, journal, "some.lines", *(f"late {i}" for i in range(200)))
+    everything = [f"early {i}" for i in range(300)] + [f"late {i}" for i in range(200)]
+    cases = {
+        ("--from", "start"): everything,
+        ("--from", "-100"): everything[-100:],
+        ("--from", "-1"): everything[-1:],
+        ("--from", "-100000"): everything,
+        ("--from", "@-1h"): everything,
+        ("--from", f"@{between - wait_s / 2:.3f}"): everything[300:],
+        ("--from", f"@{time.time() + 3600:.0f}"): [],
+        ("--from", "end"): [],
+        ("--from", "start", "--count", "7"): everything[:7],
+    }
+    for options, want in cases.items():
+        got = recorded(lab, journal, "some.lines", *options)
+        check(got == want, f"{' '.join(options)}: {len(got)} facts instead of {len(want)}: {got[:2]} … {got[-2:]}")
+    sub = sub_start(lab, journal, "some.lines", "--from", "end")
+    pub(lab, journal, "some.lines", "newest")
+    wait_until("what comes behind the end arrives", lambda: sub.out() == "newest\n", 10, sub)
+    lab.tell("right: " + ", ".join(" ".join(options) for options in cases))
+
+
+def a_cursor_goes_on_behind_what_was_printed_when_its_owner_is_killed(lab):
+    journal = lab.journal()
+    want = [f"line {i:05d}" for i in range(20000)]
+    source = lab.path("source")
+    with open(source, "w") as file:
+        file.writelines(line + "\n" for line in want)
+    publisher = lab.start("pub", [FACTMESH, "pub", "cursor.lines", "--seed", journal.address, "--rate", "10000", "--file", source])
+    printed, again = [], 0
+    for run in range(5):
+        sub = lab.start(f"sub{run}", [FACTMESH, "sub", "cursor.>", "--seed", journal.address, "--cursor", "reader", "--from", "start"],
+                        stdin=subprocess.DEVNULL)
+        more = lab.random.randint(1, 3000)
+        wait_until(f"{more} lines are printed", lambda: sub.out().count("\n") > more, 15, sub)
+        sub.kill9()
+        lines = sub.out().split("\n")[:-1]
+        # Printed, but killed before the cursor moved: printed again. Never left out.
+        overlap = want.index(lines[0])
+        check(overlap <= len(printed), f"run {run} begins with {lines[0]!r}: {overlap - len(printed)} lines are left out")
+        check(lines == want[overlap:overlap + len(lines)], f"run {run}: not the published lines in order")
+        again += len(printed) - overlap
+        printed = want[:overlap + len(lines)]
+    publisher.ends_well(20)
+    rest = recorded(lab, journal, "cursor.>", "--cursor", "reader")
+    overlap = want.index(rest[0]) if rest else len(want)
+    check(overlap <= len(printed) and rest == want[overlap:], f"the last run prints {len(rest)} lines from {rest[:1]}")
+    check(recorded(lab, journal, "cursor.>", "--cursor", "reader") == [], "what was printed and committed comes again")
+    check(recorded(lab, journal, "cursor.>", "--from", "cursor:reader") == [], "from the cursor there is more")
+    lab.tell(f"seed {lab.seed}: five kills, no line left out; {again} printed again because the kill came before the commit")
+
+
+def a_window_fills_while_the_journal_is_away_and_empties_when_it_is_back(lab):
+    bind = f"tcp://127.0.0.1:{free_port()}"
+    journal = lab.journal("journal", bind)
+    node = lab.start("publisher", [
+        tool("flow_publisher"), "--bind", f"tcp://127.0.0.1:{free_port()}", "--seed", bind, "--count", "30000", "--payload", "100", "--topics", "5",
+        "--window", str(1 << 20), "--block-ms", "60000"])
+    node.line("^READY", 15)
+    live = lab.start("subscriber", [tool("flow_subscriber"), "--seed", fields(node.lines("^READY")[0])["address"], "--topic", "flow.>", "--from",
+                                    "end", "--no-journal", "--ends", "5", "--progress", "1000", "--idle-ms", "60000"])
+    live.line("^READY", 15)
+    live.line("^CAUGHT-UP", 15)
+    journal.kill9()
+    node.send("go")
+    # 1 MiB holds a third of the flow at most: live goes on until then, and then the publisher blocks.
+    live.line("^PROGRESS facts=3000", 20)
+    window = wait_until("the publisher blocks", lambda: blocked(node), 20, node)
+    check(not node.lines("^PUBLISHED"), "all was published without a journal: the window has no limit")
+    journal = lab.journal("journal", bind)
+    node.line("^SYNCED", 60)
+    live.line("^DONE", 30)
+    check(not live.lines("^GAP"), "the live subscriber was told a gap")
+    check(fields(live.lines("^ENDED")[0])["facts"] == "30005", f"the live subscriber has {live.lines('^ENDED')}")
+    node.close_input()
+    node.ends_well()
+    late = recorded(lab, journal, "flow.>", "--from", "start", "--format", "%s\\n")
+    check(late == [str(i) for i in range(1, 30006)], f"the journal has {len(late)} facts of 30005, or others")
+    lab.tell(f"blocked with {window}; with the journal back all 30005 are recorded, and live had each once")
+
+
+def blocked(process):
+    """It has used no processor time to speak of for a while: true only after two looks at the clock of the kernel."""
+    def ticks():
+        with open(f"/proc/{process.pid}/stat") as file:
+            parts = file.read().rpartition(")")[2].split()
+        return int(parts[11]) + int(parts[12])
+    before = ticks()
+    time.sleep(0.3)
+    return f"{ticks() - before} ticks in 0.3 s" if ticks() - before <= 2 else None
+
+
+def nodes_lists_who_is_there(lab):
+    journal = lab.journal()
+    node = lab.start("node", [tool("mesh_node"), "--name", "one-of-us", "--seed", journal.address])
+    node.line("^READY")
+    lines = lab.ok("nodes", "--json", "--seed", journal.address, "--wait", "2").decode().splitlines()
+    nodes = [json.loads(line) for line in lines]
+    names = [n["name"] for n in nodes]
+    check("one-of-us" in names, f"nodes lists {names}")
+    check(any(n.get("control") == journal.address for n in nodes), f"the journal's address is not among {nodes}")
+    text = lab.ok("nodes", "--seed", journal.address, "--wait", "2").decode()
+    check("one-of-us" in text and "journal" in text, f"for people: {text}")
+    node.close_input()
+    node.ends_well()
+
+
+def nodes_find_each_other_by_udp_alone(lab):
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        raise Skipped("needs root and ip(8), for a network namespace in which broadcasts go nowhere else")
+    space = f"factmesh-{os.getpid()}"
+    made = lab.run("ip", "netns", "add", space)
+    if made.status != 0:
+        raise Skipped(f"no network namespaces here: {made.err.strip()}")
+    try:
+        inside = ["ip", "netns", "exec", space]
+        for command in (["ip", "link", "set", "lo", "up"], ["ip", "link", "add", "fm0", "type", "veth", "peer", "name", "fm1"],
+                        ["ip", "addr", "add", "10.98.76.1/24", "broadcast", "10.98.76.255", "dev", "fm0"], ["ip", "link", "set", "fm0", "up"],
+                        ["ip", "link", "set", "fm1", "up"]):
+            done = lab.run(*inside, *command)
+            if done.status != 0:
+                raise Skipped(f"{' '.join(command)}: {done.err.strip()}")
+        found_in(lab, inside)
+    finally:
+        for process in lab.processes:
+            if process.alive():
+                process.kill9()
+        lab.run("ip", "netns", "del", space)
+
+
+def found_in(lab, inside):
+    # `ip netns exec` becomes the program, so that its process id is that of the node.
+    started = time.monotonic()
+    nodes = [lab.start(f"u{i}", [*inside, tool("mesh_node"), "--name", f"u{i}", "--interface", "fm0"]) for i in range(3)]
+    for node in nodes:
+        node.line("^READY")
+        node.line("^MEMBERS count=3 names=u0,u1,u2$", 15)
+    took = time.monotonic() - started
+    for node in nodes:
+        node.send(f"publish hello-{node.name}")
+    for node in nodes:
+        wait_until(f"{node.name} has a fact from each", lambda node=node: len(node.lines("^FACT")) == 3, 10, node)
+    lab.tell(f"three nodes without a seed found each other after {took:.2f} s, and a fact from each reached each")
+
+
+main(filters_over_tcp, filters_over_ipc, every_start_begins_where_it_says, a_cursor_goes_on_behind_what_was_printed_when_its_owner_is_killed,
+     a_window_fills_while_the_journal_is_away_and_empties_when_it_is_back, nodes_lists_who_is_there, nodes_find_each_other_by_udp_alone)
