@@ -125,8 +125,8 @@ static const uint8_t *get_headers (const uint8_t *tag_pos, const uint8_t *end, s
     const uint8_t *p = tag_pos;
     size_t text_len = 0;
     unsigned count = 0;
-    if (ret_headers->len)
-        return NULL;        /* a second run: the slice could not hold both */
+    if (ret_headers->len || *p != FACT_HEADER)
+        return NULL;        /* a second run, which the slice could not hold; or the tag in two bytes: the walk would not move */
     while (p < end && *p == FACT_HEADER) {
         struct fm_slice name, value;
         const struct fm_slice rest = slice (p, (size_t) (end - p));
