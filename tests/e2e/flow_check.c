@@ -42,7 +42,7 @@ static void settings_parse (struct settings *set, int argc, char **argv)
     };
     int option, index = 0;
 
-    *set = (struct settings){ .flow = { .topics = 50, .count = 1000 } };
+    *set = (struct settings) { .flow = { .topics = 50, .count = 1000 } };
     while ((option = getopt_long (argc, argv, "", options, &index)) != -1) {
         const char *name = options[index].name;
         switch (option) {
@@ -96,7 +96,7 @@ static int fact_add (struct oracle_log *log, const struct fm_id *stream, uint64_
     if (made->header_name_len) {
         const int len = snprintf (headers, sizeof headers, "%.*s=%.*s\n", (int) made->header_name_len,
                                   made->header_name, (int) made->header_value_len, made->header_value);
-        fact.headers = (struct fm_slice){ headers, (size_t) len };
+        fact.headers = (struct fm_slice) { headers, (size_t) len };
     }
     return oracle_log_add (log, &fact);
 }

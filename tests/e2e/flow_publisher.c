@@ -37,7 +37,7 @@ static void usage (void)
     (void) fputs ("usage: flow_publisher --seed ADDRESS [--mesh NAME] [--contents N] [--count N] [--rate N] [--topics "
                   "N] [--streams N]\n"
                   "    [--payload BYTES] [--large] [--live-queue N] [--window BYTES] [--members N] [--no-journal] "
-                  "[--synced-ms N]\n",
+                  "[--synced-ms N] [--first-stream N] [--bind ADDRESS] [--block-ms N]\n",
                   stderr);
     exit (2);
 }
@@ -56,11 +56,11 @@ static void settings_parse (struct settings *set, int argc, char **argv)
         { "streams", 1, NULL, 'S' },   { "payload", 1, NULL, 'p' }, { "live-queue", 1, NULL, 'q' },
         { "window", 1, NULL, 'w' },    { "members", 1, NULL, 'M' }, { "no-journal", 0, NULL, 'j' },
         { "synced-ms", 1, NULL, 'y' }, { "large", 0, NULL, 'l' },   { "first-stream", 1, NULL, 'f' },
-        { NULL, 0, NULL, 0 },
+        { "bind", 1, NULL, 'b' },      { "block-ms", 1, NULL, 'B' }, { NULL, 0, NULL, 0 },
     };
     int option, index = 0;
 
-    *set = (struct settings){ .flow = { .topics = 50, .count = 1000 }, .streams = 1, .synced_ms = 60000 };
+    *set = (struct settings) { .flow = { .topics = 50, .count = 1000 }, .streams = 1, .synced_ms = 60000 };
     set->node.name = "flow_publisher";
     set->node.notice = notice_print;
     set->publisher.block_ms = 60000;
@@ -165,11 +165,11 @@ static int fact_publish (struct fm_publisher *publisher, const struct flow_fact 
 
     if (made->header_name_len) {
         rc =
-            fm_header_add (headers, sizeof headers, &len, (struct fm_slice){ made->header_name, made->header_name_len },
-                           (struct fm_slice){ made->header_value, made->header_value_len });
+            fm_header_add (headers, sizeof headers, &len, (struct fm_slice) { made->header_name, made->header_name_len },
+                           (struct fm_slice) { made->header_value, made->header_value_len });
         if (rc < 0)
             return rc;
-        fact.headers = (struct fm_slice){ headers, len };
+        fact.headers = (struct fm_slice) { headers, len };
     }
     return fm_publish (publisher, &fact, NULL);
 }

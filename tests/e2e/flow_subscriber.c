@@ -86,7 +86,7 @@ static void settings_parse (struct settings *set, int argc, char **argv)
     };
     int option, index = 0;
 
-    *set = (struct settings){ .idle_ms = 20000, .linger_ms = 100 };
+    *set = (struct settings) { .idle_ms = 20000, .linger_ms = 100 };
     set->node.name = "flow_subscriber";
     set->node.notice = notice_print;
     while ((option = getopt_long (argc, argv, "", options, &index)) != -1) {
@@ -153,7 +153,7 @@ static struct stream *stream_of (struct program *p, const struct fm_id *id)
         (void) fprintf (stderr, "flow_subscriber: more than %d streams\n", STREAMS_MAX);
         exit (1);
     }
-    p->streams[p->stream_count] = (struct stream){ .id = *id, .digest = 0xcbf29ce484222325u };
+    p->streams[p->stream_count] = (struct stream) { .id = *id, .digest = 0xcbf29ce484222325u };
     return &p->streams[p->stream_count++];
 }
 
@@ -181,7 +181,7 @@ static struct fm_slice headers_text (struct fm_slice headers, char *text, size_t
     while (fm_header_next (headers, &pos, &name, &value) == 0)
         len += (size_t) snprintf (text + len, size - len, "%.*s=%.*s\n", (int) name.len, (const char *) name.data,
                                   (int) value.len, (const char *) value.data);
-    return (struct fm_slice){ text, len };
+    return (struct fm_slice) { text, len };
 }
 
 static int fact_take (struct program *p, const struct fm_fact *fact)

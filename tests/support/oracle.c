@@ -83,7 +83,7 @@ static int log_reserve (struct oracle_log *log, size_t len)
 
 static struct oracle_record record_of (const struct oracle_fact *fact)
 {
-    return (struct oracle_record){
+    return (struct oracle_record) {
         .magic = ORACLE_RECORD_MAGIC,
         .topic_len = (uint32_t) fact->topic.len,
         .key_len = (uint32_t) fact->key.len,
@@ -108,7 +108,7 @@ int oracle_log_add (struct oracle_log *log, const struct oracle_fact *fact)
 
     if (rc < 0)
         return rc;
-    log->entries[log->count++] = (struct oracle_entry){ .head = head, .position = log->bytes_len };
+    log->entries[log->count++] = (struct oracle_entry) { .head = head, .position = log->bytes_len };
     bytes_add (log, fact->topic);
     bytes_add (log, fact->key);
     bytes_add (log, fact->headers);
@@ -140,7 +140,7 @@ static int log_load_records (struct oracle_log *log, FILE *file)
             return rc;
         if (len && fread (log->bytes + log->bytes_len, 1, len, file) != len)
             break;
-        log->entries[log->count++] = (struct oracle_entry){ .head = head, .position = log->bytes_len };
+        log->entries[log->count++] = (struct oracle_entry) { .head = head, .position = log->bytes_len };
         log->bytes_len += len;
     }
     return ferror (file) ? -EIO : 0;
@@ -170,7 +170,7 @@ static bool level_next (struct fm_slice name, size_t *pos, struct fm_slice *ret_
         return false;
     while (end < name.len && text[end] != '.')
         end++;
-    *ret_level = (struct fm_slice){ text + *pos, end - *pos };
+    *ret_level = (struct fm_slice) { text + *pos, end - *pos };
     *pos = end + 1;
     return true;
 }

@@ -182,17 +182,17 @@ static void a_filter_expects_only_what_matches (void **state)
 static void patterns_match_whole_levels (void **state)
 {
     (void) state;
-    assert_true (oracle_matches ("a.b", (struct fm_slice){ "a.b", 3 }));
-    assert_false (oracle_matches ("a", (struct fm_slice){ "a.b", 3 }));
-    assert_false (oracle_matches ("a.b", (struct fm_slice){ "a.bc", 4 }));
-    assert_false (oracle_matches ("a.b.c", (struct fm_slice){ "a.b", 3 }));
-    assert_true (oracle_matches ("a.*", (struct fm_slice){ "a.b", 3 }));
-    assert_false (oracle_matches ("a.*", (struct fm_slice){ "a.b.c", 5 }));
-    assert_false (oracle_matches ("a.*", (struct fm_slice){ "a", 1 }));
-    assert_true (oracle_matches ("*.b", (struct fm_slice){ "a.b", 3 }));
-    assert_true (oracle_matches (">", (struct fm_slice){ "a", 1 }));
-    assert_true (oracle_matches ("a.>", (struct fm_slice){ "a.b.c", 5 }));
-    assert_false (oracle_matches ("a.>", (struct fm_slice){ "a", 1 }));
+    assert_true (oracle_matches ("a.b", (struct fm_slice) { "a.b", 3 }));
+    assert_false (oracle_matches ("a", (struct fm_slice) { "a.b", 3 }));
+    assert_false (oracle_matches ("a.b", (struct fm_slice) { "a.bc", 4 }));
+    assert_false (oracle_matches ("a.b.c", (struct fm_slice) { "a.b", 3 }));
+    assert_true (oracle_matches ("a.*", (struct fm_slice) { "a.b", 3 }));
+    assert_false (oracle_matches ("a.*", (struct fm_slice) { "a.b.c", 5 }));
+    assert_false (oracle_matches ("a.*", (struct fm_slice) { "a", 1 }));
+    assert_true (oracle_matches ("*.b", (struct fm_slice) { "a.b", 3 }));
+    assert_true (oracle_matches (">", (struct fm_slice) { "a", 1 }));
+    assert_true (oracle_matches ("a.>", (struct fm_slice) { "a.b.c", 5 }));
+    assert_false (oracle_matches ("a.>", (struct fm_slice) { "a", 1 }));
 }
 
 static void a_log_comes_back_from_its_file (void **state)
