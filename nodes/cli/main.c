@@ -1,0 +1,81 @@
+/* main: finds the subcommand. */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "commands.h"
+#include "factmesh.h"
+#include "options.h"
+
+static const struct command {
+    const char *name;
+    int (*run) (int argc, char **argv);
+    const char *summary;
+} commands[] = {
+    { "journal", command_journal, "run a journal: record every fact of the mesh, replay it to anybody" },
+    { "pub", command_pub, "publish facts: arguments, lines, CSV, JSON" },
+    { "sub", command_sub, "print facts as they come, from any place in the past on" },
+    { "replay", command_replay, "print recorded facts, fast, and end" },
+    { "cursor", command_cursor, "list, show, move and delete the places where subscribers are" },
+    { "nodes", command_nodes, "list the nodes of the mesh" },
+    { "status", command_status, "what a journal holds and counts" },
+    { "inspect", command_inspect, "what a journal's directory holds" },
+    { "verify", command_verify, "check every byte of a journal's directory" },
+    { "dump", command_dump, "print every record of a journal's directory" },
+};
+enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
+
+static int print_help (FILE *to)
+{
+    (void)fputs ("usage: factmesh COMMAND [OPTION…] [ARGUMENT…]\n"
+                 "Services publish immutable facts to each other directly; a journal remembers them.\n\n",
+                 to);
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        (void)fprintf (to, "  %-9s %s\n", commands[i].name, commands[i].summary);
+    (void)fputs (
+        "  version   print the version\n\n"
+        "'factmesh COMMAND --help' tells the options, with examples. To begin with, in three terminals:\n\n"
+        "  factmesh journal ./orders-journal\n"
+        "  factmesh sub 'orders.>' --seed tcp://127.0.0.1:7400 --from start\n"
+        "  factmesh pub orders.placed 'order 4711: 3 lamps' --seed tcp://127.0.0.1:7400\n\n"
+        "Exit status: 0 done, 1 error, 2 usage, 3 timed out, 4 facts are missing (--fail-on-gap), 5 damaged (verify),\n"
+        "128 and the signal's number when one ended it (130: Ctrl-C).\n",
+        to);
+    return fflush (to) == 0 ? CLI_OK : CLI_ERROR;
+}
+
+static const struct command *find_command (const char *name)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        if (strcmp (commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+int main (int argc, char **argv)
+{
+    if (argc < 2) {
+        (void)print_help (stderr);
+        return CLI_USAGE;
+    }
+    const char *name = argv[1];
+    if (strcmp (name, "version") == 0 || strcmp (name, "--version") == 0) {
+        (void)printf ("factmesh %s\n", fm_version ());
+        return fflush (stdout) == 0 ? CLI_OK : CLI_ERROR;
+    }
+    const bool help = strcmp (name, "help") == 0 || strcmp (name, "--help") == 0 || strcmp (name, "-h") == 0;
+    if (help && argc == 2)
+        return print_help (stdout);
+    const struct command *command = find_command (help ? argv[2] : name);
+    if (!command) {
+        (void)fprintf (stderr, "factmesh: there is no command '%s'%s. Try 'factmesh --help'.\n", help ? argv[2] : name,
+                       *name == '-' ? "; options come behind the command" : "");
+        return CLI_USAGE;
+    }
+    if (help) {
+        char option[] = "--help";
+        char *args[] = { argv[2], option, NULL };
+        return command->run (2, args);
+    }
+    return command->run (argc - 1, argv + 1);
+}

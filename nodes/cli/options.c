@@ -1,0 +1,293 @@
+/* options: see options.h. */
+
+#include "options.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "when.h"
+
+enum { LINE_MAX_LEN = 4096 };
+
+static const char help_mesh[] =
+    "\nReaching the mesh:\n"
+    "  -s, --seed ADDR[,ADDR]   addresses of nodes, tcp://HOST:PORT; one is enough [FACTMESH_SEED].\n"
+    "                           Without: found by UDP broadcast\n"
+    "      --mesh NAME          which mesh [FACTMESH_MESH, \"default\"]\n"
+    "      --bind ADDR          where this node listens [any port]\n"
+    "      --name NAME          of this node, for people [HOST-PID]\n"
+    "      --timeout TIME       give up when nothing happens for so long: 10s, 500ms, 1m\n";
+static const char help_common[] = "  -q, --quiet              errors only\n"
+                                  "      --verbose            also what the node notices, on standard error\n"
+                                  "  -h, --help               this text\n";
+
+void cli_init (struct cli *cli, const char *command, const char *help, char **argv)
+{
+    static char program[64];
+    *cli = (struct cli){ .command = command, .help = help, .timeout_ms = -1 };
+    cli->mesh = getenv ("FACTMESH_MESH");
+    cli->seeds = getenv ("FACTMESH_SEED");
+    if (cli->mesh && !*cli->mesh)
+        cli->mesh = NULL;
+    if (cli->seeds && !*cli->seeds)
+        cli->seeds = NULL;
+    (void)snprintf (program, sizeof program, "factmesh %s", command);
+    argv[0] = program;
+}
+
+static int cli_print_help (const struct cli *cli)
+{
+    (void)fputs (cli->help, stdout);
+    if (!cli->offline)
+        (void)fputs (help_mesh, stdout);
+    else
+        (void)fputs ("\n", stdout);
+    (void)fputs (help_common, stdout);
+    return fflush (stdout) == 0 ? CLI_OK : CLI_ERROR;
+}
+
+int cli_option (struct cli *cli, int option, const char *value)
+{
+    switch (option) {
+    case 'h':
+        return cli_print_help (cli);
+    case 'q':
+        cli->quiet = true;
+        return -1;
+    case OPT_VERBOSE:
+        cli->verbose = true;
+        return -1;
+    case 's':
+        cli->seeds = value;
+        return -1;
+    case OPT_MESH:
+        cli->mesh = value;
+        return -1;
+    case OPT_BIND:
+        cli->bind = value;
+        return -1;
+    case OPT_NAME:
+        cli->name = value;
+        return -1;
+    case OPT_TIMEOUT:
+        return cli_milliseconds (cli, "--timeout", value, &cli->timeout_ms) ? CLI_USAGE : -1;
+    default:
+        /* getopt has said what is wrong. */
+        (void)fprintf (stderr, "Try 'factmesh %s --help'.\n", cli->command);
+        return CLI_USAGE;
+    }
+}
+
+static void cli_print (const struct cli *cli, const char *format, va_list args, const char *tail)
+{
+    char line[LINE_MAX_LEN];
+    size_t len = (size_t)snprintf (line, sizeof line, "factmesh %s: ", cli->command);
+    const int body = vsnprintf (line + len, sizeof line - len, format, args);
+    len += body < 0 ? 0 : (size_t)body < sizeof line - len ? (size_t)body : sizeof line - len - 1;
+    (void)snprintf (line + len, sizeof line - len, "%s", tail);
+    /* What it quotes may hold anything: a line stays one line, and moves no cursor. */
+    for (char *p = line; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7F)
+            *p = '?';
+    /* One write, so that lines of several processes do not mix. */
+    (void)fprintf (stderr, "%s\n", line);
+}
+
+void cli_say (const struct cli *cli, const char *format, ...)
+{
+    va_list args;
+    va_start (args, format);
+    cli_print (cli, format, args, "");
+    va_end (args);
+}
+
+int cli_error (const struct cli *cli, const char *format, ...)
+{
+    va_list args;
+    va_start (args, format);
+    cli_print (cli, format, args, "");
+    va_end (args);
+    return CLI_ERROR;
+}
+
+int cli_fail (const struct cli *cli, int code, const char *format, ...)
+{
+    char tail[1024];
+    const char *const detail = fm_error_detail ();
+    if (*detail)
+        (void)snprintf (tail, sizeof tail, ": %s: %s", fm_error_text (code), detail);
+    else
+        (void)snprintf (tail, sizeof tail, ": %s", fm_error_text (code));
+    va_list args;
+    va_start (args, format);
+    cli_print (cli, format, args, tail);
+    va_end (args);
+    return code == FM_TIMEOUT || code == FM_ERR_NO_JOURNAL ? CLI_TIMEOUT : CLI_ERROR;
+}
+
+int cli_usage (const struct cli *cli, const char *format, ...)
+{
+    va_list args;
+    va_start (args, format);
+    cli_print (cli, format, args, "");
+    va_end (args);
+    (void)fprintf (stderr, "Try 'factmesh %s --help'.\n", cli->command);
+    return CLI_USAGE;
+}
+
+/* --- Values. */
+
+int cli_number (const struct cli *cli, const char *option, const char *text, uint64_t min, uint64_t max, uint64_t *ret)
+{
+    char *end;
+    errno = 0;
+    const unsigned long long v = strtoull (text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno)
+        return cli_usage (cli, "%s: '%s' is not a number", option, text);
+    if (v < min || v > max)
+        return cli_usage (cli, "%s: %s is not between %llu and %llu", option, text, (unsigned long long)min,
+                          (unsigned long long)max);
+    *ret = v;
+    return 0;
+}
+
+int cli_size (const struct cli *cli, const char *option, const char *text, uint64_t *ret_bytes)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    errno = 0;
+    const unsigned long long v = strtoull (text, &end, 10);
+    unsigned shift = 0;
+    if (*text < '0' || *text > '9' || errno)
+        return cli_usage (cli, "%s: '%s' is not a size; write 4096, 64K, 128M or 10G", option, text);
+    if (*end) {
+        const char *unit = strchr (units, *end >= 'a' ? *end - 'a' + 'A' : *end);
+        shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+        if (!unit || (end[1] && strcmp (end + 1, "iB") != 0 && strcmp (end + 1, "B") != 0))
+            return cli_usage (cli, "%s: '%s' is not a size; write 4096, 64K, 128M or 10G", option, text);
+    }
+    if (v > UINT64_MAX >> shift)
+        return cli_usage (cli, "%s: '%s' is too large", option, text);
+    *ret_bytes = (uint64_t)v << shift;
+    return 0;
+}
+
+int cli_milliseconds (const struct cli *cli, const char *option, const char *text, int *ret_ms)
+{
+    uint64_t ns;
+    if (when_duration (text, &ns) < 0)
+        return cli_usage (cli, "%s: %s", option, fm_error_detail ());
+    if (ns / 1000000 > INT_MAX)
+        return cli_usage (cli, "%s: '%s' is too long", option, text);
+    *ret_ms = (int)(ns / 1000000);
+    return 0;
+}
+
+/* --- Signals. */
+
+static volatile sig_atomic_t caught;
+static int signal_event = -1;
+
+static void on_signal (int number)
+{
+    const int saved_errno = errno;
+    const uint64_t one = 1;
+    caught = number;
+    /* An eventfd of a few signals cannot be full. */
+    const ssize_t n = write (signal_event, &one, sizeof one);
+    (void)n;
+    errno = saved_errno;
+}
+
+int cli_catch_signals (const struct cli *cli)
+{
+    signal_event = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (signal_event < 0)
+        return cli_error (cli, "eventfd: %s", strerror (errno));
+    /* No SA_RESTART: a read or write that waits for others must end. */
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
+    (void)sigemptyset (&action.sa_mask);
+    (void)sigaction (SIGINT, &action, NULL);
+    (void)sigaction (SIGTERM, &action, NULL);
+    (void)signal (SIGPIPE, SIG_IGN);
+    return CLI_OK;
+}
+
+int cli_signal_fd (void)
+{
+    return signal_event;
+}
+
+int cli_signalled (void)
+{
+    return caught;
+}
+
+bool cli_is_signalled (void)
+{
+    return caught != 0;
+}
+
+/* --- The mesh. */
+
+static void on_notice (void *arg, const char *id, const char *text)
+{
+    const struct cli *cli = arg;
+    (void)fprintf (stderr, "factmesh %s: %s %s\n", cli->command, id, text);
+}
+
+int cli_open_node (const struct cli *cli, struct fm_node **ret_node)
+{
+    struct fm_node_options options = {
+        .mesh = cli->mesh,
+        .name = cli->name,
+        .seeds = cli->seeds,
+        .bind = cli->bind,
+        .notice = cli->verbose ? on_notice : NULL,
+        .notice_arg = (void *)(uintptr_t)cli,
+    };
+    const int rc = fm_node_open (&options, ret_node);
+    return rc < 0 ? cli_fail (cli, rc, "cannot join the mesh '%s'", cli->mesh ? cli->mesh : "default") : CLI_OK;
+}
+
+int cli_timeout (const struct cli *cli, int default_ms)
+{
+    return cli->timeout_ms >= 0 ? cli->timeout_ms : default_ms;
+}
+
+void cli_wait (int fd, int timeout_ms)
+{
+    struct pollfd fds[2] = {
+        { .fd = signal_event, .events = POLLIN },
+        { .fd = fd, .events = POLLIN },
+    };
+    if (!cli_is_signalled ())
+        (void)poll (fds, 2, timeout_ms); /* -EINTR: a signal, which the caller sees */
+}
+
+static uint64_t clock_ns (clockid_t clock)
+{
+    struct timespec t;
+    (void)clock_gettime (clock, &t); /* cannot fail for these two */
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t cli_unix_ns (void)
+{
+    return clock_ns (CLOCK_REALTIME);
+}
+
+uint64_t cli_monotonic_ms (void)
+{
+    return clock_ns (CLOCK_MONOTONIC) / 1000000;
+}

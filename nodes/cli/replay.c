@@ -1,0 +1,317 @@
+/* replay: prints what a journal has recorded, straight from it, and ends.
+ *
+ * Thread:  one. Taking a message gives the journal credit for the next ones, so that it is paced by standard output. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "batch.h"
+#include "commands.h"
+#include "error.h"
+#include "format_options.h"
+#include "link.h"
+#include "progress.h"
+#include "text.h"
+#include "topic.h"
+#include "when.h"
+
+static const char help[] =
+    "usage: factmesh replay [OPTION…] [PATTERN…]\n"
+    "Print the recorded facts of the topics that any PATTERN matches (none: all), in the journal's order, and end.\n\n"
+    "      --from WHERE         start, -100 (the last 100 facts), @TIME, cursor:NAME, offset:N [start]\n"
+    "      --until WHERE        end (what is on disk when it begins), @TIME, offset:N (before N) [end].\n"
+    "                           Times are the journal's. TIME: 2026-11-01T10:00, with Z or +01:00, Unix seconds, -1h\n"
+    "      --stream ID          of this stream only\n"
+    "      --journal ID         from this journal; the first digits will do\n"
+    "      --stats              at the end, on standard error: facts, bytes, seconds, rate, where it stopped\n"
+    "      --fail-on-gap        end with 4 when facts are missing\n"
+    "  --timeout is how long to wait for the journal [10s].\n" FORMAT_HELP
+    "Missing facts (gaps) are told on standard error; with --json as objects with \"event\" on standard output.\n\n"
+    "Examples:\n"
+    "  factmesh replay 'orders.>' --seed tcp://127.0.0.1:7400 --from @-1d > orders.txt\n"
+    "  factmesh replay --from offset:1000 --until offset:2000 --long --stats\n";
+
+struct replay {
+    struct cli cli;
+    struct output_options format;
+    struct when from, until;
+    struct fm_id stream;
+    const char *journal;
+    bool stats, fail_on_gap;
+    char **patterns;
+    size_t pattern_count;
+    struct fm_slice filters[FILTERS_MAX];
+    struct link link;
+    struct output *out;
+    struct batch_scratch scratch;
+    struct progress progress;
+    uint64_t facts, bytes, gaps, next_offset;
+};
+
+enum { OPT_FROM = OPT_FORMAT_OWN, OPT_UNTIL, OPT_STREAM, OPT_JOURNAL, OPT_STATS, OPT_FAIL_ON_GAP };
+
+static const struct option long_options[] = { FORMAT_LONG,
+                                              { "from", required_argument, NULL, OPT_FROM },
+                                              { "until", required_argument, NULL, OPT_UNTIL },
+                                              { "stream", required_argument, NULL, OPT_STREAM },
+                                              { "journal", required_argument, NULL, OPT_JOURNAL },
+                                              { "stats", no_argument, NULL, OPT_STATS },
+                                              { "fail-on-gap", no_argument, NULL, OPT_FAIL_ON_GAP },
+                                              COMMON_LONG };
+
+static int take_where (const struct cli *cli, const char *option, const char *text, struct when *ret_when)
+{
+    if (when_parse (text, cli_unix_ns (), ret_when) < 0)
+        return cli_usage (cli, "%s: %s", option, fm_error_detail ());
+    return -1;
+}
+
+static int take_option (struct replay *r, int option, const char *value)
+{
+    switch (option) {
+    case OPT_FROM:
+        return take_where (&r->cli, "--from", value, &r->from);
+    case OPT_UNTIL:
+        return take_where (&r->cli, "--until", value, &r->until);
+    case OPT_STREAM:
+        return id_parse (value, strlen (value), &r->stream) < 0
+                   ? cli_usage (&r->cli, "--stream: %s", fm_error_detail ())
+                   : -1;
+    case OPT_JOURNAL:
+        r->journal = value;
+        return -1;
+    case OPT_STATS:
+        r->stats = true;
+        return -1;
+    case OPT_FAIL_ON_GAP:
+        r->fail_on_gap = true;
+        return -1;
+    default:
+        break;
+    }
+    const int status = format_option (&r->cli, &r->format, option, value);
+    return status == -2 ? cli_option (&r->cli, option, value) : status;
+}
+
+static int parse (struct replay *r, int argc, char **argv)
+{
+    cli_init (&r->cli, "replay", help, argv);
+    r->from.kind = WHEN_START;
+    r->until.kind = WHEN_END;
+    r->format.fd = STDOUT_FILENO;
+    r->format.interrupted = cli_is_signalled;
+    int c;
+    while ((c = getopt_long (argc, argv, COMMON_SHORT FORMAT_SHORT, long_options, NULL)) != -1) {
+        const int status = take_option (r, c, optarg);
+        if (status >= 0)
+            return status;
+    }
+    r->patterns = argv + optind;
+    r->pattern_count = (size_t)(argc - optind);
+    if (r->pattern_count > FILTERS_MAX)
+        return cli_usage (&r->cli, "more than %d patterns", FILTERS_MAX);
+    for (size_t i = 0; i < r->pattern_count; i++) {
+        r->filters[i] = fm_text (r->patterns[i]);
+        if (topic_pattern_check (r->filters[i]) < 0)
+            return cli_usage (&r->cli, "pattern '%s': %s", r->patterns[i], fm_error_detail ());
+    }
+    if (r->from.kind == WHEN_END)
+        return cli_usage (&r->cli, "--from end: nothing is recorded there yet; factmesh sub prints what comes");
+    if (r->until.kind != WHEN_END && r->until.kind != WHEN_TIME && r->until.kind != WHEN_OFFSET)
+        return cli_usage (&r->cli, "--until: write end, @TIME or offset:N");
+    return -1;
+}
+
+static void set_start (const struct replay *r, Factmesh__ReplayOpen *open)
+{
+    switch (r->from.kind) {
+    case WHEN_LAST:
+        open->start_case = FACTMESH__REPLAY_OPEN__START_LAST_COUNT;
+        open->last_count = r->from.value;
+        break;
+    case WHEN_TIME:
+        open->start_case = FACTMESH__REPLAY_OPEN__START_FROM_TIME_NS;
+        open->from_time_ns = r->from.value;
+        break;
+    case WHEN_CURSOR:
+        open->start_case = FACTMESH__REPLAY_OPEN__START_FROM_CURSOR_NAME;
+        open->from_cursor_name = control_put_slice (slice_of (r->from.name));
+        break;
+    case WHEN_START:
+    case WHEN_OFFSET:
+    case WHEN_END:
+        open->start_case = FACTMESH__REPLAY_OPEN__START_FROM_OFFSET;
+        open->from_offset = r->from.kind == WHEN_OFFSET ? r->from.value : 0;
+        break;
+    }
+}
+
+static void set_end (const struct replay *r, Factmesh__ReplayOpen *open)
+{
+    switch (r->until.kind) {
+    case WHEN_TIME:
+        open->end_case = FACTMESH__REPLAY_OPEN__END_END_TIME_NS;
+        open->end_time_ns = r->until.value;
+        break;
+    case WHEN_OFFSET:
+        open->end_case = FACTMESH__REPLAY_OPEN__END_END_OFFSET;
+        open->end_offset = r->until.value;
+        break;
+    default:
+        open->end_case = FACTMESH__REPLAY_OPEN__END_END_AT_SYNCED;
+        open->end_at_synced = 1;
+        break;
+    }
+}
+
+static int replay_open (struct replay *r, uint64_t *ret_session)
+{
+    ProtobufCBinaryData filters[FILTERS_MAX];
+    Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
+    for (size_t i = 0; i < r->pattern_count; i++)
+        filters[i] = control_put_slice (r->filters[i]);
+    open.filters = filters;
+    open.n_filters = r->pattern_count;
+    if (!id_is_zero (&r->stream))
+        open.stream = control_put_id (&r->stream);
+    set_start (r, &open);
+    set_end (r, &open);
+    const int rc = replay_client_open (r->link.client, &open, ret_session);
+    return rc < 0 ? cli_fail (&r->cli, rc, "cannot ask the journal at %s", r->link.address) : CLI_OK;
+}
+
+static bool wanted (const struct replay *r, struct fm_slice topic)
+{
+    for (size_t i = 0; i < r->pattern_count; i++)
+        if (topic_match (r->filters[i], topic))
+            return true;
+    return r->pattern_count == 0;
+}
+
+/* Print a batch's facts. 0, output.h's errors, or what is wrong with the batch. */
+static int print_batch (struct replay *r, struct fm_slice bytes)
+{
+    struct batch batch;
+    int rc = batch_decode (bytes.data, bytes.len, node_mesh (r->link.node), &r->scratch, &batch);
+    if (rc < 0)
+        return rc;
+    struct batch_reader reader;
+    batch_reader_init (&reader, &batch);
+    struct fm_fact fact;
+    while ((rc = batch_reader_next (&reader, &fact)) == 0) {
+        if (!wanted (r, fact.topic))
+            continue;
+        r->facts++;
+        r->bytes += fact.payload.len;
+        rc = output_fact (r->out, &fact, 0);
+        if (rc < 0)
+            return rc;
+    }
+    return rc == FM_ERR_END ? 0 : rc;
+}
+
+static int print_gaps (struct replay *r, const struct replay_header *header)
+{
+    for (size_t i = 0; i < header->gap_count; i++) {
+        const struct replay_gap *g = &header->gaps[i];
+        const struct fm_gap gap = {
+            .stream = g->stream, .first = g->first_seq, .end = g->end_seq, .reason = (enum fm_gap_reason)g->reason
+        };
+        r->gaps++;
+        const int rc = format_gap (&r->cli, r->out, &gap);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int print_data (struct replay *r, struct replay_view *view)
+{
+    struct fm_slice bytes;
+    int rc = print_gaps (r, &view->header);
+    while (rc == 0 && (rc = replay_view_next (view, &bytes)) == 0)
+        rc = print_batch (r, bytes);
+    r->next_offset = view->header.next_offset;
+    return rc == FM_ERR_END ? 0 : rc;
+}
+
+/* The journal's reasons may be output's or the batch's: -EPIPE and an interruption end quietly. */
+static int failed (struct replay *r, int rc)
+{
+    if (rc == -EPIPE || rc == FM_INTERRUPTED)
+        return format_output_failed (&r->cli, rc);
+    return cli_fail (&r->cli, rc, "after %llu facts", (unsigned long long)r->facts);
+}
+
+static int replay_run (struct replay *r)
+{
+    uint64_t session;
+    int status = replay_open (r, &session);
+    progress_init (&r->progress, r->cli.quiet || isatty (STDOUT_FILENO));
+    while (status == CLI_OK) {
+        struct replay_event event;
+        status = link_wait (&r->link, "replay", &event);
+        if (status)
+            break;
+        int rc = 0;
+        if (event.kind == REPLAY_DATA) {
+            rc = print_data (r, event.view);
+            progress_draw (&r->progress, r->facts, 0, "replayed");
+        } else if (event.kind == REPLAY_ERROR) {
+            progress_clear (&r->progress);
+            status = cli_error (&r->cli, "the journal says: %s",
+                                event.text && *event.text ? event.text : "an error without a text");
+        } else if (event.kind == REPLAY_END) {
+            r->next_offset = event.next_offset;
+            break;
+        }
+        if (rc == 0 && cli_is_signalled ())
+            status = CLI_SIGNAL + cli_signalled ();
+        if (rc < 0) {
+            progress_clear (&r->progress);
+            return failed (r, rc);
+        }
+    }
+    progress_clear (&r->progress);
+    const int rc = output_flush (r->out);
+    if (rc < 0)
+        return failed (r, rc);
+    return status == CLI_OK && r->gaps && r->fail_on_gap ? CLI_GAP : status;
+}
+
+static void print_stats (const struct replay *r, uint64_t took_ms)
+{
+    char facts[TEXT_GROUPED], bytes[TEXT_GROUPED], rate[TEXT_GROUPED];
+    text_grouped (r->facts, facts);
+    text_grouped (r->bytes, bytes);
+    text_grouped (r->facts * 1000 / (took_ms ? took_ms : 1), rate);
+    cli_say (&r->cli, "%s facts, %s bytes of payload in %.3f s, %s facts/s; %llu gaps; the next offset is %llu", facts,
+             bytes, (double)took_ms / 1000, rate, (unsigned long long)r->gaps, (unsigned long long)r->next_offset);
+}
+
+int command_replay (int argc, char **argv)
+{
+    struct replay r = { .journal = NULL };
+    int status = parse (&r, argc, argv);
+    if (status >= 0)
+        return status;
+    const int rc = output_new (&r.format, &r.out);
+    if (rc < 0)
+        return rc == FM_ERR_ARGUMENT ? cli_usage (&r.cli, "%s", fm_error_detail ()) : cli_fail (&r.cli, rc, "output");
+    status = link_open (&r.link, &r.cli, r.journal);
+    if (status == CLI_OK) {
+        status = cli_catch_signals (&r.cli);
+        const uint64_t began = cli_monotonic_ms ();
+        if (status == CLI_OK)
+            status = replay_run (&r);
+        if (r.stats)
+            print_stats (&r, cli_monotonic_ms () - began);
+        link_close (&r.link);
+    }
+    batch_scratch_release (&r.scratch);
+    output_destroy (&r.out);
+    return status;
+}

@@ -1,0 +1,99 @@
+/* stream_pool: see stream_pool.h. */
+
+#include "stream_pool.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "error.h"
+
+/* Append to path (PATH_MAX bytes). */
+static int path_add (char *path, const char *part)
+{
+    const size_t len = strlen (path), more = strlen (part);
+    if (more >= PATH_MAX - len)
+        return error_set (-ENAMETOOLONG, "%s…: too long; give a directory with --identity", path);
+    memcpy (path + len, part, more + 1);
+    return 0;
+}
+
+/* A mesh or stream name as one path component: what is no letter, digit, '-' or '_' (or a '.' within) becomes %XX. */
+static int path_add_name (char *path, const char *name)
+{
+    int rc = path_add (path, "/");
+    for (const char *p = name; *p && rc == 0; p++) {
+        const char c = *p;
+        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+                           c == '_' || (c == '.' && p != name);
+        char part[4] = { c, 0 };
+        if (!plain)
+            (void)snprintf (part, sizeof part, "%%%02X", (unsigned)(unsigned char)c);
+        rc = path_add (path, part);
+    }
+    return rc;
+}
+
+/* mkdir -p. State is its owner's business: mode 0700. */
+static int make_directories (const char *path)
+{
+    char part[PATH_MAX];
+    for (size_t i = 1;; i++) {
+        if (path[i] != '/' && path[i] != 0)
+            continue;
+        memcpy (part, path, i);
+        part[i] = 0;
+        if (mkdir (part, 0700) < 0 && errno != EEXIST) {
+            const int rc = -errno;
+            return error_set (rc, "%s: mkdir: %s; set XDG_STATE_HOME, or give --identity DIR or --ephemeral", part,
+                              strerror (-rc));
+        }
+        if (!path[i])
+            return 0;
+    }
+}
+
+static int pool_path (const char *mesh, char path[PATH_MAX])
+{
+    const char *const state = getenv ("XDG_STATE_HOME"), *const home = getenv ("HOME");
+    const bool has_state = state && *state == '/'; /* the XDG rules: a relative path is none */
+    if (!has_state && !(home && *home == '/'))
+        return error_set (
+            -ENOENT, "neither XDG_STATE_HOME nor HOME says where streams are kept; give --identity DIR or --ephemeral");
+    path[0] = 0;
+    int rc = path_add (path, has_state ? state : home);
+    if (rc == 0 && !has_state)
+        rc = path_add (path, "/.local/state");
+    if (rc == 0)
+        rc = path_add (path, "/factmesh/streams");
+    if (rc == 0)
+        rc = path_add_name (path, mesh);
+    return rc < 0 ? rc : make_directories (path);
+}
+
+int stream_pool_open (struct fm_node *node, const char *mesh, const char *name, struct fm_publisher_options *options,
+                      struct fm_publisher **ret_publisher)
+{
+    char path[PATH_MAX];
+    int rc = pool_path (mesh, path);
+    if (rc < 0)
+        return rc;
+    const size_t base = strlen (path);
+    options->directory = path;
+    for (unsigned i = 0; i < STREAM_POOL_MAX; i++) {
+        char number[16];
+        (void)snprintf (number, sizeof number, "pub-%u", i);
+        path[base] = 0;
+        rc = path_add_name (path, name ? name : number);
+        if (rc == 0)
+            rc = fm_publisher_open (node, options, ret_publisher);
+        if (rc != FM_ERR_IN_USE || name)
+            break;
+    }
+    options->directory = NULL;
+    return rc;
+}
