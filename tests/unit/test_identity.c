@@ -1,0 +1,363 @@
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "error.h"
+#include "identity.h"
+
+static char root[64], directory[96];
+
+static const char *path (const char *name)
+{
+    static char text[160];
+    snprintf (text, sizeof text, "%s/%s", directory, name);
+    return text;
+}
+
+static int set_up (void **state)
+{
+    (void) state;
+    strcpy (root, "/tmp/factmesh-identity-XXXXXX");
+    if (!mkdtemp (root))
+        return -1;
+    snprintf (directory, sizeof directory, "%s/stream", root);
+    return 0;
+}
+
+static int tear_down (void **state)
+{
+    (void) state;
+    static const char *const names[] = { "stream", "stream.new", "lock" };
+    (void) rmdir (path ("stream.new/x"));
+    (void) rmdir (path ("stream.new"));
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        (void) unlink (path (names[i]));
+    (void) rmdir (directory);
+    return rmdir (root);
+}
+
+static int open_in (const char *mesh, const char *name, struct identity *identity, uint64_t *reserved_end)
+{
+    return identity_open (directory, slice_of (mesh), slice_of (name), identity, reserved_end);
+}
+
+static void read_file (uint8_t bytes[IDENTITY_FILE_LEN])
+{
+    FILE *f = fopen (path ("stream"), "rb");
+    assert_non_null (f);
+    assert_int_equal (fread (bytes, 1, IDENTITY_FILE_LEN, f), IDENTITY_FILE_LEN);
+    fclose (f);
+}
+
+static void write_file (const uint8_t *bytes, size_t len)
+{
+    FILE *f = fopen (path ("stream"), "wb");
+    assert_non_null (f);
+    assert_int_equal (fwrite (bytes, 1, len, f), len);
+    assert_int_equal (fclose (f), 0);
+}
+
+/* ------------------------------------------------------------------ cases */
+
+static void without_a_directory_each_stream_is_new (void **state)
+{
+    (void) state;
+    struct identity a, b;
+    uint64_t end;
+    assert_int_equal (identity_open (NULL, slice_of ("m"), slice_of ("n"), &a, &end), 0);
+    assert_int_equal (end, UINT64_MAX);
+    assert_int_equal (identity_open (NULL, slice_of ("m"), slice_of ("n"), &b, &end), 0);
+    assert_false (id_equal (&a.stream, &b.stream));
+    assert_int_equal (a.epoch, 1);
+    assert_int_equal (a.epoch_first_seq, 1);
+    assert_int_not_equal (a.incarnation, b.incarnation);
+    assert_string_equal (a.name, "n");
+    assert_int_equal (identity_reserve (&a, 1u << 30), 0);
+    assert_int_equal (identity_close (&a, 7), 0);
+    assert_int_equal (identity_close (&b, 1), 0);
+}
+
+static void a_new_directory_begins_a_stream_in_epoch_one (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end;
+    assert_int_equal (open_in ("m", "orders", &i, &end), 0);
+    assert_int_equal (i.epoch, 1);
+    assert_int_equal (i.epoch_first_seq, 1);
+    assert_int_equal (end, 1 + IDENTITY_RESERVE);
+    assert_false (id_is_zero (&i.stream));
+    assert_int_equal (identity_close (&i, 1), 0);
+}
+
+static void the_stream_goes_on_exactly_after_a_clean_close (void **state)
+{
+    (void) state;
+    struct identity first, next;
+    uint64_t end;
+    assert_int_equal (open_in ("m", "orders", &first, &end), 0);
+    assert_int_equal (identity_close (&first, 4711), 0);
+    for (uint64_t epoch = 2; epoch < 6; epoch++) {
+        assert_int_equal (open_in ("m", "", &next, &end), 0);
+        assert_true (id_equal (&first.stream, &next.stream));
+        assert_int_not_equal (first.incarnation, next.incarnation);
+        assert_int_equal (next.epoch, epoch);
+        assert_int_equal (next.epoch_first_seq, 4711 + 10 * (epoch - 2));
+        assert_string_equal (next.name, "orders");
+        assert_int_equal (identity_close (&next, 4711 + 10 * (epoch - 1)), 0);
+    }
+}
+
+/* The child dies as by kill -9: nothing of ours runs at its end. */
+static uint64_t die_with_reservation (uint64_t end)
+{
+    const pid_t pid = fork ();
+    assert_true (pid >= 0);
+    if (pid == 0) {
+        struct identity i;
+        uint64_t reserved_end;
+        if (open_in ("m", "", &i, &reserved_end) || (end && identity_reserve (&i, end)))
+            _exit (1);
+        _exit (0);
+    }
+    int status;
+    assert_int_equal (waitpid (pid, &status, 0), pid);
+    assert_true (WIFEXITED (status));
+    assert_int_equal (WEXITSTATUS (status), 0);
+    return end ? end : 1 + IDENTITY_RESERVE;
+}
+
+static void a_killed_publishers_sequences_and_epoch_are_never_used_again (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end;
+    const uint64_t used_end = die_with_reservation (0);
+    assert_int_equal (open_in ("m", "", &i, &end), 0);
+    assert_int_equal (i.epoch, 2);
+    assert_int_equal (i.epoch_first_seq, used_end);
+    assert_int_equal (end, used_end + IDENTITY_RESERVE);
+    assert_int_equal (identity_close (&i, used_end + 5), 0);
+}
+
+static void what_was_reserved_later_counts_as_used_too (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end;
+    const uint64_t used_end = die_with_reservation (UINT64_C (123456789));
+    assert_int_equal (open_in ("m", "", &i, &end), 0);
+    assert_int_equal (i.epoch_first_seq, used_end);
+    assert_int_equal (identity_reserve (&i, end - 1), 0);
+    assert_int_equal (identity_close (&i, end - 1), 0);
+    assert_int_equal (open_in ("m", "", &i, &end), 0);
+    assert_int_equal (i.epoch, 3);
+    assert_int_equal (identity_close (&i, end - 1), 0);
+}
+
+static void a_directory_in_use_is_refused_and_its_process_named (void **state)
+{
+    (void) state;
+    struct identity a, b;
+    uint64_t end;
+    char pid[32];
+    snprintf (pid, sizeof pid, "%ld", (long) getpid ());
+    assert_int_equal (open_in ("m", "", &a, &end), 0);
+    assert_int_equal (open_in ("m", "", &b, &end), FM_ERR_IN_USE);
+    assert_non_null (strstr (fm_error_detail (), pid));
+    assert_non_null (strstr (fm_error_detail (), directory));
+    assert_int_equal (identity_close (&a, 1), 0);
+    assert_int_equal (open_in ("m", "", &b, &end), 0);
+    assert_int_equal (identity_close (&b, 1), 0);
+}
+
+static void a_directory_of_another_mesh_is_refused_and_left_alone (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end;
+    uint8_t before[IDENTITY_FILE_LEN], after[IDENTITY_FILE_LEN];
+    assert_int_equal (open_in ("production", "", &i, &end), 0);
+    assert_int_equal (identity_close (&i, 1), 0);
+    read_file (before);
+    assert_int_equal (open_in ("laptop", "", &i, &end), FM_ERR_FOREIGN);
+    assert_non_null (strstr (fm_error_detail (), "production"));
+    read_file (after);
+    assert_memory_equal (before, after, IDENTITY_FILE_LEN);
+}
+
+static void a_newer_version_is_refused (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end;
+    uint8_t bytes[IDENTITY_FILE_LEN + 64] = { 0 };
+    assert_int_equal (open_in ("m", "", &i, &end), 0);
+    assert_int_equal (identity_close (&i, 1), 0);
+    read_file (bytes);
+    bytes[8] = IDENTITY_VERSION + 1;
+    write_file (bytes, sizeof bytes);       /* longer, as a newer format may be */
+    assert_int_equal (open_in ("m", "", &i, &end), FM_ERR_NEWER);
+}
+
+static void any_flipped_bit_is_refused (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end;
+    uint8_t bytes[IDENTITY_FILE_LEN];
+    assert_int_equal (open_in ("m", "orders", &i, &end), 0);
+    assert_int_equal (identity_close (&i, 100), 0);
+    read_file (bytes);
+    for (size_t at = 0; at < IDENTITY_FILE_LEN * 8; at++) {
+        bytes[at / 8] ^= (uint8_t) (1 << at % 8);
+        write_file (bytes, sizeof bytes);
+        bytes[at / 8] ^= (uint8_t) (1 << at % 8);
+        const int rc = open_in ("m", "", &i, &end);
+        assert_true (rc == FM_ERR_CORRUPT || (rc == FM_ERR_NEWER && at / 8 >= 8 && at / 8 < 12));
+    }
+    write_file (bytes, sizeof bytes);
+    assert_int_equal (open_in ("m", "", &i, &end), 0);
+    assert_int_equal (identity_close (&i, 100), 0);
+}
+
+static void a_file_of_another_length_is_refused (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end;
+    uint8_t bytes[IDENTITY_FILE_LEN + 1] = { 0 };
+    assert_int_equal (open_in ("m", "", &i, &end), 0);
+    assert_int_equal (identity_close (&i, 100), 0);
+    read_file (bytes);
+    for (size_t len = 0; len <= IDENTITY_FILE_LEN + 1; len++) {
+        if (len == IDENTITY_FILE_LEN)
+            continue;
+        write_file (bytes, len);
+        assert_int_equal (open_in ("m", "", &i, &end), FM_ERR_CORRUPT);
+    }
+}
+
+static void a_well_summed_file_with_a_field_out_of_range_is_refused (void **state)
+{
+    (void) state;
+    static const struct {
+        size_t pos, len;
+        uint8_t value;
+    } faults[] = { { 8, 4, 0 }, { 16, 16, 0 }, { 32, 8, 0 }, { 32, 8, 0xFF }, { 40, 8, 0 }, { 40, 8, 0xFF }, { 48, 1, 64 }, { 112, 1, 64 } };
+    struct identity i;
+    uint64_t end;
+    uint8_t good[IDENTITY_FILE_LEN], bad[IDENTITY_FILE_LEN];
+    assert_int_equal (open_in ("m", "", &i, &end), 0);
+    assert_int_equal (identity_close (&i, 100), 0);
+    read_file (good);
+    for (size_t f = 0; f < sizeof faults / sizeof faults[0]; f++) {
+        memcpy (bad, good, sizeof bad);
+        memset (bad + faults[f].pos, faults[f].value, faults[f].len);
+        bytes_put_u64le (bad + IDENTITY_FILE_LEN - 8, XXH3_64bits (bad, IDENTITY_FILE_LEN - 8));
+        write_file (bad, sizeof bad);
+        assert_int_equal (open_in ("m", "", &i, &end), FM_ERR_CORRUPT);
+    }
+}
+
+static void what_a_crash_left_half_written_is_ignored (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end;
+    assert_int_equal (open_in ("m", "", &i, &end), 0);
+    assert_int_equal (identity_close (&i, 100), 0);
+    FILE *f = fopen (path ("stream.new"), "wb");
+    assert_non_null (f);
+    fputs ("half", f);
+    fclose (f);
+    assert_int_equal (open_in ("m", "", &i, &end), 0);
+    assert_int_equal (i.epoch_first_seq, 100);
+    assert_int_equal (identity_close (&i, 100), 0);
+}
+
+static void a_reservation_that_fails_leaves_what_was (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end;
+    assert_int_equal (open_in ("m", "", &i, &end), 0);
+    /* A directory where the new file should come: neither unlinked nor opened. */
+    assert_int_equal (mkdir (path ("stream.new"), 0755), 0);
+    assert_int_equal (identity_reserve (&i, end), 0);
+    assert_true (identity_reserve (&i, end + 1) < 0);
+    assert_non_null (strstr (fm_error_detail (), "stream.new"));
+    assert_true (identity_close (&i, 17) < 0);
+    assert_int_equal (rmdir (path ("stream.new")), 0);
+    struct identity again;
+    uint64_t again_end;
+    assert_int_equal (open_in ("m", "", &again, &again_end), 0);
+    assert_int_equal (again.epoch_first_seq, end);
+    assert_int_equal (identity_close (&again, end), 0);
+}
+
+static void a_missing_parent_is_told (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end;
+    assert_int_equal (identity_open ("/tmp/factmesh-no-such-parent/x", slice_of ("m"), slice_of (""), &i, &end), -ENOENT);
+    assert_non_null (strstr (fm_error_detail (), "/tmp/factmesh-no-such-parent/x"));
+}
+
+static void the_longest_names_survive (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end;
+    char mesh[MESH_NAME_MAX + 1], name[NODE_NAME_MAX + 1];
+    memset (mesh, 'm', MESH_NAME_MAX);
+    memset (name, 'n', NODE_NAME_MAX);
+    mesh[MESH_NAME_MAX] = name[NODE_NAME_MAX] = 0;
+    assert_int_equal (open_in (mesh, name, &i, &end), 0);
+    assert_int_equal (identity_close (&i, 1), 0);
+    assert_int_equal (open_in (mesh, "", &i, &end), 0);
+    assert_string_equal (i.name, name);
+    assert_int_equal (identity_close (&i, 1), 0);
+    assert_int_equal (open_in (mesh, "renamed", &i, &end), 0);
+    assert_string_equal (i.name, "renamed");
+    assert_int_equal (identity_close (&i, 1), 0);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
+
+int main (void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE (without_a_directory_each_stream_is_new),
+        CASE (a_new_directory_begins_a_stream_in_epoch_one),
+        CASE (the_stream_goes_on_exactly_after_a_clean_close),
+        CASE (a_killed_publishers_sequences_and_epoch_are_never_used_again),
+        CASE (what_was_reserved_later_counts_as_used_too),
+        CASE (a_directory_in_use_is_refused_and_its_process_named),
+        CASE (a_directory_of_another_mesh_is_refused_and_left_alone),
+        CASE (a_newer_version_is_refused),
+        CASE (any_flipped_bit_is_refused),
+        CASE (a_file_of_another_length_is_refused),
+        CASE (a_well_summed_file_with_a_field_out_of_range_is_refused),
+        CASE (what_a_crash_left_half_written_is_ignored),
+        CASE (a_reservation_that_fails_leaves_what_was),
+        CASE (a_missing_parent_is_told),
+        CASE (the_longest_names_survive),
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
