@@ -1,7 +1,8 @@
 /* live: a node's XPUB endpoint. Sends batches and notices, reads subscriptions, answers fences.
  *
- * Thread:  any; the socket is under one lock. Sending reads pending subscriptions now and then, since an XPUB handles them only inside calls.
- * Bounded: queue frames (high-water mark) for each peer; beyond it frames for that peer are dropped, which it notices by `prev`. */
+ * Thread:  any; the socket is under one lock. Sending reads pending subscriptions too, since an XPUB handles them only inside calls.
+ * Bounded: queue frames (high-water mark) for each peer; beyond it frames for that peer are dropped, which it notices by `prev`.
+ *          LIVE_FENCES_MAX fences wait; beyond it they are dropped, which their askers notice by time-out. */
 
 #ifndef FM_NODES_LIVE_H
 #define FM_NODES_LIVE_H
@@ -14,6 +15,12 @@
 
 struct fm_node;
 struct live;
+
+enum {
+    LIVE_FENCES_MAX = 4096,         /* a mesh's members joining at once */
+    LIVE_INBOUND_MAX = 4096,        /* bytes of what a peer may send us: subscriptions, and ZeroMQ's own handshake */
+    LIVE_LINGER_MS = 1000           /* what is queued for live peers may still leave when the node closes */
+};
 
 /* Bind. bind is a wildcard or concrete address; the real one is live_address. FM_ERR_ADDRESS, -errno. */
 int live_new (struct fm_node *node, const char *bind, int queue, struct live **ret_live);
@@ -28,5 +35,8 @@ void live_send (struct live *live, zmq_msg_t *message);
  * of the node for its streams. Returns true when a fence waits. */
 bool live_drain (struct live *live);
 void live_answer_fences (struct live *live);
+
+/* How many subscriptions to watermarks (FF 'W') have come so far. 0: nobody wants them. Any thread, without the lock. */
+unsigned live_watermarks_wanted (const struct live *live);
 
 #endif

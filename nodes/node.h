@@ -49,7 +49,8 @@ struct node_route {
 
 /* A handler for message kinds beyond membership (watermark, replay_*, cursor_*, status_*). Asked in the order of registration until one
  * returns 0; FM_ERR_UNKNOWN: not mine, ask the next. When all say so the asker gets an Error (NO_JOURNAL, UNKNOWN_STREAM …).
- * Another negative code: answered with an Error that carries error detail. Must not block. */
+ * Another negative code: answered with an Error that carries error detail. Must not block.
+ * A Watermark (which tells of several streams) and an Error go to all handlers, and are not answered. */
 typedef int node_control_fn (void *arg, const struct node_route *from, const Factmesh__Control *control);
 int node_handle (struct fm_node *node, node_control_fn *fn, void *arg);
 void node_unhandle (struct fm_node *node, void *arg);
@@ -85,6 +86,9 @@ struct node_worker {
 int node_add_worker (struct fm_node *node, const struct node_worker *worker);
 void node_remove_worker (struct fm_node *node, void *arg);  /* after it returns the worker is not called any more */
 void node_wake (struct fm_node *node);                      /* any thread; cheap when it is awake already */
+/* Ask every worker for its streams, now; at most max. Node's thread. What the ids point to stays until the thread next calls workers: node_remove_worker
+ * waits for that. */
+size_t node_streams (struct fm_node *node, Factmesh__StreamHead *ret, size_t max);
 
 /* Monotonic time in ns. */
 uint64_t node_now (void);

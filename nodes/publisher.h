@@ -1,8 +1,135 @@
-/* publisher: the inside of one stream's source. See publisher.c for the locks and the life of a fact. */
+/* publisher: the inside of one stream's source; publisher.c has the life of a fact and the locks.
+ *
+ *     publisher.c         open, publish, flush, wait, close
+ *     publisher_send.c    the open batch, frames, head notices, watermarks passed on
+ *     publisher_node.c    what the node's thread does for it: time, control messages
+ *     publisher_repair.c  serving the window to who missed something */
 
 #ifndef FM_NODES_PUBLISHER_H
 #define FM_NODES_PUBLISHER_H
 
+#include <pthread.h>
+
+#include "clock.h"
+#include "identity.h"
+#include "level_table.h"
 #include "node.h"
+#include "publisher_marks.h"
+#include "window.h"
+
+enum {
+    PUBLISHER_WINDOW_DEFAULT = 64 << 20,
+    PUBLISHER_BLOCK_MS_DEFAULT = 10000,
+    PUBLISHER_BATCH_US_DEFAULT = 50,
+    PUBLISHER_BATCH_US_MAX = 1000000,
+    PUBLISHER_LEVELS_MAX = 16384,           /* topics and their ancestors that are told apart; beyond it `prev` is rounded up */
+    PUBLISHER_BURST = 16,                   /* facts that may leave alone in a row before they must share */
+    PUBLISHER_HOT_TICK_US = 200,            /* under load the node's thread looks this often for facts left waiting */
+    PUBLISHER_HOT_MS = 5,                   /* and goes on for so long after it last saw one */
+    PUBLISHER_SILENT_MS = 10,               /* after so long without a fact the head is told */
+    PUBLISHER_HEAD_MS = 1000,               /* and in any case this often */
+    PUBLISHER_HEAD_LEVELS_MAX = 64,         /* levels in a head notice */
+    PUBLISHER_RETRY_MS = 1000,              /* after reserving sequences failed */
+    PUBLISHER_OFFSET_MS = 10,               /* how long the distance of Unix and monotonic time is taken as fixed */
+    PUBLISHER_BLOB_REF_MAX = 512,           /* bytes of an encoded BlobRef */
+    PUBLISHER_FACT_OVERHEAD_MAX = 192       /* what a fact's encoding adds to its slices, at most */
+};
+
+/* The batch that facts are added to: [first_seq, first_seq + count). */
+struct open_batch {
+    uint8_t *facts;                 /* LIVE_FRAME_MAX bytes */
+    size_t facts_len;
+    size_t head_len;                /* an upper bound of what goes before the facts: wire topic and header */
+    uint32_t count;
+    uint64_t first_seq;
+    uint64_t opened_ns;             /* monotonic */
+    uint64_t features;
+    struct batch_defaults defaults; /* of the first fact; types point below */
+    char type[TYPE_MAX], content_type[TYPE_MAX];
+};
+
+struct publisher_repair;
+
+struct fm_publisher {
+    struct fm_node *node;
+    struct live *live;
+    const struct clock *clock;
+    enum fm_when_full when_full;
+    int block_ms;                   /* -1: for ever */
+    size_t payload_max;
+    uint64_t batch_ns;              /* 0: facts never share */
+    size_t head_base;               /* bytes of wire topic and header without topics and types, at most */
+    struct identity identity;
+    char name[NODE_NAME_MAX + 1];
+
+    pthread_mutex_t lock;           /* all below; sending happens under it, so that frames leave in order */
+    pthread_cond_t changed;         /* window, marks, lost */
+    unsigned waiting;               /* threads at `changed` */
+    bool lost;
+    uint64_t next_seq;
+    uint64_t reserved_end;          /* sequences below may be used */
+    struct open_batch open;
+    struct level_table *levels;
+    struct window window;
+    struct publisher_marks marks;
+    uint64_t bucket_ns;             /* token bucket: the time up to which tokens are spent */
+    uint64_t unix_offset, unix_offset_until;
+
+    uint64_t tick_due;              /* when the node's thread comes next */
+    bool left_waiting;              /* a fact did, since the last tick */
+    uint64_t hot_until;
+    uint64_t last_send_ns;
+    uint64_t head_due;              /* next head notice */
+    uint64_t head_told;             /* the head in the last one */
+    unsigned watermarks_wanted;     /* live_watermarks_wanted when they were last passed on */
+    uint64_t reserve_due;           /* not before */
+
+    /* Scratch for sending. */
+    uint8_t *header;                /* LIVE_FRAME_MAX bytes */
+    uint8_t *backs;                 /* the same */
+    struct batch_topic *topics;     /* LEVEL_BATCH_TOPICS_MAX */
+
+    struct publisher_repair *repair;    /* of the node's thread alone, without the lock */
+};
+
+static inline uint64_t publisher_now (const struct fm_publisher *p)
+{
+    return p->clock->monotonic_ns (p->clock->context);
+}
+
+/* The last sequence that left. */
+static inline uint64_t publisher_sent (const struct fm_publisher *p)
+{
+    return p->window.next_seq - 1;
+}
+
+/* --- publisher_send.c, under the lock. */
+
+/* Add a fact (checked, with its time) to the open batch, sending that first when the fact does not fit; a fact too large for a live frame is announced
+ * at once. Returns 0 (the fact has p->next_seq - 1), FM_ERR_TOPIC or -ENOMEM: then nothing was accepted. */
+int publisher_add (struct fm_publisher *p, struct fm_fact *fact, uint64_t now);
+/* Send the open batch. -ENOMEM: it stays open. */
+int publisher_send_open (struct fm_publisher *p, uint64_t now);
+/* An upper bound of the bytes that keeping a fact, and what is in the open batch, will cost. */
+size_t publisher_open_cost (const struct fm_publisher *p, const struct fm_fact *fact);
+/* Tell the head, with the levels that changed lately. The open batch is empty. */
+void publisher_tell_head (struct fm_publisher *p, uint64_t now);
+/* Pass the journals' marks on to subscribers that want them: all, or only that of one journal. */
+void publisher_pass_marks (struct fm_publisher *p, const struct fm_id *journal);
+
+/* --- publisher_node.c, of the node's thread. */
+
+uint64_t publisher_tick (void *arg, uint64_t now);
+size_t publisher_streams (void *arg, Factmesh__StreamHead *ret, size_t max);
+int publisher_control (void *arg, const struct node_route *from, const Factmesh__Control *control);
+
+/* --- publisher_repair.c, of the node's thread, without the lock. */
+
+int publisher_repair_new (struct publisher_repair **ret_repair);
+void publisher_repair_destroy (struct publisher_repair **repair);
+/* A ReplayOpen, ReplayCredit or ReplayClose. FM_ERR_UNKNOWN: of another stream or session. */
+int publisher_repair_control (struct fm_publisher *p, const struct node_route *from, const Factmesh__Control *control, uint64_t now);
+/* Send what credit allows. Returns when to come again. */
+uint64_t publisher_repair_tick (struct fm_publisher *p, uint64_t now);
 
 #endif

@@ -1,0 +1,190 @@
+#include "publisher.h"
+#include "error.h"
+
+#include <inttypes.h>
+
+enum { NS_PER_US = 1000, NS_PER_MS = 1000000 };
+
+/* ------------------------------------------------------------------ time */
+
+static uint64_t min_u64 (uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t hot_tick_ns (const struct fm_publisher *p)
+{
+    const uint64_t hot = PUBLISHER_HOT_TICK_US * NS_PER_US;
+    return p->batch_ns > hot ? p->batch_ns : hot;
+}
+
+static uint64_t silent_due (const struct fm_publisher *p)
+{
+    return publisher_sent (p) == p->head_told ? UINT64_MAX : p->last_send_ns + (uint64_t) PUBLISHER_SILENT_MS * NS_PER_MS;
+}
+
+/* What is due at this time; under the lock. */
+static void look_after (struct fm_publisher *p, uint64_t now)
+{
+    if (p->open.count > 0 && now >= p->open.opened_ns + p->batch_ns)
+        (void) publisher_send_open (p, now);        /* without memory: the next tick tries again */
+    if (p->left_waiting)
+        p->hot_until = now + (uint64_t) PUBLISHER_HOT_MS * NS_PER_MS;
+    p->left_waiting = p->open.count > 0;
+
+    const unsigned wanted = live_watermarks_wanted (p->live);
+    bool pass = wanted != p->watermarks_wanted;
+    if ((now >= p->head_due || now >= silent_due (p)) && (p->open.count == 0 || publisher_send_open (p, now) == 0)) {
+        publisher_tell_head (p, now);
+        pass = wanted > 0;          /* for those to whom the last ones were lost */
+    }
+    if (pass) {
+        publisher_pass_marks (p, NULL);
+        p->watermarks_wanted = wanted;
+    }
+}
+
+static uint64_t next_due (const struct fm_publisher *p, uint64_t now, bool was_hot)
+{
+    uint64_t due = min_u64 (p->head_due, silent_due (p));
+    if (p->open.count > 0 && !was_hot)
+        due = min_u64 (due, p->open.opened_ns + p->batch_ns);
+    else if (now < p->hot_until)
+        due = min_u64 (due, now + hot_tick_ns (p));
+    return due;
+}
+
+/* Well before the reserved sequences run out, so that no caller waits for the disk. */
+static void reserve_more (struct fm_publisher *p, uint64_t now)
+{
+    pthread_mutex_lock (&p->lock);
+    const bool needed = p->identity.directory && p->reserved_end - p->next_seq < IDENTITY_RESERVE / 2 && now >= p->reserve_due;
+    const uint64_t end = p->next_seq + IDENTITY_RESERVE;
+    pthread_mutex_unlock (&p->lock);
+    if (!needed)
+        return;
+    const int rc = identity_reserve (&p->identity, end);
+    pthread_mutex_lock (&p->lock);
+    if (rc)
+        p->reserve_due = now + (uint64_t) PUBLISHER_RETRY_MS * NS_PER_MS;
+    else if (p->reserved_end < end)
+        p->reserved_end = end;
+    pthread_mutex_unlock (&p->lock);
+    if (rc)
+        node_notice (p->node, "STREAM-NOT-RESERVED", "stream %s: %s (%s): publishing fails when the reserved sequences run out", p->name,
+                     fm_error_text (rc), fm_error_detail ());
+}
+
+uint64_t publisher_tick (void *arg, uint64_t now)
+{
+    struct fm_publisher *p = arg;
+    pthread_mutex_lock (&p->lock);
+    const bool was_hot = now < p->hot_until;
+    look_after (p, now);
+    pthread_mutex_unlock (&p->lock);
+
+    reserve_more (p, now);
+    const uint64_t repair_due = publisher_repair_tick (p, now);
+
+    pthread_mutex_lock (&p->lock);
+    p->tick_due = min_u64 (next_due (p, now, was_hot), repair_due);
+    const uint64_t due = p->tick_due;
+    pthread_mutex_unlock (&p->lock);
+    return due;
+}
+
+size_t publisher_streams (void *arg, Factmesh__StreamHead *ret, size_t max)
+{
+    struct fm_publisher *p = arg;
+    if (max == 0)
+        return 0;
+    *ret = (Factmesh__StreamHead) FACTMESH__STREAM_HEAD__INIT;
+    ret->stream = control_put_id (&p->identity.stream);
+    ret->epoch = p->identity.epoch;
+    ret->incarnation = p->identity.incarnation;
+    ret->epoch_first_seq = p->identity.epoch_first_seq;
+    ret->name = control_put_slice (slice_of (p->name));
+    pthread_mutex_lock (&p->lock);
+    ret->next_seq = p->window.next_seq;
+    pthread_mutex_unlock (&p->lock);
+    return 1;
+}
+
+/* ------------------------------------------------------------------ control messages */
+
+static bool is_ours (const struct fm_publisher *p, const ProtobufCBinaryData *stream)
+{
+    struct fm_id id;
+    return stream->len == ID_LEN && control_get_id (stream, &id) == 0 && id_equal (&id, &p->identity.stream);
+}
+
+static void take_mark (struct fm_publisher *p, const Factmesh__Watermark *w, const Factmesh__StreamMark *m)
+{
+    struct fm_id journal;
+    int rc = control_get_id (&w->journal, &journal);
+    pthread_mutex_lock (&p->lock);
+    if (rc == 0)
+        rc = publisher_marks_update (&p->marks, &journal, w->generation, (struct mark) { m->received, m->written, m->synced },
+                                     publisher_sent (p));
+    if (rc == 0) {
+        (void) window_synced (&p->window, publisher_marks_reached (&p->marks).synced);
+        if (p->waiting)
+            pthread_cond_broadcast (&p->changed);
+        if (live_watermarks_wanted (p->live) > 0)
+            publisher_pass_marks (p, &journal);
+    }
+    pthread_mutex_unlock (&p->lock);
+    if (rc == 0)
+        return;
+    node_count (p->node, NODE_WATERMARKS_REFUSED, 1);
+    if (rc != FM_ERR_UNKNOWN)       /* a journal that does not count goes on telling us, and that is fine */
+        node_notice (p->node, "WATERMARK-REFUSED", "stream %s: %s", p->name, fm_error_detail ());
+}
+
+static int take_watermark (struct fm_publisher *p, const Factmesh__Watermark *w)
+{
+    int rc = FM_ERR_UNKNOWN;
+    for (size_t i = 0; i < w->n_marks; i++) {
+        if (is_ours (p, &w->marks[i]->stream)) {
+            take_mark (p, w, w->marks[i]);
+            rc = 0;
+        }
+    }
+    return rc;
+}
+
+static int take_error (struct fm_publisher *p, const Factmesh__Error *e)
+{
+    if (e->code != FACTMESH__ERROR_CODE__ERROR_STREAM_CONFLICT || !is_ours (p, &e->stream))
+        return FM_ERR_UNKNOWN;
+    pthread_mutex_lock (&p->lock);
+    const bool news = !p->lost;
+    p->lost = true;
+    if (p->waiting)
+        pthread_cond_broadcast (&p->changed);
+    pthread_mutex_unlock (&p->lock);
+    if (news)
+        node_notice (p->node, "STREAM-CONFLICT", "stream %s, epoch %" PRIu64 ": refused by a journal: %.*s: publishing has stopped", p->name,
+                     p->identity.epoch, (int) e->text.len, (const char *) e->text.data);
+    return 0;
+}
+
+int publisher_control (void *arg, const struct node_route *from, const Factmesh__Control *control)
+{
+    struct fm_publisher *p = arg;
+    switch (control->body_case) {
+    case FACTMESH__CONTROL__BODY_WATERMARK:
+        return take_watermark (p, control->watermark);
+    case FACTMESH__CONTROL__BODY_ERROR:
+        return take_error (p, control->error);
+    case FACTMESH__CONTROL__BODY_REPLAY_OPEN:
+        if (!is_ours (p, &control->replay_open->stream))
+            return FM_ERR_UNKNOWN;
+        return publisher_repair_control (p, from, control, node_now ());
+    case FACTMESH__CONTROL__BODY_REPLAY_CREDIT:
+    case FACTMESH__CONTROL__BODY_REPLAY_CLOSE:
+        return publisher_repair_control (p, from, control, node_now ());
+    default:
+        return FM_ERR_UNKNOWN;
+    }
+}
