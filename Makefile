@@ -119,6 +119,10 @@ coverage:  ## line coverage of the unit tests
 	-$(MAKE) VARIANT=coverage unit
 	scripts/coverage build/coverage
 
+model:  ## search the protocol's model with spin, and see that it can fail
+	scripts/setup --model
+	proto/model/run.sh build/model
+
 bench:  ## how fast, beside its peers: make bench [QUICK=1] [ONLY=B1,B3]
 	scripts/setup --bench
 	$(MAKE) all $(BENCH_BIN)
