@@ -25,9 +25,15 @@ OPT_release := -O2 -g
 OPT_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 OPT_coverage := -O0 -g --coverage
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -DFM_VERSION='"$(VERSION)"' $(OPT_$(VARIANT)) -fPIC -pthread -fvisibility=hidden \
-    -Iproto -Inodes -Ijournal -I$(BUILD)/gen $(shell pkg-config --cflags $(PKGS)) $(CFLAGS)
-LIBS = $(shell pkg-config --libs $(PKGS)) -pthread -lm
+    -Iproto -Inodes -Ijournal -I$(BUILD)/gen $(PKG_CFLAGS) $(CFLAGS)
+LIBS = $(PKG_LIBS) -pthread -lm
+
+# make V=1 shows the commands.
+Q := $(if $(V),,@)
+say = @$(if $(V),true,printf '  %-6s %s\n' $(1) $@)
 
 LIB_SRC     := $(sort $(wildcard proto/*.c nodes/*.c))
 JOURNAL_SRC := $(sort $(wildcard journal/*.c))
@@ -54,39 +60,47 @@ help:  ## list the targets
 
 $(BUILD)/gen/factmesh.pb-c.c: proto/factmesh.proto
 	@mkdir -p $(@D)
-	protoc-c --c_out=$(@D) -Iproto $<
+	$(Q)protoc-c --c_out=$(@D) -Iproto $<
 $(BUILD)/gen/factmesh.pb-c.h: $(BUILD)/gen/factmesh.pb-c.c ;
 
 $(BUILD)/gen/factmesh.pb-c.o: $(BUILD)/gen/factmesh.pb-c.c
-	$(CC) -std=c17 $(OPT_$(VARIANT)) -fPIC -pthread -I$(BUILD)/gen -c $< -o $@
+	$(call say,CC)
+	$(Q)$(CC) -std=c17 $(OPT_$(VARIANT)) -fPIC -pthread -I$(BUILD)/gen -c $< -o $@
 
 $(BUILD)/%.o: %.c $(BUILD)/gen/factmesh.pb-c.h
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(WARN) -MMD -MP -c $< -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(CFLAGS_ALL) $(WARN) -MMD -MP -c $< -o $@
 
 $(BUILD)/libfactmesh.a: $(LIB_OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)
+	$(Q)$(AR) rcs $@ $^
 $(BUILD)/libfactmesh-journal.a: $(JOURNAL_OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)
+	$(Q)$(AR) rcs $@ $^
 $(BUILD)/libfactmesh.so: $(LIB_OBJ)
-	$(CC) $(OPT_$(VARIANT)) -shared -Wl,-soname,libfactmesh.so.0 $^ -o $@ $(LIBS)
-	ln -sf libfactmesh.so $(BUILD)/libfactmesh.so.0
+	$(call say,LINK)
+	$(Q)$(CC) $(OPT_$(VARIANT)) -shared -Wl,-soname,libfactmesh.so.0 $^ -o $@ $(LIBS)
+	$(Q)ln -sf libfactmesh.so $(BUILD)/libfactmesh.so.0
 
 $(BUILD)/factmesh: $(call obj,$(CLI_SRC)) $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
-	$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(LIBS)
+	$(call say,LINK)
+	$(Q)$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(LIBS)
 
 $(BUILD)/bench/redis_flow: LIBS += -lhiredis
 $(BENCH_BIN): $(BUILD)/%: $(BUILD)/%.o $(call obj,$(BENCH_COMMON_SRC)) $(BUILD)/libfactmesh.a
-	$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(LIBS)
+	$(call say,LINK)
+	$(Q)$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(LIBS)
 
 $(UNIT_BIN) $(TOOL_BIN): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT_OBJ) $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
-	$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(shell pkg-config --libs cmocka) $(LIBS)
+	$(call say,LINK)
+	$(Q)$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(shell pkg-config --libs cmocka) $(LIBS)
 
 $(BUILD)/factmesh.pc: Makefile
 	@mkdir -p $(@D)
-	printf 'prefix=%s\nName: factmesh\nDescription: a brokerless ZeroMQ mesh with a persistent journal\nVersion: %s\nRequires.private: $(PKGS)\nCflags: -I$${prefix}/include\nLibs: -L$${prefix}/lib -lfactmesh\n' '$(PREFIX)' '$(VERSION)' > $@
+	$(Q)printf 'prefix=%s\nName: factmesh\nDescription: a brokerless ZeroMQ mesh with a persistent journal\nVersion: %s\nRequires.private: $(PKGS)\nCflags: -I$${prefix}/include\nLibs: -L$${prefix}/lib -lfactmesh\n' '$(PREFIX)' '$(VERSION)' > $@
 
 # ---------------------------------------------------------------- tests
 
