@@ -15,15 +15,29 @@
 
 struct log;                                 /* opaque */
 
+enum {
+    LOG_SEGMENT_BYTES_DEFAULT = 128 << 20,
+    LOG_SEGMENT_BYTES_MIN = 1 << 20,
+    LOG_SEGMENT_AGE_MS_DEFAULT = 24 * 60 * 60 * 1000,
+    LOG_BUFFER_BYTES_DEFAULT = 16 << 20,
+    LOG_BUFFER_BYTES_MIN = 64 << 10,
+    LOG_BUFFER_BYTES_MAX = 1 << 30,
+    LOG_STREAMS_MAX_DEFAULT = 65536,
+    LOG_STREAMS_MAX_LIMIT = 1 << 24,
+    LOG_CURSORS_MAX_DEFAULT = 4096,
+    LOG_CURSORS_MAX_LIMIT = 1 << 20
+};
+#define LOG_SEGMENT_BYTES_MAX (UINT64_C (4) << 30)
+
 struct log_options {
     const char *mesh;                       /* NULL or "": take the cookie's; a new directory needs one */
-    uint64_t segment_bytes;                 /* roll at; default 128 MiB, 1 MiB to 4 GiB */
-    uint64_t segment_age_ms;                /* roll at; 0: never; default 24 h */
+    uint64_t segment_bytes;                 /* roll at; 0: the default; its snapshots and footer come on top */
+    uint64_t segment_age_ms;                /* roll at; 0: never (programs give LOG_SEGMENT_AGE_MS_DEFAULT) */
     uint64_t retain_bytes;                  /* 0: keep all */
     uint64_t retain_age_ms;                 /* 0: keep all */
-    uint64_t buffer_bytes;                  /* write buffer; default 16 MiB; append returns FM_ERR_FULL beyond */
-    uint32_t streams_max;                   /* in memory; default 65536; others are looked up in the footers */
-    uint32_t cursors_max;                   /* default 4096 */
+    uint64_t buffer_bytes;                  /* write buffer (there are two); 0: the default; append returns FM_ERR_FULL beyond */
+    uint32_t streams_max;                   /* in memory; 0: the default; others are looked up in the footers */
+    uint32_t cursors_max;                   /* 0: the default */
     bool read_only;                         /* for inspect, verify, dump: no lock, nothing is written or recovered */
     const struct fs *fs;                    /* NULL: the real one */
     const struct clock *clock;              /* NULL: the real one */

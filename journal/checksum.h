@@ -1,0 +1,17 @@
+/* checksum: XXH3-64, the one sum of everything on disk. The only files that know xxhash; on x86-64 the AVX2 build of it is
+ * taken where the processor has it (four times the speed, the same value). */
+
+#ifndef FM_JOURNAL_CHECKSUM_H
+#define FM_JOURNAL_CHECKSUM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+uint64_t checksum (const void *data, size_t len);
+uint64_t checksum_seeded (const void *data, size_t len, uint64_t seed);
+
+/* For checksum.c alone: NULL where the processor or the compiler lacks AVX2. */
+typedef uint64_t checksum_function (const void *data, size_t len);
+checksum_function *checksum_avx2 (void);
+
+#endif

@@ -1,0 +1,638 @@
+/* log_reader: walk the synced records in offset order, filtered.
+ *
+ * One buffer, one descriptor: the segment's file stays readable when retention removes its name. The reader stands between
+ * records; next_offset is what it returns next. Invariant: whatever lies between next_offset and the record at hand is a gap and
+ * is told (expired in front of the oldest segment, damaged elsewhere), so that damage needs no case of its own: a hole is where
+ * offsets jump. Whose sequences a hole hid is found out by log_lost, only then. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "error.h"
+#include "factmesh.pb-c.h"
+#include "log_state.h"
+#include "topic.h"
+
+struct log_reader {
+    struct log *log;
+    struct log_view view;                   /* as of the last look */
+
+    struct segment_scan scan;
+    struct log_segment_view segment;        /* fd -1: none is open */
+    uint64_t number;                        /* the open segment, or the one to be opened */
+    uint64_t last_read;                     /* the last segment that was opened */
+    uint64_t start_pos;                     /* where to begin in it; 0: at its first record */
+    uint64_t next_offset;
+    enum { AT_NOTHING, AT_RECORD, AT_SKIPPED } at;  /* what comes next: scan.record, or the open segment left out whole */
+
+    /* What the open segment lost, once a hole was met in it; an entry that became due is empty. And what is due: to be told before the
+     * next record. */
+    bool lost_known;
+    struct log_lost_list lost, due;
+    size_t due_next;
+    uint64_t due_facts;
+
+    /* The streams of the segment that is left out, told one by one. */
+    struct index_stream *skipped;
+    uint32_t skipped_count, skipped_next;
+
+    bool by_stream;
+    struct fm_id stream;
+    struct fm_slice *patterns;
+    size_t pattern_count;
+    uint8_t *pattern_bytes;
+    struct batch_scratch scratch;
+    struct fm_id sought;                    /* by log_reader_seek_seq */
+};
+
+int log_reader_new (struct log *log, struct log_reader **ret_reader)
+{
+    struct log_reader *r = calloc (1, sizeof *r);
+    if (!r)
+        return -ENOMEM;
+    r->log = log;
+    r->segment.fd = -1;
+    log_view_get (log, &r->view);
+    r->number = r->view.first_number;
+    r->next_offset = r->view.first_offset;
+    *ret_reader = r;
+    return 0;
+}
+
+static void forget_due (struct log_reader *r)
+{
+    r->due.count = r->due_next = 0;
+    r->due_facts = 0;
+}
+
+void log_reader_destroy (struct log_reader **reader)
+{
+    struct log_reader *r = *reader;
+    if (!r)
+        return;
+    log_segment_close (r->log, &r->segment);
+    scan_release (&r->scan);
+    log_lost_release (&r->lost);
+    log_lost_release (&r->due);
+    free (r->skipped);
+    free (r->patterns);
+    free (r->pattern_bytes);
+    batch_scratch_release (&r->scratch);
+    free (r);
+    *reader = NULL;
+}
+
+int log_reader_filter (struct log_reader *r, const struct fm_id *stream, const struct fm_slice *patterns, size_t count)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes += patterns[i].len;
+    struct fm_slice *copies = malloc ((count + 1) * sizeof *copies);
+    uint8_t *copy = malloc (bytes + 1);
+    if (!copies || !copy) {
+        free (copies);
+        free (copy);
+        return -ENOMEM;
+    }
+    uint8_t *p = copy;
+    for (size_t i = 0; i < count; i++) {
+        copies[i] = slice (p, patterns[i].len);
+        if (patterns[i].len > 0)
+            memcpy (p, patterns[i].data, patterns[i].len);
+        p += patterns[i].len;
+    }
+    free (r->patterns);
+    free (r->pattern_bytes);
+    r->patterns = copies;
+    r->pattern_bytes = copy;
+    r->pattern_count = count;
+    r->by_stream = stream != NULL;
+    if (stream)
+        r->stream = *stream;
+    return 0;
+}
+
+/* --- Filters. */
+
+static bool topic_wanted (const struct log_reader *r, struct fm_slice topic)
+{
+    for (size_t i = 0; i < r->pattern_count; i++)
+        if (topic_match (r->patterns[i], topic))
+            return true;
+    return false;
+}
+
+static bool batch_wanted (struct log_reader *r, const uint8_t *body, size_t len)
+{
+    struct batch b;
+    if (r->pattern_count == 0)
+        return true;
+    if (batch_decode (body, len, slice (NULL, 0), &r->scratch, &b))
+        return true;                        /* a newer minor version's, say: who asked will see */
+    for (uint32_t i = 0; i < b.topic_count; i++)
+        if (topic_wanted (r, b.topics[i].name))
+            return true;
+    return false;
+}
+
+static int segment_may_match (struct log_reader *r, bool *ret_may)
+{
+    const struct log_segment_view *s = &r->segment;
+    *ret_may = true;
+    if (r->pattern_count == 0 || (s->trailer.flags & SEGMENT_FLAG_TOPICS_INCOMPLETE))
+        return 0;
+    void *bytes;
+    struct index_topic *topics;
+    const int rc = index_read_topics (r->log->fs, s->fd, &s->trailer, &bytes, &topics);
+    if (rc)
+        return rc == FM_ERR_CORRUPT ? 0 : rc;
+    bool may = false;
+    for (uint32_t i = 0; i < s->trailer.topic_count && !may; i++)
+        may = topic_wanted (r, topics[i].name);
+    free (topics);
+    free (bytes);
+    *ret_may = may;
+    return 0;
+}
+
+/* Can the whole segment be left out? Then its streams are remembered, to be told. A segment with gaps or damage is read: those
+ * are told to everybody. */
+static int try_skip (struct log_reader *r, bool *ret_skipped)
+{
+    const struct log_segment_view *s = &r->segment;
+    *ret_skipped = false;
+    if ((!r->by_stream && r->pattern_count == 0) || !s->sealed || (s->trailer.flags & (SEGMENT_FLAG_DAMAGED | SEGMENT_FLAG_GAPS)))
+        return 0;
+    bool may;
+    int rc = segment_may_match (r, &may);
+    if (rc || (may && !r->by_stream))
+        return rc;
+    struct index_stream *streams;
+    rc = index_read_streams (r->log->fs, s->fd, &s->trailer, &streams);
+    if (rc)
+        return rc == FM_ERR_CORRUPT ? 0 : rc;
+    uint32_t count = s->trailer.stream_count;
+    if (r->by_stream) {
+        const struct index_stream *only = index_streams_find (streams, count, &r->stream);
+        if (only && may) {
+            free (streams);
+            return 0;
+        }
+        if (only)
+            streams[0] = *only;
+        count = only ? 1 : 0;
+    }
+    free (r->skipped);
+    r->skipped = streams;
+    r->skipped_count = count;
+    r->skipped_next = 0;
+    *ret_skipped = true;
+    return 0;
+}
+
+/* --- From segment to segment. */
+
+static void leave_segment (struct log_reader *r)
+{
+    log_segment_close (r->log, &r->segment);
+    r->number++;
+    r->start_pos = 0;
+    r->lost_known = false;
+    r->lost.count = 0;
+}
+
+/* Segments between the last one read and this one can't be read: find out what was in them. */
+static int note_missing (struct log_reader *r)
+{
+    if (r->last_read == 0 || r->last_read + 1 >= r->number || r->segment.header.base_offset <= r->next_offset)
+        return 0;
+    return log_lost_between (r->log, &r->view, r->last_read, r->number, &r->due);
+}
+
+/* Open the next segment that can be read. FM_ERR_END: there is none. */
+static int enter_segment (struct log_reader *r)
+{
+    for (;;) {
+        log_view_get (r->log, &r->view);
+        if (r->number < r->view.first_number) {
+            r->number = r->view.first_number;
+            r->start_pos = 0;
+        }
+        if (r->number > r->view.active_number || r->view.active_number == 0)
+            return FM_ERR_END;
+        int rc = log_segment_open (r->log, &r->view, r->number, &r->segment);
+        if (rc == FM_ERR_CORRUPT || rc == -ENOENT) {
+            struct log_view now;
+            log_view_get (r->log, &now);
+            if (r->number >= now.first_number) {
+                r->number++;                /* lost; what follows it shows the jump */
+                r->start_pos = 0;
+            }
+            continue;
+        }
+        if (rc)
+            return rc;
+        rc = note_missing (r);
+        if (rc == 0)
+            rc = scan_start (&r->scan, r->log->fs, r->segment.fd, record_seed (r->segment.header.salt),
+                             r->start_pos ? r->start_pos : r->segment.header.snapshot_end, r->segment.end_pos);
+        if (rc) {
+            log_segment_close (r->log, &r->segment);
+            return rc;
+        }
+        r->last_read = r->number;
+        if (r->log->fs->advise)
+            (void) r->log->fs->advise (r->log->fs->context, r->segment.fd, 0, 0, POSIX_FADV_SEQUENTIAL);    /* only speed */
+        return 0;
+    }
+}
+
+/* The open segment is read up to where it was synced. Is there more of it by now, or has it been sealed? */
+static int look_further (struct log_reader *r)
+{
+    if (r->number < r->view.active_number) {
+        leave_segment (r);
+        return 0;
+    }
+    log_view_get (r->log, &r->view);
+    if (r->number == r->view.active_number) {
+        if (r->view.synced_pos <= r->scan.end)
+            return FM_ERR_END;
+        r->scan.end = r->segment.end_pos = r->view.synced_pos;
+        return 0;
+    }
+    int rc = segment_read_trailer (r->log->fs, r->segment.fd, &r->segment.header, &r->segment.trailer);
+    if (rc == 0) {
+        r->segment.sealed = true;
+        r->segment.end_pos = r->segment.trailer.records_end;
+    } else if (rc == FM_ERR_CORRUPT)
+        rc = r->log->fs->size (r->log->fs->context, r->segment.fd, &r->segment.end_pos);
+    r->scan.end = r->segment.end_pos;
+    return rc;
+}
+
+/* --- Records. */
+
+/* A hole in the open segment: which sequences were in it? Those between a record before and a record behind it. */
+static int note_hole (struct log_reader *r)
+{
+    int rc = 0;
+    if (!r->lost_known)
+        rc = log_lost_in (r->log, &r->view, r->number, &r->lost);
+    r->lost_known = rc == 0;
+    for (size_t i = 0; i < r->lost.count && rc == 0; i++) {
+        struct log_lost *l = &r->lost.items[i];
+        if (l->first_seq == l->end_seq || l->after_pos >= r->scan.pos || l->before_pos < r->scan.next_pos)
+            continue;
+        rc = log_lost_add (&r->due, l);
+        l->first_seq = l->end_seq;
+    }
+    return rc;
+}
+
+/* A gap record whose body is damaged is no better than a hole: its end is not known. */
+static bool is_unreadable_gap (struct log_reader *r)
+{
+    const uint8_t *body;
+    uint64_t end_seq;
+    uint32_t reason;
+    return r->scan.record.kind == RECORD_GAP
+           && (scan_body (&r->scan, &body) || record_gap_decode (&r->scan.record, body, &end_seq, &reason));
+}
+
+/* Go to the next record that has offsets, from segment to segment; its header is in scan.record. What a hole on the way hid is in r->due.
+ * Or, with may_skip, to a segment that is left out whole. */
+static int step (struct log_reader *r, bool may_skip)
+{
+    for (;;) {
+        int rc;
+        if (r->segment.fd < 0) {
+            rc = enter_segment (r);
+            if (rc)
+                return rc;
+            if (may_skip && r->start_pos == 0 && r->next_offset <= r->segment.header.base_offset) {
+                bool skipped;
+                rc = try_skip (r, &skipped);
+                if (rc || skipped) {
+                    r->at = rc ? AT_NOTHING : AT_SKIPPED;
+                    return rc;
+                }
+            }
+        }
+        rc = scan_next (&r->scan);
+        if (rc == 0 && !is_unreadable_gap (r)) {
+            const uint64_t offsets = record_offsets (&r->scan.record);
+            if (offsets > 0 && r->scan.record.offset + offsets > r->next_offset) {
+                r->at = AT_RECORD;
+                return 0;
+            }
+        } else if (rc == 0 || rc == FM_ERR_CORRUPT)
+            rc = note_hole (r);
+        else if (rc == FM_ERR_END)
+            rc = look_further (r);
+        if (rc)
+            return rc;
+    }
+}
+
+static bool is_filtered_out (const struct log_reader *r, const struct fm_id *stream)
+{
+    return r->by_stream && !id_equal (stream, &r->stream);
+}
+
+/* What is to be told before offset `end`: streams that lost something, then, where they don't account for all of the jump, the
+ * offsets themselves. False: nothing is left to be told. */
+static bool tell_gap (struct log_reader *r, uint64_t end, struct log_item *ret_item)
+{
+    struct log_item item = { .kind = LOG_ITEM_GAP, .offset = r->next_offset, .time_ns = r->segment.header.created_ns,
+                             .reason = FACTMESH__GAP_REASON__GAP_DAMAGED };
+    while (r->due_next < r->due.count) {
+        const struct log_lost *l = &r->due.items[r->due_next++];
+        r->due_facts += l->end_seq - l->first_seq;
+        if (is_filtered_out (r, &l->stream))
+            continue;
+        item.stream = l->stream;
+        item.first_seq = l->first_seq;
+        item.end_seq = l->end_seq;
+        *ret_item = item;
+        return true;
+    }
+    if (r->next_offset >= end)
+        return false;
+    item.first_seq = r->next_offset;
+    item.end_seq = end;
+    if (r->next_offset < r->view.first_offset) {
+        item.end_seq = r->view.first_offset < end ? r->view.first_offset : end;
+        item.reason = FACTMESH__GAP_REASON__GAP_EXPIRED;
+    }
+    const bool explained = item.end_seq - item.first_seq == r->due_facts;
+    r->next_offset = item.end_seq;
+    forget_due (r);
+    if (explained)
+        return tell_gap (r, end, ret_item); /* once: what is left is not expired, and nothing is due */
+    *ret_item = item;
+    return true;
+}
+
+/* The record at hand as an item. False: the filter leaves it out altogether. */
+static int take_record (struct log_reader *r, struct log_item *ret_item, bool *ret_taken)
+{
+    const struct record *rec = &r->scan.record;
+    *ret_taken = !is_filtered_out (r, &rec->stream);
+    if (*ret_taken) {
+        const uint8_t *body;
+        struct log_item item = { .kind = LOG_ITEM_BATCH, .offset = rec->offset, .time_ns = rec->time_ns, .stream = rec->stream,
+                                 .first_seq = rec->first_seq, .end_seq = rec->first_seq + rec->count };
+        const int rc = scan_body (&r->scan, &body);
+        if (rc && rc != FM_ERR_CORRUPT)
+            return rc;
+        if (rc) {
+            item.kind = LOG_ITEM_GAP;
+            item.reason = FACTMESH__GAP_REASON__GAP_DAMAGED;
+        } else if (rec->kind == RECORD_GAP) {
+            item.kind = LOG_ITEM_GAP;
+            (void) record_gap_decode (rec, body, &item.end_seq, &item.reason);  /* step tried it */
+        } else if (batch_wanted (r, body, rec->body_len))
+            item.bytes = slice (body, rec->body_len);
+        *ret_item = item;
+    }
+    r->next_offset = rec->offset + record_offsets (rec);
+    return 0;
+}
+
+/* The next stream of the segment that is left out; false: all are told, and it is left. */
+static bool tell_skipped (struct log_reader *r, struct log_item *ret_item)
+{
+    const struct segment_trailer *t = &r->segment.trailer;
+    if (r->skipped_next < r->skipped_count) {
+        const struct index_stream *s = &r->skipped[r->skipped_next++];
+        *ret_item = (struct log_item) { .kind = LOG_ITEM_BATCH, .offset = s->last_offset, .time_ns = t->first_time_ns, .stream = s->stream,
+                                        .first_seq = s->first_seq, .end_seq = s->last_seq + 1 };
+        return true;
+    }
+    r->next_offset = t->end_offset;
+    leave_segment (r);
+    r->at = AT_NOTHING;
+    return false;
+}
+
+int log_reader_next (struct log_reader *r, struct log_item *ret_item)
+{
+    for (;;) {
+        int rc = r->at == AT_NOTHING ? step (r, true) : 0;
+        if (rc)
+            return rc;
+        const uint64_t next = r->at == AT_SKIPPED ? r->segment.header.base_offset : r->scan.record.offset;
+        if (tell_gap (r, next, ret_item))
+            return 0;
+        forget_due (r);
+        if (r->at == AT_SKIPPED) {
+            if (tell_skipped (r, ret_item))
+                return 0;
+            continue;
+        }
+        bool taken;
+        rc = take_record (r, ret_item, &taken);
+        if (rc)
+            return rc;
+        r->at = AT_NOTHING;
+        if (taken)
+            return 0;
+    }
+}
+
+/* --- Seeking. */
+
+static void reset (struct log_reader *r)
+{
+    log_segment_close (r->log, &r->segment);
+    r->at = AT_NOTHING;
+    r->last_read = r->start_pos = r->next_offset = 0;
+    r->lost_known = false;
+    r->lost.count = 0;
+    forget_due (r);
+    log_view_get (r->log, &r->view);
+    r->number = r->view.first_number;
+}
+
+int log_reader_seek_offset (struct log_reader *r, uint64_t offset)
+{
+    reset (r);
+    r->next_offset = offset > 0 ? offset : 1;
+    if (offset < r->view.first_offset)
+        return 0;
+    if (offset >= r->view.synced_offset) {
+        r->number = r->view.active_number;
+        r->start_pos = r->view.synced_pos;
+        r->next_offset = r->view.synced_offset;
+        return 0;
+    }
+    uint64_t number;
+    int rc = log_segment_by_offset (r->log, &r->view, offset, &number);
+    if (rc == 0 && number > 0) {
+        r->number = number;
+        rc = log_segment_pos_by_offset (r->log, &r->view, number, offset, &r->start_pos);
+    }
+    return rc;
+}
+
+/* Step until the predicate holds for the record at hand, and stand there. FM_ERR_END: none; the reader stands at the synced end. */
+static int step_until (struct log_reader *r, bool (*wanted) (struct log_reader *r, uint64_t value), uint64_t value)
+{
+    int rc;
+    while ((rc = step (r, false)) == 0 && !wanted (r, value))
+        forget_due (r);
+    r->at = rc ? AT_NOTHING : AT_RECORD;
+    if (rc == 0)
+        r->next_offset = r->scan.record.offset;
+    if (rc == FM_ERR_END) {
+        forget_due (r);
+        r->next_offset = r->view.synced_offset;
+    }
+    return rc;
+}
+
+static bool is_since (struct log_reader *r, uint64_t time_ns)
+{
+    return r->scan.record.time_ns >= time_ns;
+}
+
+int log_reader_seek_time (struct log_reader *r, uint64_t time_ns, uint64_t *ret_offset)
+{
+    reset (r);
+    uint64_t number;
+    int rc = log_segment_by_time (r->log, &r->view, time_ns, &number);
+    if (rc == 0 && number > 0) {
+        r->number = number;
+        rc = log_segment_pos_by_time (r->log, &r->view, number, time_ns, &r->start_pos);
+    }
+    if (rc == 0)
+        rc = step_until (r, is_since, time_ns);
+    if (rc && rc != FM_ERR_END)
+        return rc;
+    *ret_offset = r->next_offset;
+    return 0;
+}
+
+/* The stream sought, in r->sought, has a sequence at or above this in the record at hand. */
+static bool holds_seq (struct log_reader *r, uint64_t seq)
+{
+    const struct record *rec = &r->scan.record;
+    if (!id_equal (&rec->stream, &r->sought))
+        return false;
+    const uint8_t *body;
+    uint64_t end_seq = rec->first_seq + rec->count;
+    uint32_t reason;
+    if (rec->kind == RECORD_GAP && scan_body (&r->scan, &body) == 0)
+        (void) record_gap_decode (rec, body, &end_seq, &reason);    /* step tried it */
+    return end_seq > seq;
+}
+
+/* The segment where the sequence, or the first above it, is. */
+static int segment_by_seq (struct log_reader *r, const struct fm_id *stream, uint64_t seq, struct index_stream *ret_entry)
+{
+    bool found = false;
+    for (uint64_t number = r->view.active_number; number >= r->view.first_number && number > 0; number--) {
+        struct index_stream s;
+        const int rc = log_segment_stream (r->log, &r->view, number, stream, &s);
+        if (rc && rc != FM_ERR_UNKNOWN)
+            return rc;
+        if (rc)
+            continue;
+        if (s.last_seq < seq)
+            break;                          /* it is behind this one: in the one found before, or nowhere */
+        *ret_entry = s;
+        r->number = number;
+        found = true;
+        if (s.first_seq <= seq)
+            break;
+    }
+    return found ? 0 : FM_ERR_UNKNOWN;
+}
+
+/* The first record of the sought stream in [from, to) of the open segment. FM_ERR_UNKNOWN: none. */
+static int probe (struct log_reader *r, uint64_t from, uint64_t to, uint64_t *ret_pos, uint64_t *ret_first_seq)
+{
+    int rc = scan_start (&r->scan, r->log->fs, r->segment.fd, r->scan.seed, from, r->scan.end);
+    while (rc == 0 || rc == FM_ERR_CORRUPT) {
+        rc = scan_next (&r->scan);
+        if (rc == 0 && r->scan.pos >= to)
+            break;
+        if (rc == 0 && record_offsets (&r->scan.record) > 0 && id_equal (&r->scan.record.stream, &r->sought)) {
+            *ret_pos = r->scan.pos;
+            *ret_first_seq = r->scan.record.first_seq;
+            return 0;
+        }
+    }
+    return rc == 0 || rc == FM_ERR_END ? FM_ERR_UNKNOWN : rc;
+}
+
+/* Within a segment: a stream's sequences grow with the position, so the indexed positions are searched by halves, asking at each for the
+ * stream's next record. */
+static int pos_by_seq (struct log_reader *r, const struct index_stream *entry, uint64_t seq, uint64_t *ret_pos)
+{
+    struct index_position *positions;
+    uint32_t count;
+    int rc = log_segment_positions (r->log, &r->view, r->number, &positions, &count);
+    if (rc == FM_ERR_CORRUPT || rc == -ENOENT)
+        return 0;
+    if (rc)
+        return rc;
+    uint32_t low = 0, high = count;
+    while (low < high && positions[low].pos <= entry->first_pos)
+        low++;
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        uint64_t pos, first_seq;
+        rc = probe (r, positions[middle].pos, high < count ? positions[high].pos : UINT64_MAX, &pos, &first_seq);
+        if (rc && rc != FM_ERR_UNKNOWN)
+            break;
+        if (rc == 0 && first_seq <= seq) {
+            *ret_pos = pos;
+            while (low < high && positions[low].pos <= pos)
+                low++;
+        } else
+            high = middle;
+    }
+    free (positions);
+    return rc == FM_ERR_UNKNOWN ? 0 : rc;
+}
+
+int log_reader_seek_seq (struct log_reader *r, const struct fm_id *stream, uint64_t seq, uint64_t *ret_offset)
+{
+    struct index_stream entry = { 0 };
+    reset (r);
+    r->sought = *stream;
+    int rc = segment_by_seq (r, stream, seq, &entry);
+    if (rc == 0)
+        rc = enter_segment (r);
+    if (rc == 0) {
+        uint64_t pos = entry.first_pos;
+        rc = pos_by_seq (r, &entry, seq, &pos);
+        if (rc == 0)
+            rc = scan_start (&r->scan, r->log->fs, r->segment.fd, r->scan.seed, pos, r->segment.end_pos);
+    }
+    if (rc == 0)
+        rc = step_until (r, holds_seq, seq);
+    if (rc == FM_ERR_UNKNOWN) {
+        const int end = log_reader_seek_offset (r, UINT64_MAX);
+        return end ? end : FM_ERR_UNKNOWN;
+    }
+    if (rc)
+        return rc == FM_ERR_END ? FM_ERR_UNKNOWN : rc;
+    *ret_offset = r->next_offset;
+    return 0;
+}
+
+void log_reader_position (const struct log_reader *r, uint64_t *ret_offset, uint64_t *ret_remaining_bytes)
+{
+    struct log_view view;
+    log_view_get (r->log, &view);
+    const uint64_t end = view.active_prior_bytes + view.synced_pos;
+    uint64_t at = r->number <= view.first_number ? view.first_prior_bytes : end;
+    if (r->segment.fd >= 0)
+        at = r->segment.header.prior_bytes + r->scan.next_pos;
+    *ret_offset = r->next_offset;
+    *ret_remaining_bytes = at < end && r->next_offset < view.synced_offset ? end - at : 0;
+}

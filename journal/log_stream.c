@@ -1,0 +1,167 @@
+/* log_stream: what the log knows of a stream: from the table, or, where the table had to forget, from the footers. */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "error.h"
+#include "log_state.h"
+
+static struct stream_state state_of (const struct index_stream *s)
+{
+    return (struct stream_state) { .stream = s->stream, .epoch = s->epoch, .incarnation = s->incarnation, .first_seq = s->first_seq,
+                                   .last_seq = s->last_seq, .last_offset = s->last_offset };
+}
+
+/* The newest segment that has it knows its end. */
+static int look_back (struct log *log, const struct fm_id *stream, struct stream_state *ret_state)
+{
+    struct log_view view;
+    log_view_get (log, &view);
+    for (uint64_t number = view.active_number; number >= view.first_number && number > 0; number--) {
+        struct index_stream s;
+        const int rc = log_segment_stream (log, &view, number, stream, &s);
+        if (rc == 0)
+            *ret_state = state_of (&s);
+        if (rc != FM_ERR_UNKNOWN)
+            return rc;
+    }
+    return FM_ERR_UNKNOWN;
+}
+
+int log_stream_find (struct log *log, const struct fm_id *stream, struct stream_entry **ret_entry)
+{
+    struct stream_entry *e = stream_table_find (&log->streams, stream);
+    if (!e && log->streams.complete)
+        return FM_ERR_UNKNOWN;
+    if (!e) {
+        struct stream_state state;
+        pthread_mutex_unlock (&log->append_lock);
+        const int rc = look_back (log, stream, &state);
+        pthread_mutex_lock (&log->append_lock);
+        e = stream_table_find (&log->streams, stream);      /* another thread may have been quicker */
+        if (!e && rc)
+            return rc;
+        if (!e) {
+            if (stream_table_restore (&log->streams, &state))
+                return FM_ERR_FULL;         /* no room until others are synced */
+            e = stream_table_find (&log->streams, stream);
+            e->first_seq_stale = true;
+        }
+    }
+    *ret_entry = e;
+    return 0;
+}
+
+/* The oldest segment that has it knows its start. */
+static int look_forward (struct log *log, const struct fm_id *stream, uint64_t *ret_first_seq)
+{
+    struct log_view view;
+    log_view_get (log, &view);
+    for (uint64_t number = view.first_number; number <= view.active_number; number++) {
+        struct index_stream s;
+        const int rc = log_segment_stream (log, &view, number, stream, &s);
+        if (rc == 0)
+            *ret_first_seq = s.first_seq;
+        if (rc != FM_ERR_UNKNOWN)
+            return rc;
+    }
+    return FM_ERR_UNKNOWN;
+}
+
+static struct log_stream stream_of (const struct stream_entry *e)
+{
+    return (struct log_stream) {
+        .stream = e->stream,
+        .epoch = e->epoch,
+        .incarnation = e->incarnation,
+        .first_seq = e->first_seq,
+        .last_seq = e->last_seq,
+        .written_seq = e->written.last_seq,
+        .synced_seq = e->synced_seq,
+        .last_offset = e->last_offset,
+    };
+}
+
+int log_stream_get (struct log *log, const struct fm_id *stream, struct log_stream *ret_stream)
+{
+    struct log_view view;
+    log_view_get (log, &view);
+    pthread_mutex_lock (&log->append_lock);
+    struct stream_entry *e;
+    int rc = log_stream_find (log, stream, &e);
+    if (rc == 0 && e->first_seq_stale) {
+        uint64_t first_seq = e->last_seq + 1;
+        rc = FM_ERR_UNKNOWN;
+        if (e->last_offset >= view.first_offset) {
+            pthread_mutex_unlock (&log->append_lock);
+            rc = look_forward (log, stream, &first_seq);
+            pthread_mutex_lock (&log->append_lock);
+        }
+        e = stream_table_find (&log->streams, stream);      /* it may have been forgotten meanwhile, or become longer */
+        if (rc == FM_ERR_UNKNOWN && e)
+            rc = 0;
+        if (rc == 0 && e && e->first_seq_stale) {
+            e->first_seq = first_seq;
+            e->first_seq_stale = false;
+        }
+        if (!e)
+            rc = FM_ERR_FULL;
+    }
+    if (rc == 0)
+        *ret_stream = stream_of (e);
+    pthread_mutex_unlock (&log->append_lock);
+    return rc;
+}
+
+/* Keep ret[0, count) the smallest ids in order; an insertion sort with a bound. */
+static void insert (struct log_stream *ret, size_t max, size_t *count, const struct stream_entry *e)
+{
+    size_t at = *count;
+    while (at > 0 && memcmp (ret[at - 1].stream.bytes, e->stream.bytes, ID_LEN) > 0)
+        at--;
+    if (at == max)
+        return;
+    const size_t moved = *count - at - (*count == max);
+    memmove (ret + at + 1, ret + at, moved * sizeof *ret);
+    ret[at] = stream_of (e);
+    if (*count < max)
+        ++*count;
+}
+
+int log_stream_list (struct log *log, const struct fm_id *after, struct log_stream *ret, size_t max, size_t *ret_count)
+{
+    size_t count = 0;
+    for (uint32_t number = 1, stop = 1; max > 0;) {
+        pthread_mutex_lock (&log->append_lock);
+        stop = log->streams.count + 1 - number > LOG_STREAMS_PER_LOCK ? number + LOG_STREAMS_PER_LOCK : log->streams.count + 1;
+        for (; number < stop; number++) {
+            const struct stream_entry *e = &log->streams.entries[number];
+            if (e->used && (!after || memcmp (e->stream.bytes, after->bytes, ID_LEN) > 0))
+                insert (ret, max, &count, e);
+        }
+        const bool done = number > log->streams.count;
+        pthread_mutex_unlock (&log->append_lock);
+        if (done)
+            break;
+    }
+    *ret_count = count;
+    return 0;
+}
+
+int log_synced_streams (struct log *log, struct log_stream *ret, size_t max, size_t *ret_count)
+{
+    size_t count = 0;
+    pthread_mutex_lock (&log->append_lock);
+    struct stream_table *t = &log->streams;
+    while (count < max && t->listed_count > 0) {
+        struct stream_entry *e = &t->entries[t->listed[--t->listed_count]];
+        e->listed = false;
+        if (e->used && e->synced_seq > e->told_seq) {
+            e->told_seq = e->synced_seq;
+            ret[count++] = stream_of (e);
+        }
+    }
+    pthread_mutex_unlock (&log->append_lock);
+    *ret_count = count;
+    return 0;
+}
