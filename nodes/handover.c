@@ -103,6 +103,12 @@ enum handover_verdict handover_live (struct handover *h, const struct handover_i
     return HANDOVER_DELIVER;
 }
 
+void handover_keep (struct handover *h, void *ref)
+{
+    assert (h->held_count > 0);
+    held_at (h, h->held_count - 1)->ref = ref;
+}
+
 void handover_announced (struct handover *h, uint64_t end_seq)
 {
     if (end_seq - 1 > h->known)

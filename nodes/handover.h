@@ -66,6 +66,9 @@ enum handover_verdict {
 /* A live batch came. */
 enum handover_verdict handover_live (struct handover *h, const struct handover_item *item, uint64_t *ret_from);
 
+/* The handle of the batch that was just HELD, where it is made only then. */
+void handover_keep (struct handover *h, void *ref);
+
 /* A live batch was announced without its facts, or could not be kept: it must be asked for. */
 void handover_announced (struct handover *h, uint64_t end_seq);
 

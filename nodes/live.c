@@ -1,7 +1,6 @@
 #include "live.h"
 #include "control.h"
-#include "error.h"
-#include "node.h"
+#include "node_inner.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -25,7 +24,7 @@ struct live {
     pthread_mutex_t lock;           /* socket, fences */
     void *socket;
     int fd;
-    char address[FM_PEER_ADDRESS_MAX];
+    char address[ADDRESS_TEXT_MAX];
     struct nonce fences[LIVE_FENCES_MAX];   /* ring */
     size_t fence_first, fence_count;
 
@@ -44,27 +43,10 @@ static int set_options (void *socket, int queue)
 {
     const int verbose = 1;          /* a nonce that a dead connection still holds must be reported when it comes again */
     const int linger = LIVE_LINGER_MS;
-    const int64_t inbound_max = LIVE_INBOUND_MAX;
-    if (zmq_setsockopt (socket, ZMQ_SNDHWM, &queue, sizeof queue) || zmq_setsockopt (socket, ZMQ_XPUB_VERBOSE, &verbose, sizeof verbose)
-        || zmq_setsockopt (socket, ZMQ_LINGER, &linger, sizeof linger)
-        || zmq_setsockopt (socket, ZMQ_MAXMSGSIZE, &inbound_max, sizeof inbound_max))
-        return -errno;
-    return 0;
-}
-
-static int bind_socket (struct live *live, const char *address)
-{
-    if (zmq_bind (live->socket, address)) {
-        const int code = errno;
-        if (code == ENOMEM || code == EMFILE || code == ENFILE)
-            return -code;
-        return error_set (FM_ERR_ADDRESS, "live endpoint %s: %s", address, zmq_strerror (code));
-    }
-    size_t len = sizeof live->address;
-    if (zmq_getsockopt (live->socket, ZMQ_LAST_ENDPOINT, live->address, &len))
-        return error_set (FM_ERR_ADDRESS, "live endpoint %s: its address has more than %d bytes", address, FM_PEER_ADDRESS_MAX - 1);
-    len = sizeof live->fd;
-    return zmq_getsockopt (live->socket, ZMQ_FD, &live->fd, &len) ? -errno : 0;
+    const bool failed = zmq_setsockopt (socket, ZMQ_SNDHWM, &queue, sizeof queue)
+                        || zmq_setsockopt (socket, ZMQ_XPUB_VERBOSE, &verbose, sizeof verbose)
+                        || zmq_setsockopt (socket, ZMQ_LINGER, &linger, sizeof linger);
+    return failed ? -errno : 0;
 }
 
 int live_new (struct fm_node *node, const char *bind, int queue, struct live **ret_live)
@@ -82,7 +64,10 @@ int live_new (struct fm_node *node, const char *bind, int queue, struct live **r
     if (rc == 0)
         rc = set_options (live->socket, queue);
     if (rc == 0)
-        rc = bind_socket (live, bind);
+        rc = node_bind (node, live->socket, bind, live->address);
+    size_t len = sizeof live->fd;
+    if (rc == 0 && zmq_getsockopt (live->socket, ZMQ_FD, &live->fd, &len))
+        rc = -errno;
     if (rc) {
         live_destroy (&live);
         return rc;

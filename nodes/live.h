@@ -18,7 +18,6 @@ struct live;
 
 enum {
     LIVE_FENCES_MAX = 4096,         /* a mesh's members joining at once */
-    LIVE_INBOUND_MAX = 4096,        /* bytes of what a peer may send us: subscriptions, and ZeroMQ's own handshake */
     LIVE_LINGER_MS = 1000           /* what is queued for live peers may still leave when the node closes */
 };
 

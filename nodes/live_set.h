@@ -1,8 +1,12 @@
 /* live_set: the live connections of one receiver (a subscription, or a journal's intake): a SUB for each peer, so that who sent a frame
  * is known, and one descriptor to wait on for all of them.
  *
+ *   member up ---> mailbox --update--> SUB, connect, subscribe, fence ---> ready list --receive--> frames
+ *   member down -> mailbox --update--> linger: drained for a while, since what it sent last may still be on its way --> LIVE_PEER_GONE
+ *
  * Thread:  one; that of the receiver. Members are learned through node_listen into a mailbox, taken over by live_set_update.
- * Bounded: LIVE_SET_PEERS_MAX peers; ZeroMQ's receive queue of each; at most one fence in flight for each peer. */
+ * Bounded: LIVE_SET_PEERS_MAX peers; ZeroMQ's receive queue of each; at most one fence in flight for each peer; the mailbox holds one
+ *          word about each of LIVE_SET_MAIL_MAX nodes, and asks for all of them again when that was not enough. */
 
 #ifndef FM_NODES_LIVE_SET_H
 #define FM_NODES_LIVE_SET_H
@@ -10,7 +14,14 @@
 #include "node.h"
 #include "topic.h"
 
-enum { LIVE_SET_PEERS_MAX = 4096, LIVE_SET_FENCE_MS = 1000 };
+enum {
+    LIVE_SET_PEERS_MAX = 4096,
+    LIVE_SET_MAIL_MAX = 2 * MEMBERS_MAX,
+    LIVE_SET_BURST = 64,                /* frames from one peer while others wait */
+    LIVE_SET_FENCE_MS = 1000,           /* without an answer: a new nonce; doubled each time up to */
+    LIVE_SET_FENCE_MAX_MS = 30000,
+    LIVE_SET_LINGER_MS = 500            /* a peer that went is drained for so long */
+};
 
 struct live_peer {
     struct node_peer info;
@@ -22,21 +33,29 @@ struct live_peer {
 struct live_set;
 
 /* Filters: for a level (exact or with what is below it); want_watermarks adds FF 'W'. Head notices are always taken.
- * hwm: frames for each peer. Own node's facts are received too, over inproc or its own address. */
+ * hwm: frames for each peer. Own node's facts are received too, over its own address. */
 int live_set_new (struct fm_node *node, struct fm_slice level, bool exact, bool want_watermarks, int hwm, struct live_set **ret_set);
 void live_set_destroy (struct live_set **set);
 
-/* Readable when live_set_receive or live_set_update may have something (an epoll descriptor). */
+/* Readable when live_set_receive or live_set_update may have something (an epoll descriptor): call receive until -EAGAIN, update, and if that
+ * returned a time in the past or members changed, receive again. */
 int live_set_fd (const struct live_set *set);
 
-/* Take over members that came or went, send fences that are due, time out old ones; returns the monotonic time in ns when to call again. */
+/* Take over members that came or went, send fences that are due, time out old ones; returns the monotonic time in ns when to call again
+ * (UINT64_MAX: not by itself; now_ns: receive first). */
 uint64_t live_set_update (struct live_set *set, uint64_t now_ns);
+
+/* See whether members came or went, for update, without receiving. */
+void live_set_look (struct live_set *set);
+
+/* Grows when members came, went or changed. */
+uint64_t live_set_changes (const struct live_set *set);
 
 enum live_kind { LIVE_BATCH, LIVE_HEAD, LIVE_FENCE, LIVE_WATERMARK, LIVE_PEER_GONE };
 
-/* The next frame: kind, from whom, and for a batch its topic and body; the message is the caller's to close (zmq_msg_move away to keep). Malformed frames are
- * counted and skipped. LIVE_PEER_GONE comes once, after the last frame of a peer that went: *ret_peer is valid until the next call.
- * Fair: takes at most a burst from one peer while others wait. Returns 0, or -EAGAIN: nothing now, wait on live_set_fd. */
+/* The next frame: kind, from whom, and for a batch its topic and body; the message, initialised by the caller, is the caller's to close (zmq_msg_move
+ * away to keep). Malformed frames are counted and skipped. LIVE_PEER_GONE comes once, after the last frame of a peer that went: *ret_peer is valid
+ * until the next call. Fair: takes at most a burst from one peer while others wait. Returns 0, or -EAGAIN: nothing now, wait on live_set_fd. */
 struct live_frame {
     enum live_kind kind;
     struct live_peer *peer;
@@ -45,7 +64,7 @@ struct live_frame {
 };
 int live_set_receive (struct live_set *set, zmq_msg_t *message, struct live_frame *ret_frame);
 
-/* Every peer now known; next index or -1. */
+/* Every peer now known; index below live_set_count, else NULL. An index holds until the next update or receive. */
 struct live_peer *live_set_peer (struct live_set *set, size_t index);
 size_t live_set_count (const struct live_set *set);
 /* Have all peers that are known been fenced? */

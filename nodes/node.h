@@ -29,7 +29,8 @@ struct node_peer {
     uint64_t started_ns;
 };
 
-/* Told of members coming and going. On node_listen, up is called at once for each member that is known (in the calling thread).
+/* Told of members coming and going; this node itself is one of them, and never goes. On node_listen, up is called at once for each member that is known
+ * (in the calling thread).
  * Calls for one listener never overlap. After node_unlisten returns none comes any more. up is called again when a member's addresses or journal change. */
 struct node_listener {
     void *arg;

@@ -10,6 +10,7 @@
 #include <json-c/json.h>
 
 #include "error.h"
+#include "json_check.h"
 #include "text.h"
 
 struct json_lines {
@@ -24,12 +25,11 @@ int json_lines_new (struct input *in, const struct json_lines_options *options, 
     struct json_lines *json = calloc (1, sizeof *json);
     if (!json)
         return -ENOMEM;
-    json->tokener = json_tokener_new ();
+    json->tokener = json_tokener_new_ex (JSON_DEPTH_MAX + 1);
     if (!json->tokener) {
         free (json);
         return -ENOMEM;
     }
-    json_tokener_set_flags (json->tokener, JSON_TOKENER_STRICT);
     json->in = in;
     json->options = *options;
     *ret_json = json;
@@ -56,35 +56,38 @@ static bool json_lines_is_blank (struct fm_slice line)
     return true;
 }
 
-/* Parse one line into json->object. */
-static int json_lines_parse (struct json_lines *json, const struct input_record *record)
+/* Is the line a JSON object? */
+static int json_lines_check (const struct json_lines *json, const struct input_record *record)
 {
     const char *const file = input_name (json->in);
     const unsigned long long line = record->line;
     size_t fault = 0;
+    const char *what;
+    char kind;
     if (!text_is_utf8 (record->payload, &fault))
         return error_set (FM_ERR_MALFORMED, "%s:%llu: byte %zu is not UTF-8, as JSON must be", file, line, fault + 1);
+    if (json_check (record->payload, &kind, &fault, &what) < 0)
+        return error_set (FM_ERR_MALFORMED, "%s:%llu: byte %zu: %s; each line must hold one whole JSON object", file, line, fault + 1,
+                          what);
+    if (kind != '{')
+        return error_set (FM_ERR_MALFORMED, "%s:%llu: a JSON value that is no object; each line must hold one", file, line);
+    return 0;
+}
+
+/* Parse a line that has been checked into json->object: only when members of it are wanted. */
+static int json_lines_parse (struct json_lines *json, const struct input_record *record)
+{
+    const unsigned long long line = record->line;
     if (record->payload.len > INT_MAX)
-        return error_set (FM_ERR_TOO_LARGE, "%s:%llu: %zu bytes", file, line, record->payload.len);
+        return error_set (FM_ERR_TOO_LARGE, "%s:%llu: %zu bytes", input_name (json->in), line, record->payload.len);
     json_object_put (json->object);
     json_tokener_reset (json->tokener);
-    json->object = json_tokener_parse_ex (json->tokener, record->payload.data, (int)record->payload.len);
+    json->object = json_tokener_parse_ex (json->tokener, record->payload.data, (int) record->payload.len);
     const enum json_tokener_error error = json_tokener_get_error (json->tokener);
-    size_t end = json_tokener_get_parse_end (json->tokener);
-    if (error == json_tokener_continue)
-        return error_set (FM_ERR_MALFORMED,
-                          "%s:%llu: the line ends within a JSON value; each line must hold a whole object", file, line);
-    if (error != json_tokener_success)
-        return error_set (FM_ERR_MALFORMED, "%s:%llu: column %zu: %s", file, line, end + 1,
-                          json_tokener_error_desc (error));
-    const struct fm_slice rest = slice ((const char *)record->payload.data + end, record->payload.len - end);
-    if (!json_lines_is_blank (rest))
-        return error_set (FM_ERR_MALFORMED, "%s:%llu: column %zu: something behind the JSON value", file, line,
-                          end + 1);
-    if (!json_object_is_type (json->object, json_type_object))
-        return error_set (FM_ERR_MALFORMED, "%s:%llu: a JSON %s where an object must be", file, line,
-                          json_type_to_name (json_object_get_type (json->object)));
-    return 0;
+    if (error == json_tokener_success)
+        return 0;
+    return error_set (FM_ERR_MALFORMED, "%s:%llu: byte %zu: %s", input_name (json->in), line,
+                      json_tokener_get_parse_end (json->tokener) + 1, json_tokener_error_desc (error));
 }
 
 /* A member as text: strings and numbers as they are. */
@@ -118,7 +121,9 @@ int json_lines_next (struct json_lines *json, struct input_record *ret_record)
     } while (rc == 0 && json_lines_is_blank (record.payload));
     if (rc < 0)
         return rc;
-    rc = json_lines_parse (json, &record);
+    rc = json_lines_check (json, &record);
+    if (rc == 0 && (json->options.key || json->options.level))
+        rc = json_lines_parse (json, &record);
     if (rc == 0)
         rc = json_lines_member (json, json->options.key, record.line, &record.key);
     if (rc == 0)

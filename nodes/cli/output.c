@@ -59,7 +59,7 @@ static int custom_escape (struct output *o, char c)
 static int custom_compile (struct output *o, const char *format)
 {
     int rc = 0;
-    for (const char *p = format; *p && rc == 0; p++) {
+    for (const char *p = format; rc == 0 && *p; p++) {
         if (*p == '\\') {
             rc = custom_escape (o, *++p);
         } else if (*p != '%') {

@@ -1,0 +1,563 @@
+#include "live_set.h"
+#include "error.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* ZMQ_FD is edge-triggered: a socket stays on the ready list until a receive says EAGAIN; only then does its descriptor speak again. Calls that
+ * send (subscribing) may swallow its word, so they put the socket on the list too. */
+
+enum { EVENTS_AT_ONCE = 64 };
+
+struct peer {
+    struct live_peer live;              /* first: handed out */
+    void *socket;
+    int fd;                             /* its ZMQ_FD; -1: not waited on */
+    bool ready;
+    struct peer *next_ready;
+    unsigned burst;
+    uint8_t nonce[FENCE_NONCE_LEN];
+    bool fence_out;
+    uint64_t fence_due_ns;              /* then the next nonce */
+    unsigned fence_wait_ms;
+    uint64_t close_ns;                  /* gone: closed then */
+};
+
+/* The last word about one node. */
+struct mail {
+    struct node_peer info;              /* up; else only its id counts */
+    bool up;
+};
+
+struct live_set {
+    struct fm_node *node;
+    struct topic_wire_filter filters[TOPIC_LEVELS_MAX + 1];
+    size_t filter_count;
+    bool want_watermarks;
+    int hwm;
+    int epoll_fd, mail_fd;
+
+    struct peer **peers;
+    size_t peer_count, peer_size;
+    size_t unfenced;
+    bool mail_due;                      /* the mailbox rang */
+    uint64_t changes;
+    struct peer *ready_first, *ready_last;
+    struct peer *dying;                 /* handed out with LIVE_PEER_GONE; freed with the next call */
+    uint64_t due_ns;
+    uint64_t frames, refused;           /* not counted with the node yet */
+
+    pthread_mutex_t mail_lock;          /* what is below is shared with the node's thread */
+    struct mail *mail;
+    size_t mail_count, mail_size;
+    bool mail_overflow;
+};
+
+/* --- The mailbox: filled by the node's thread. */
+
+static void mail_put (struct live_set *set, const struct mail *mail)
+{
+    pthread_mutex_lock (&set->mail_lock);
+    size_t i = 0;
+    while (i < set->mail_count && !id_equal (&set->mail[i].info.node, &mail->info.node))
+        i++;
+    if (i == set->mail_size && i < LIVE_SET_MAIL_MAX) {
+        const size_t size = set->mail_size ? 2 * set->mail_size : 16;
+        struct mail *grown = realloc (set->mail, size * sizeof *grown);
+        if (grown) {
+            set->mail = grown;
+            set->mail_size = size;
+        }
+    }
+    if (i < set->mail_size) {
+        set->mail[i] = *mail;
+        set->mail_count += i == set->mail_count;
+    } else {
+        set->mail_overflow = true;
+    }
+    pthread_mutex_unlock (&set->mail_lock);
+    const uint64_t one = 1;
+    (void) !write (set->mail_fd, &one, sizeof one);     /* fails only when it is readable anyway */
+}
+
+static void on_up (void *arg, const struct node_peer *info)
+{
+    const struct mail mail = { .info = *info, .up = true };
+    mail_put (arg, &mail);
+}
+
+static void on_down (void *arg, const struct fm_id *node, bool said_goodbye)
+{
+    (void) said_goodbye;                /* either way it is drained, and what it sent last is asked for */
+    const struct mail mail = { .info = { .node = *node }, .up = false };
+    mail_put (arg, &mail);
+}
+
+static int listen_to_node (struct live_set *set)
+{
+    const struct node_listener listener = { .arg = set, .up = on_up, .down = on_down };
+    return node_listen (set->node, &listener);
+}
+
+/* --- Peers. */
+
+static void ready_push (struct live_set *set, struct peer *peer)
+{
+    if (peer->ready)
+        return;
+    peer->ready = true;
+    peer->burst = 0;
+    peer->next_ready = NULL;
+    if (set->ready_last)
+        set->ready_last->next_ready = peer;
+    else
+        set->ready_first = peer;
+    set->ready_last = peer;
+}
+
+static void ready_pop (struct live_set *set)
+{
+    struct peer *peer = set->ready_first;
+    set->ready_first = peer->next_ready;
+    if (!set->ready_first)
+        set->ready_last = NULL;
+    peer->ready = false;
+}
+
+static void due_by (struct live_set *set, uint64_t ns)
+{
+    if (ns < set->due_ns)
+        set->due_ns = ns;
+}
+
+static struct peer *find_peer (const struct live_set *set, const struct fm_id *node)
+{
+    for (size_t i = 0; i < set->peer_count; i++) {
+        if (id_equal (&set->peers[i]->live.info.node, node))
+            return set->peers[i];
+    }
+    return NULL;
+}
+
+static void subscribe_fence (struct peer *peer, int option)
+{
+    uint8_t topic[2 + FENCE_NONCE_LEN] = { RESERVED_BYTE, RESERVED_FENCE };
+    memcpy (topic + 2, peer->nonce, FENCE_NONCE_LEN);
+    (void) zmq_setsockopt (peer->socket, option, topic, sizeof topic);      /* fails only without memory: timed out like a lost one */
+}
+
+static void send_fence (struct live_set *set, struct peer *peer, uint64_t now_ns)
+{
+    if (peer->fence_out)
+        subscribe_fence (peer, ZMQ_UNSUBSCRIBE);
+    const uint64_t nonce = id_random_u64 ();
+    memcpy (peer->nonce, &nonce, sizeof peer->nonce);
+    subscribe_fence (peer, ZMQ_SUBSCRIBE);
+    peer->fence_out = true;
+    peer->fence_due_ns = now_ns + peer->fence_wait_ms * (uint64_t) 1000000;
+    peer->fence_wait_ms = 2 * peer->fence_wait_ms < LIVE_SET_FENCE_MAX_MS ? 2 * peer->fence_wait_ms : LIVE_SET_FENCE_MAX_MS;
+    due_by (set, peer->fence_due_ns);
+    ready_push (set, peer);
+}
+
+static int peer_subscribe (const struct live_set *set, void *socket)
+{
+    for (size_t i = 0; i < set->filter_count; i++) {
+        if (zmq_setsockopt (socket, ZMQ_SUBSCRIBE, set->filters[i].bytes, set->filters[i].len) != 0)
+            return -errno;
+    }
+    const uint8_t head[] = { RESERVED_BYTE, RESERVED_HEAD, 0 }, watermark[] = { RESERVED_BYTE, RESERVED_WATERMARK, 0 };
+    if (zmq_setsockopt (socket, ZMQ_SUBSCRIBE, head, sizeof head) != 0)
+        return -errno;
+    if (set->want_watermarks && zmq_setsockopt (socket, ZMQ_SUBSCRIBE, watermark, sizeof watermark) != 0)
+        return -errno;
+    return 0;
+}
+
+/* Out of the epoll set first: zmq_close leaves the descriptor open for a while. */
+static void peer_disconnect (struct live_set *set, struct peer *peer)
+{
+    if (!peer->socket)
+        return;
+    (void) epoll_ctl (set->epoll_fd, EPOLL_CTL_DEL, peer->fd, NULL);    /* not there when connecting failed */
+    zmq_close (peer->socket);
+    peer->socket = NULL;
+}
+
+static int peer_connect (struct live_set *set, struct peer *peer)
+{
+    int rc = node_socket (set->node, ZMQ_SUB, &peer->socket);
+    if (rc != 0)
+        return rc;
+    const int none = 0;
+    size_t fd_len = sizeof peer->fd;
+    struct epoll_event event = { .events = EPOLLIN, .data.ptr = peer };
+    rc = -1;
+    /* Subscriptions are messages; beyond a mark of their own they would be lost on reconnect. */
+    if (zmq_setsockopt (peer->socket, ZMQ_RCVHWM, &set->hwm, sizeof set->hwm) == 0
+        && zmq_setsockopt (peer->socket, ZMQ_SNDHWM, &none, sizeof none) == 0
+        && zmq_connect (peer->socket, peer->live.info.live) == 0
+        && zmq_getsockopt (peer->socket, ZMQ_FD, &peer->fd, &fd_len) == 0
+        && epoll_ctl (set->epoll_fd, EPOLL_CTL_ADD, peer->fd, &event) == 0)
+        rc = 0;
+    rc = rc == 0 ? peer_subscribe (set, peer->socket) : -errno;
+    if (rc != 0)
+        peer_disconnect (set, peer);
+    return rc;
+}
+
+static void add_peer (struct live_set *set, const struct node_peer *info, uint64_t now_ns)
+{
+    if (set->peer_count == LIVE_SET_PEERS_MAX) {
+        node_notice (set->node, "LIVE-PEERS-FULL", "peer=%s limit=%d: its facts come from a journal only, if at all", info->name, LIVE_SET_PEERS_MAX);
+        return;
+    }
+    if (set->peer_count == set->peer_size) {
+        const size_t size = set->peer_size ? 2 * set->peer_size : 16;
+        struct peer **grown = realloc (set->peers, size * sizeof (*grown));
+        if (!grown)
+            return;
+        set->peers = grown;
+        set->peer_size = size;
+    }
+    struct peer *peer = calloc (1, sizeof *peer);
+    if (!peer)
+        return;
+    peer->live.info = *info;
+    peer->fd = -1;
+    peer->fence_wait_ms = LIVE_SET_FENCE_MS;
+    const int rc = info->live[0] ? peer_connect (set, peer) : FM_ERR_ADDRESS;
+    if (rc != 0) {
+        /* Known all the same: it may be a journal, which needs no live connection. */
+        if (info->live[0])
+            node_notice (set->node, "LIVE-CONNECT", "peer=%s address=%s error=\"%s\"", info->name, info->live, fm_error_text (rc));
+        peer->live.fenced = true;
+    } else {
+        set->unfenced++;
+        send_fence (set, peer, now_ns);
+    }
+    set->peers[set->peer_count++] = peer;
+    set->changes++;
+}
+
+static void set_fenced (struct live_set *set, struct peer *peer)
+{
+    if (!peer->live.fenced)
+        set->unfenced--;
+    peer->live.fenced = true;
+}
+
+static void peer_gone (struct live_set *set, struct peer *peer, uint64_t now_ns)
+{
+    if (peer->live.gone)
+        return;
+    peer->live.gone = true;
+    set_fenced (set, peer);
+    peer->close_ns = now_ns + LIVE_SET_LINGER_MS * (uint64_t) 1000000;
+    due_by (set, peer->close_ns);
+    set->changes++;
+}
+
+static void peer_free (struct live_set *set, struct peer **peer)
+{
+    if (!*peer)
+        return;
+    peer_disconnect (set, *peer);
+    free (*peer);
+    *peer = NULL;
+}
+
+/* Out of the set; still handed out once, with LIVE_PEER_GONE. */
+static void remove_peer (struct live_set *set, struct peer *peer)
+{
+    for (size_t i = 0; i < set->peer_count; i++) {
+        if (set->peers[i] == peer) {
+            set->peers[i] = set->peers[--set->peer_count];
+            break;
+        }
+    }
+    set->changes++;
+}
+
+static void take_mail (struct live_set *set, const struct mail *mail, uint64_t now_ns)
+{
+    struct peer *peer = find_peer (set, &mail->info.node);
+    if (!mail->up) {
+        if (peer)
+            peer_gone (set, peer, now_ns);
+    } else if (!peer) {
+        add_peer (set, &mail->info, now_ns);
+    } else if (strcmp (peer->live.info.live, mail->info.live) == 0) {
+        if (peer->live.gone && peer->socket) {      /* thought dead, and back: what was lost meanwhile shows by prev */
+            peer->live.gone = false;
+            ready_push (set, peer);
+        }
+        peer->live.info = mail->info;
+        set->changes++;
+    } else {
+        /* Another address: a new connection, the old one is drained. Its id must be free for the new one. */
+        peer_gone (set, peer, now_ns);
+        add_peer (set, &mail->info, now_ns);
+    }
+}
+
+/* More news than the mailbox could take: begin anew, and whoever is not told of again is gone. */
+static void resync (struct live_set *set, uint64_t now_ns)
+{
+    node_unlisten (set->node, set);
+    set->mail_overflow = false;         /* nobody else looks now */
+    set->mail_count = 0;
+    (void) listen_to_node (set);        /* worked once */
+    pthread_mutex_lock (&set->mail_lock);
+    for (size_t i = 0; i < set->peer_count; i++) {
+        bool told = false;
+        for (size_t m = 0; m < set->mail_count && !told; m++)
+            told = set->mail[m].up && id_equal (&set->mail[m].info.node, &set->peers[i]->live.info.node);
+        if (!told)
+            peer_gone (set, set->peers[i], now_ns);
+    }
+    pthread_mutex_unlock (&set->mail_lock);
+}
+
+static void update_mail (struct live_set *set, uint64_t now_ns)
+{
+    uint64_t rung;
+    if (!set->mail_due)
+        return;
+    set->mail_due = false;
+    (void) !read (set->mail_fd, &rung, sizeof rung);    /* first: what comes while we look rings again */
+    pthread_mutex_lock (&set->mail_lock);
+    const bool overflow = set->mail_overflow;
+    pthread_mutex_unlock (&set->mail_lock);
+    if (overflow)
+        resync (set, now_ns);
+    pthread_mutex_lock (&set->mail_lock);
+    struct mail *mail = set->mail;
+    const size_t count = set->mail_count;
+    set->mail = NULL;
+    set->mail_count = set->mail_size = 0;
+    pthread_mutex_unlock (&set->mail_lock);
+    for (size_t i = 0; i < count; i++)
+        take_mail (set, &mail[i], now_ns);
+    free (mail);
+}
+
+uint64_t live_set_update (struct live_set *set, uint64_t now_ns)
+{
+    update_mail (set, now_ns);
+    if (now_ns < set->due_ns)
+        return set->ready_first ? now_ns : set->due_ns;
+    set->due_ns = UINT64_MAX;
+    for (size_t i = 0; i < set->peer_count; i++) {
+        struct peer *peer = set->peers[i];
+        if (peer->live.gone) {
+            if (now_ns >= peer->close_ns)
+                ready_push (set, peer);
+            else
+                due_by (set, peer->close_ns);
+        } else if (!peer->live.fenced) {
+            if (now_ns >= peer->fence_due_ns)
+                send_fence (set, peer, now_ns);
+            else
+                due_by (set, peer->fence_due_ns);
+        }
+    }
+    return set->ready_first ? now_ns : set->due_ns;
+}
+
+/* --- Receiving. */
+
+static bool poll_ready (struct live_set *set)
+{
+    struct epoll_event events[EVENTS_AT_ONCE];
+    const int count = epoll_wait (set->epoll_fd, events, EVENTS_AT_ONCE, 0);
+    for (int i = 0; i < count; i++) {
+        if (events[i].data.ptr)
+            ready_push (set, events[i].data.ptr);
+        else
+            set->mail_due = true;
+    }
+    return set->ready_first != NULL;
+}
+
+static void flush_counters (struct live_set *set)
+{
+    if (set->frames)
+        node_count (set->node, NODE_FRAMES_RECEIVED, set->frames);
+    if (set->refused)
+        node_count (set->node, NODE_FRAMES_REFUSED, set->refused);
+    set->frames = set->refused = 0;
+}
+
+static int read_frame (struct live_set *set, struct peer *peer, zmq_msg_t *message, struct live_frame *ret_frame)
+{
+    const uint8_t *bytes = zmq_msg_data (message);
+    const size_t len = zmq_msg_size (message);
+    if (zmq_msg_more (message))
+        return error_set (FM_ERR_MALFORMED, "a live message of several frames");
+    if (len == 0 || bytes[0] != RESERVED_BYTE) {
+        ret_frame->kind = LIVE_BATCH;
+        return topic_from_frame (bytes, len, &ret_frame->topic, &ret_frame->body);
+    }
+    uint8_t kind;
+    struct fm_slice nonce;
+    const int rc = reserved_from_frame (bytes, len, &kind, &nonce, &ret_frame->body);
+    if (rc != 0)
+        return rc;
+    switch (kind) {
+    case RESERVED_HEAD:
+        ret_frame->kind = LIVE_HEAD;
+        return 0;
+    case RESERVED_WATERMARK:
+        ret_frame->kind = LIVE_WATERMARK;
+        return 0;
+    case RESERVED_FENCE:
+        if (!peer->fence_out || memcmp (nonce.data, peer->nonce, FENCE_NONCE_LEN) != 0)
+            return FM_ERR_UNKNOWN;      /* an older nonce's */
+        subscribe_fence (peer, ZMQ_UNSUBSCRIBE);
+        peer->fence_out = false;
+        set_fenced (set, peer);
+        ret_frame->kind = LIVE_FENCE;
+        return 0;
+    default:
+        return FM_ERR_UNKNOWN;
+    }
+}
+
+/* What follows the first frame of a message that should have had one. */
+static void skip_rest (struct peer *peer, zmq_msg_t *message)
+{
+    while (zmq_msg_more (message) && zmq_msg_recv (message, peer->socket, ZMQ_DONTWAIT) >= 0)
+        ;
+}
+
+/* The first of the ready list has nothing more. True: it is gone for good. */
+static bool peer_drained (struct live_set *set, struct peer *peer)
+{
+    ready_pop (set);
+    if (!peer->live.gone || node_now () < peer->close_ns)
+        return false;
+    remove_peer (set, peer);
+    set->dying = peer;
+    return true;
+}
+
+int live_set_receive (struct live_set *set, zmq_msg_t *message, struct live_frame *ret_frame)
+{
+    peer_free (set, &set->dying);
+    while (set->ready_first || poll_ready (set)) {
+        struct peer *peer = set->ready_first;
+        if (!peer->socket || zmq_msg_recv (message, peer->socket, ZMQ_DONTWAIT) < 0) {
+            flush_counters (set);
+            if (peer_drained (set, peer)) {
+                *ret_frame = (struct live_frame) { .kind = LIVE_PEER_GONE, .peer = &peer->live };
+                return 0;
+            }
+            continue;
+        }
+        set->frames++;
+        struct live_frame frame = { .peer = &peer->live };
+        const int rc = read_frame (set, peer, message, &frame);
+        if (++peer->burst == LIVE_SET_BURST) {
+            ready_pop (set);
+            (void) poll_ready (set);
+            ready_push (set, peer);
+        }
+        if (rc == 0) {
+            *ret_frame = frame;
+            return 0;
+        }
+        set->refused += rc != FM_ERR_UNKNOWN;
+        skip_rest (peer, message);
+    }
+    return -EAGAIN;
+}
+
+/* --- The rest. */
+
+int live_set_new (struct fm_node *node, struct fm_slice level, bool exact, bool want_watermarks, int hwm, struct live_set **ret_set)
+{
+    struct live_set *set = calloc (1, sizeof *set);
+    if (!set)
+        return -ENOMEM;
+    set->node = node;
+    set->want_watermarks = want_watermarks;
+    set->hwm = hwm;
+    set->filter_count = topic_wire_filters (level, exact, set->filters);
+    set->due_ns = UINT64_MAX;
+    set->mail_due = true;
+    pthread_mutex_init (&set->mail_lock, NULL);
+    set->epoll_fd = epoll_create1 (EPOLL_CLOEXEC);
+    set->mail_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct epoll_event event = { .events = EPOLLIN };
+    int rc = 0;
+    if (set->epoll_fd < 0 || set->mail_fd < 0 || epoll_ctl (set->epoll_fd, EPOLL_CTL_ADD, set->mail_fd, &event) != 0)
+        rc = error_set (-errno, "live connections: no descriptors");
+    if (rc == 0)
+        rc = listen_to_node (set);
+    if (rc != 0) {
+        set->node = NULL;               /* not listening */
+        live_set_destroy (&set);
+        return rc;
+    }
+    *ret_set = set;
+    return 0;
+}
+
+void live_set_destroy (struct live_set **set)
+{
+    struct live_set *s = *set;
+    if (!s)
+        return;
+    if (s->node) {
+        node_unlisten (s->node, s);
+        flush_counters (s);
+    }
+    peer_free (s, &s->dying);
+    for (size_t i = 0; i < s->peer_count; i++)
+        peer_free (s, &s->peers[i]);
+    free (s->peers);
+    free (s->mail);
+    if (s->mail_fd >= 0)
+        close (s->mail_fd);
+    if (s->epoll_fd >= 0)
+        close (s->epoll_fd);
+    pthread_mutex_destroy (&s->mail_lock);
+    free (s);
+    *set = NULL;
+}
+
+int live_set_fd (const struct live_set *set)
+{
+    return set->epoll_fd;
+}
+
+void live_set_look (struct live_set *set)
+{
+    (void) poll_ready (set);
+}
+
+uint64_t live_set_changes (const struct live_set *set)
+{
+    return set->changes;
+}
+
+struct live_peer *live_set_peer (struct live_set *set, size_t index)
+{
+    return index < set->peer_count ? &set->peers[index]->live : NULL;
+}
+
+size_t live_set_count (const struct live_set *set)
+{
+    return set->peer_count;
+}
+
+bool live_set_fenced (const struct live_set *set)
+{
+    return set->unfenced == 0;
+}

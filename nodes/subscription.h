@@ -1,0 +1,295 @@
+/* subscription: the inside, shared by subscription*.c.
+ *
+ *      live connections (live_set)        journals and publishers (holder, replay_client)
+ *              |  frames                       |  replay messages: the session, repairs
+ *              v                               v
+ *        subscription_live.c            subscription_replay.c
+ *              '------------.   .--------------'
+ *                           v   v
+ *                 streams: one handover each (subscription_streams.c)
+ *                             |  batches that are next
+ *                             v
+ *            walk: facts of one batch, filtered, one a call  ---> fm_subscription_next
+ *
+ *   subscription.c          the public calls, waiting, the pump that turns the above
+ *   subscription_open.c     options, where it starts
+ *   subscription_repair.c   holes: whom to ask, when to ask another one
+ *   subscription_cursor.c   acknowledging, commits
+ *
+ * Owns:    its sockets and everything here. Thread: the caller's, one at a time; the node's thread only fills live_set's mailbox.
+ * Bounded: SUBSCRIPTION_STREAMS_MAX streams; options.held_bytes held of all of them together; SUBSCRIPTION_REPAIRS_MAX questions under
+ *          way; SUBSCRIPTION_HOLDERS_MAX connections. */
+
+#ifndef FM_NODES_SUBSCRIPTION_H
+#define FM_NODES_SUBSCRIPTION_H
+
+#include "batch.h"
+#include "cursor.h"
+#include "handover.h"
+#include "live_set.h"
+#include "replay_client.h"
+
+enum {
+    SUBSCRIPTION_STREAMS_MAX = 65536,
+    SUBSCRIPTION_COVERED_MAX = 4096,        /* streams made only because a journal says how far they are; others are asked for when heard of */
+    SUBSCRIPTION_REPAIRS_MAX = 64,
+    SUBSCRIPTION_HOLDERS_MAX = 256,
+    SUBSCRIPTION_LIVE_HWM = 1000,           /* frames queued here for each peer, beside what it queues itself */
+    SUBSCRIPTION_HELD_DEFAULT = 16 << 20,
+    SUBSCRIPTION_KEEP_BYTES = 4 << 20,      /* so near to the journal's end live batches are held: the distance of MERGE */
+    SUBSCRIPTION_LIVE_TURN = 64,            /* live frames between two replay messages */
+    SUBSCRIPTION_CHECK_TURN = 64,           /* turns of the pump between two looks at the clock */
+    SUBSCRIPTION_COMMIT_MS = 200,
+    SUBSCRIPTION_CLOSE_MS = 1000,
+    SUBSCRIPTION_OPEN_MS = 5000,
+    SUBSCRIPTION_LOOK_MS = 300,             /* for a journal, where none is needed */
+    SUBSCRIPTION_REPAIR_MS = 1000,          /* without an answer: another holder is asked */
+    SUBSCRIPTION_RETRY_MS = 100,            /* between two questions about one hole */
+    SUBSCRIPTION_MARK_MS = 1000,            /* held facts wait so long for their watermark before a journal is asked */
+    SUBSCRIPTION_TAIL_MS = 1000,            /* after a peer went: a journal is asked for what it sent last */
+    SUBSCRIPTION_SILENT_MS = 10000,         /* a session that says nothing is opened again */
+    SUBSCRIPTION_PATIENCE_MS = 2000,        /* after the synced end was reached: what is still missing is then asked for by itself */
+    SUBSCRIPTION_NEAR_HOLE = 4096,          /* sequences: smaller holes are asked of the publisher first, who is nearer */
+    SUBSCRIPTION_HOLDER_IDLE_MS = 30000,
+    SUBSCRIPTION_GIVE_UP = 4,               /* fruitless questions, the publisher gone, in a mesh that never had a journal: the gap is told */
+    SUBSCRIPTION_GIVE_UP_LIVE = 16          /* the same with the publisher's node still there */
+};
+
+#define NS_OF_MS(ms) ((uint64_t) (ms) * 1000000)
+
+/* A connection to a control endpoint that facts can be asked of. */
+struct holder {
+    struct fm_id node;
+    struct replay_client *client;
+    bool ready;                             /* may have something to receive */
+    uint64_t used_ns;
+    struct holder *next;
+};
+
+/* A question under way: a range of one stream. */
+struct repair {
+    struct stream *stream;
+    struct holder *holder;
+    bool of_journal;
+    uint64_t session;
+    uint64_t end_seq;                       /* UINT64_MAX: what is synced */
+    uint64_t deadline_ns;
+};
+
+/* A stream as this subscription sees it. */
+struct stream {
+    struct fm_id id;
+    struct handover h;
+    bool positioned;                        /* P is known; else it is below anything not yet heard of, from the base on */
+    bool beyond;                            /* P may lie above the base's offset: a cursor must list it */
+    bool has_owner, owner_gone;
+    bool conflict;                          /* told already */
+    uint64_t epoch, incarnation;            /* 0: not known */
+    struct fm_id owner;                     /* the node that sends it live */
+
+    uint64_t complete_seen;                 /* P, counted and marked so far */
+    size_t held_seen;
+    uint64_t acked;                         /* P at the last fm_subscription_ack */
+    bool acked_beyond;
+    uint64_t put;                           /* P in the CursorPut under way; 0: not listed */
+
+    bool in_dirty, in_take, in_trouble, in_behind;
+    struct stream *next_dirty, *next_take;
+    struct stream *next_behind, *previous_behind;   /* those that are not LIVE */
+    struct stream *next_trouble;
+    struct repair *repair;
+    uint64_t ask_ns;                        /* not before */
+    uint64_t mark_ns;                       /* what is held has waited long enough for its watermark then, */
+    uint64_t mark_complete;                 /* if P is still this */
+    unsigned asked;                         /* questions about the same hole */
+    uint64_t tail_ns;                       /* ask for what was sent last; 0: no need */
+};
+
+/* Bytes of a batch that is held, or of the frame that is being walked. */
+struct held {
+    size_t len;
+    uint8_t bytes[];
+};
+
+enum walk_source { WALK_LIVE, WALK_REPLAY };
+
+enum session_state { SESSION_NONE, SESSION_WANTED, SESSION_OPEN };
+
+struct fm_subscription {
+    struct fm_node *node;
+
+    /* Options. */
+    char *pattern_bytes;
+    struct fm_slice patterns[FILTERS_MAX];
+    size_t pattern_count;
+    struct fm_slice level;
+    bool exact;
+    bool synced_only, no_journal;
+    enum fm_start from;
+    uint64_t from_value;
+    char *cursor_name;                      /* NULL: none */
+    size_t held_max;
+    uint64_t commit_ns;
+    uint64_t opened_unix_ns;
+
+    struct live_set *live;
+    int epoll_fd, timer_fd, wake_fd;
+    bool polled;                            /* the caller waits on our descriptor: keep it true */
+    bool woken;                             /* wake_fd is set */
+    uint64_t timer_ns;                      /* armed for */
+    bool live_ready;
+    unsigned turn;
+    uint64_t due_ns;                        /* the next time that somebody wants */
+
+    /* Streams: open addressing by id. */
+    struct stream **table;
+    size_t table_size, stream_count;
+    struct stream *dirty;                   /* P moved since the last acknowledgement */
+    struct stream *take_first, *take_last;  /* may have held batches that are next */
+    struct stream *behind;
+    struct stream *trouble;
+    size_t held_bytes;
+    uint64_t trouble_ns;                    /* look at them */
+    struct repair repairs[SUBSCRIPTION_REPAIRS_MAX];
+    struct stream *lost;                    /* nobody has [P + 1, lost_end) of it: to be told as a gap */
+    uint64_t lost_end;
+
+    /* Holders, and the session with a journal. */
+    struct holder *holders;
+    uint64_t changes_seen;                  /* of live_set */
+    bool journal_seen;
+    enum session_state session_state;
+    struct holder *session_holder;
+    uint64_t session;
+    uint64_t session_heard_ns;
+    uint64_t session_retry_ns;
+    uint64_t caught_up_ns;                  /* the session reached the synced end first; 0: not yet */
+    bool session_told;                      /* its first message came */
+    struct cursor base;                     /* journal, generation, offset; its positions are not used */
+    bool has_base;
+    bool fences_only;                       /* no base: positions come from fences */
+
+    /* The replay message being stepped through. */
+    struct replay_view *view;
+    struct holder *view_holder;
+    struct repair *view_repair;             /* NULL: the session's */
+    bool view_last;                         /* a gap told the asker to ask elsewhere: the rest of the message is no continuation */
+    size_t view_gaps_left;
+    bool view_has_batch;
+    struct fm_slice view_batch;
+    struct batch view_decoded;
+
+    /* The batch being walked. */
+    bool walking;
+    enum walk_source walk_source;
+    struct stream *walk_stream;
+    struct batch batch;
+    struct batch_reader reader;
+    struct batch_scratch scratch, view_scratch;
+    uint8_t *matches;                       /* by topic_index */
+    size_t match_size;
+    bool match_all;
+    size_t last_topic_len;                  /* the topic decided last, and how */
+    bool last_topic_matches;
+    uint8_t last_topic[TOPIC_MAX];
+    struct held *walk_held;
+    zmq_msg_t message;
+    struct live_frame frame;
+    uint64_t delivered;                     /* facts not counted with the node yet */
+
+    /* Events that are due before the next fact. */
+    bool tell_fell_behind, tell_caught_up, caught_up_told, fallen;
+    int error;                              /* to be returned once */
+    char error_text[256];
+
+    /* Cursors. */
+    struct cursor acked_base;
+    bool acked_anything, ack_changed;
+    struct replay_client *cursor_client;
+    struct fm_id cursor_node;
+    bool put_out;
+    uint64_t put_request, put_deadline_ns, put_due_ns;
+    int put_error;
+    uint64_t acks, acks_put, acks_durable;  /* counts: what is acknowledged, in the put under way, at the journal */
+    void *cursor_bytes;
+    size_t cursor_size;
+};
+
+/* --- subscription_streams.c */
+
+struct stream *subscription_find (const struct fm_subscription *s, const struct fm_id *id);
+/* Find or add. NULL: the table is full, or no memory. */
+struct stream *subscription_stream (struct fm_subscription *s, const struct fm_id *id);
+void subscription_streams_release (struct fm_subscription *s);
+/* Call f for each. It must not add or remove. */
+void subscription_each (struct fm_subscription *s, void (*f) (struct fm_subscription *s, struct stream *st));
+/* After anything was done with a stream's handover: counts, lists, questions. */
+void subscription_settle (struct fm_subscription *s, struct stream *st);
+/* A frame of a stream came from a live peer: is it the stream's owner, and of its newest epoch? */
+bool subscription_accept (struct fm_subscription *s, struct stream *st, const struct live_peer *peer, uint64_t epoch, uint64_t incarnation,
+                          uint64_t epoch_first_seq);
+void subscription_drop_held (struct fm_subscription *s, struct stream *st);
+/* A stream whose P was not known: it is. */
+void subscription_position (struct fm_subscription *s, struct stream *st, uint64_t complete);
+
+/* --- subscription_live.c */
+
+/* Take one live frame. 0, or -EAGAIN. */
+int subscription_live_step (struct fm_subscription *s);
+void subscription_fall_behind (struct fm_subscription *s, struct stream *st, uint64_t known_end_seq);
+
+/* --- subscription_replay.c */
+
+void subscription_want_session (struct fm_subscription *s);
+/* Open a session that is wanted, if a journal is there. */
+void subscription_session_step (struct fm_subscription *s, uint64_t now_ns);
+/* start: filled in by the caller, the rest by this. */
+int subscription_session_open (struct fm_subscription *s, struct holder *holder, Factmesh__ReplayOpen *start);
+void subscription_session_lost (struct fm_subscription *s);
+/* One replay message from a holder that is ready. 0, or -EAGAIN. */
+int subscription_replay_receive (struct fm_subscription *s);
+/* Go on with the message in hand; an event may be due (returns true). */
+bool subscription_view_step (struct fm_subscription *s, struct fm_event *ret_event);
+void subscription_gap_event (struct fm_subscription *s, const struct fm_id *stream, uint64_t first, uint64_t end, uint32_t reason,
+                             struct fm_event *ret_event);
+int subscription_error_of (Factmesh__ErrorCode code);
+
+/* --- subscription_repair.c */
+
+/* Something of it is missing, or will be: look at it at that time. */
+void subscription_trouble (struct fm_subscription *s, struct stream *st, uint64_t when_ns);
+void subscription_repair_step (struct fm_subscription *s, uint64_t now_ns);
+struct repair *subscription_repair_of (struct fm_subscription *s, const struct holder *holder, uint64_t session);
+/* It ended or failed: what is still missing is asked for again, of another one. */
+void subscription_repair_over (struct fm_subscription *s, struct repair *r, unsigned wait_ms);
+struct live_peer *subscription_peer (struct fm_subscription *s, const struct fm_id *node);
+/* A journal's peer: of the base, if there is one; nth of those that are. NULL: none. */
+struct live_peer *subscription_journal (struct fm_subscription *s, bool of_base, size_t nth);
+struct holder *subscription_holder (struct fm_subscription *s, const struct live_peer *peer);
+void subscription_holders_update (struct fm_subscription *s, uint64_t now_ns);
+void subscription_holders_release (struct fm_subscription *s);
+
+/* --- subscription_cursor.c */
+
+/* How far a stream has been taken, mid-batch exact. */
+uint64_t subscription_taken (const struct fm_subscription *s, const struct stream *st);
+void subscription_commit_step (struct fm_subscription *s, uint64_t now_ns);
+int subscription_cursor_load (struct fm_subscription *s, const struct live_peer *peer, uint64_t deadline_ns, struct cursor *ret_cursor);
+void subscription_cursor_release (struct fm_subscription *s);
+
+/* --- subscription.c */
+
+/* Begin to hand out a batch of which P has just moved past. bytes: what b was decoded from; from: the first fact that is news. */
+void subscription_walk (struct fm_subscription *s, struct stream *st, const struct batch *b, uint64_t from, enum walk_source source);
+/* Wake up by then at the latest. */
+static inline void subscription_due (struct fm_subscription *s, uint64_t ns)
+{
+    if (ns < s->due_ns)
+        s->due_ns = ns;
+}
+/* Wait for anything, at most until then; marks what is ready. FM_INTERRUPTED, FM_TIMEOUT. */
+int subscription_wait (struct fm_subscription *s, uint64_t until_ns);
+int subscription_watch (struct fm_subscription *s, int fd, void *what);
+void subscription_unwatch (struct fm_subscription *s, int fd);
+
+#endif

@@ -1,0 +1,318 @@
+/* Holes: whom to ask, and when to ask another one. And the connections to those who are asked.
+ *
+ * A small hole near the head is asked of its publisher first: it is nearer, and the journal may not have synced it yet. Others are asked of a
+ * journal first. Who does not answer within SUBSCRIPTION_REPAIR_MS, or has it no longer, is followed by the next one, round and round:
+ * correctness gives up only where no journal was ever seen, or none is wanted, and the publisher has let it go. */
+
+#include "subscription.h"
+#include "error.h"
+
+#include <stdlib.h>
+
+/* --- Peers and connections. */
+
+struct live_peer *subscription_peer (struct fm_subscription *s, const struct fm_id *node)
+{
+    for (size_t i = 0; i < live_set_count (s->live); i++) {
+        struct live_peer *peer = live_set_peer (s->live, i);
+        if (!peer->gone && id_equal (&peer->info.node, node))
+            return peer;
+    }
+    return NULL;
+}
+
+struct live_peer *subscription_journal (struct fm_subscription *s, bool of_base, size_t nth)
+{
+    for (size_t i = 0; i < live_set_count (s->live); i++) {
+        struct live_peer *peer = live_set_peer (s->live, i);
+        if (peer->gone || !peer->info.is_journal)
+            continue;
+        if (of_base && s->has_base && (!id_equal (&peer->info.journal, &s->base.journal) || peer->info.generation != s->base.generation))
+            continue;
+        if (nth-- == 0)
+            return peer;
+    }
+    return NULL;
+}
+
+static void holder_lost (struct fm_subscription *s, struct holder *h)
+{
+    if (h == s->session_holder)
+        subscription_session_lost (s);
+    for (size_t i = 0; i < SUBSCRIPTION_REPAIRS_MAX; i++) {
+        if (s->repairs[i].stream && s->repairs[i].holder == h)
+            subscription_repair_over (s, &s->repairs[i], SUBSCRIPTION_RETRY_MS);
+    }
+}
+
+static void holder_destroy (struct fm_subscription *s, struct holder **place)
+{
+    struct holder *h = *place;
+    holder_lost (s, h);
+    *place = h->next;
+    subscription_unwatch (s, replay_client_fd (h->client));
+    replay_client_destroy (&h->client);
+    free (h);
+}
+
+void subscription_holders_release (struct fm_subscription *s)
+{
+    while (s->holders)
+        holder_destroy (s, &s->holders);
+}
+
+/* Room for one more: of those that nobody uses the one that rested longest goes. */
+static bool holder_make_room (struct fm_subscription *s)
+{
+    size_t count = 0;
+    struct holder **oldest = NULL;
+    for (struct holder **place = &s->holders; *place; place = &(*place)->next) {
+        count++;
+        if (replay_client_sessions ((*place)->client) == 0 && (!oldest || (*place)->used_ns < (*oldest)->used_ns))
+            oldest = place;
+    }
+    if (count < SUBSCRIPTION_HOLDERS_MAX)
+        return true;
+    if (oldest)
+        holder_destroy (s, oldest);
+    return oldest != NULL;
+}
+
+struct holder *subscription_holder (struct fm_subscription *s, const struct live_peer *peer)
+{
+    for (struct holder *h = s->holders; h; h = h->next) {
+        if (id_equal (&h->node, &peer->info.node))
+            return h;
+    }
+    if (!holder_make_room (s))
+        return NULL;
+    struct holder *h = calloc (1, sizeof *h);
+    if (!h)
+        return NULL;
+    h->node = peer->info.node;
+    h->used_ns = node_now ();
+    if (replay_client_new (s->node, peer->info.control, &h->client) != 0
+        || subscription_watch (s, replay_client_fd (h->client), h) != 0) {
+        replay_client_destroy (&h->client);
+        free (h);
+        return NULL;
+    }
+    h->ready = true;
+    h->next = s->holders;
+    s->holders = h;
+    return h;
+}
+
+void subscription_holders_update (struct fm_subscription *s, uint64_t now_ns)
+{
+    const uint64_t changes = live_set_changes (s->live);
+    const bool changed = changes != s->changes_seen;
+    s->changes_seen = changes;
+    if (changed && subscription_journal (s, false, 0))
+        s->journal_seen = true;
+    if (changed && s->session_state == SESSION_WANTED)
+        s->session_retry_ns = 0;
+    for (struct holder **place = &s->holders; *place;) {
+        struct holder *h = *place;
+        const bool idle = replay_client_sessions (h->client) == 0 && now_ns > h->used_ns + NS_OF_MS (SUBSCRIPTION_HOLDER_IDLE_MS);
+        if (idle || (changed && !subscription_peer (s, &h->node)))
+            holder_destroy (s, place);
+        else
+            place = &h->next;
+    }
+    if (s->holders)
+        subscription_due (s, now_ns + NS_OF_MS (SUBSCRIPTION_HOLDER_IDLE_MS));
+}
+
+/* --- Questions. */
+
+void subscription_trouble (struct fm_subscription *s, struct stream *st, uint64_t when_ns)
+{
+    if (!st->in_trouble) {
+        st->in_trouble = true;
+        st->next_trouble = s->trouble;
+        s->trouble = st;
+        st->ask_ns = 0;
+        st->asked = 0;
+    }
+    if (when_ns < s->trouble_ns)
+        s->trouble_ns = when_ns;
+    subscription_due (s, when_ns);
+}
+
+struct repair *subscription_repair_of (struct fm_subscription *s, const struct holder *holder, uint64_t session)
+{
+    for (size_t i = 0; i < SUBSCRIPTION_REPAIRS_MAX; i++) {
+        struct repair *r = &s->repairs[i];
+        if (r->stream && r->holder == holder && r->session == session)
+            return r;
+    }
+    return NULL;
+}
+
+void subscription_repair_over (struct fm_subscription *s, struct repair *r, unsigned wait_ms)
+{
+    struct stream *st = r->stream;
+    replay_client_close (r->holder->client, r->session);
+    r->holder->ready = true;
+    if (s->view && s->view_repair == r)
+        s->view = NULL;
+    st->repair = NULL;
+    st->ask_ns = node_now () + NS_OF_MS (wait_ms);
+    r->stream = NULL;
+    s->trouble_ns = 0;
+    subscription_due (s, st->ask_ns);
+}
+
+/* The nth to be asked for a hole of so many sequences; NULL: nobody can be asked. */
+static struct live_peer *choose (struct fm_subscription *s, const struct stream *st, uint64_t length, unsigned nth, bool *ret_of_journal)
+{
+    /* In SYNCED delivery only a journal's word counts; where P is not known only an offset says where to begin. */
+    struct live_peer *publisher = st->has_owner && !st->owner_gone && !s->synced_only && st->positioned ? subscription_peer (s, &st->owner) : NULL;
+    size_t journals = 0;
+    while (!s->no_journal && subscription_journal (s, !st->positioned, journals))
+        journals++;
+    const size_t count = journals + (publisher != NULL);
+    if (count == 0)
+        return NULL;
+    size_t place = nth % count;
+    const bool publisher_first = publisher && length <= SUBSCRIPTION_NEAR_HOLE;
+    if (publisher && place == (publisher_first ? 0 : count - 1)) {
+        *ret_of_journal = false;
+        return publisher;
+    }
+    *ret_of_journal = true;
+    return subscription_journal (s, !st->positioned, publisher_first ? place - 1 : place);
+}
+
+static struct repair *free_repair (struct fm_subscription *s)
+{
+    for (size_t i = 0; i < SUBSCRIPTION_REPAIRS_MAX; i++) {
+        if (!s->repairs[i].stream)
+            return &s->repairs[i];
+    }
+    return NULL;
+}
+
+/* Ask for [first, end); end UINT64_MAX: for what is synced. Returns false when it could not be asked now. */
+static bool ask (struct fm_subscription *s, struct stream *st, uint64_t first, uint64_t end, uint64_t now_ns)
+{
+    bool of_journal = true;
+    struct repair *r = free_repair (s);
+    struct live_peer *peer = r ? choose (s, st, end - first, end == UINT64_MAX ? 0 : st->asked, &of_journal) : NULL;
+    st->asked += r != NULL;
+    if (!peer || (end == UINT64_MAX && !of_journal))
+        return false;
+    struct holder *holder = subscription_holder (s, peer);
+    if (!holder)
+        return false;
+    ProtobufCBinaryData filters[FILTERS_MAX];
+    Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
+    for (size_t i = 0; i < s->pattern_count; i++)
+        filters[i] = control_put_slice (s->patterns[i]);
+    open.filters = filters;
+    open.n_filters = s->pattern_count;
+    open.stream = control_put_id (&st->id);
+    if (st->positioned) {
+        open.start_case = FACTMESH__REPLAY_OPEN__START_FROM_SEQ;
+        open.from_seq = first;
+    } else {
+        open.start_case = FACTMESH__REPLAY_OPEN__START_FROM_OFFSET;
+        open.from_offset = s->base.offset;
+    }
+    open.end_case = end == UINT64_MAX ? FACTMESH__REPLAY_OPEN__END_END_AT_SYNCED : FACTMESH__REPLAY_OPEN__END_END_SEQ;
+    if (end == UINT64_MAX)
+        open.end_at_synced = true;
+    else
+        open.end_seq = end;
+    uint64_t session;
+    const int rc = replay_client_open (holder->client, &open, &session);
+    holder->ready = true;
+    holder->used_ns = now_ns;
+    if (rc != 0)
+        return false;
+    *r = (struct repair) { .stream = st, .holder = holder, .of_journal = of_journal, .session = session, .end_seq = end,
+                           .deadline_ns = now_ns + NS_OF_MS (SUBSCRIPTION_REPAIR_MS) };
+    st->repair = r;
+    node_count (s->node, NODE_REPAIRS_ASKED, 1);
+    return true;
+}
+
+static bool gives_up (const struct fm_subscription *s, const struct stream *st)
+{
+    const bool gone = !st->has_owner || st->owner_gone;
+    return (s->no_journal || !s->journal_seen) && st->asked >= (gone ? SUBSCRIPTION_GIVE_UP : SUBSCRIPTION_GIVE_UP_LIVE);
+}
+
+/* What is missing of a stream, and when to ask for it. False: nothing, it is no trouble any more. */
+static bool missing (struct fm_subscription *s, struct stream *st, uint64_t now_ns, uint64_t *ret_first, uint64_t *ret_end, uint64_t *ret_when_ns)
+{
+    *ret_first = st->h.complete + 1;
+    if (handover_hole (&st->h, ret_first, ret_end)) {
+        *ret_when_ns = st->ask_ns;
+        return true;
+    }
+    if (handover_waits_for_mark (&st->h, ret_end)) {
+        if (st->mark_complete != st->h.complete || st->mark_ns == 0) {      /* it went on meanwhile */
+            st->mark_complete = st->h.complete;
+            st->mark_ns = now_ns + NS_OF_MS (SUBSCRIPTION_MARK_MS);
+        }
+        *ret_when_ns = st->ask_ns > st->mark_ns ? st->ask_ns : st->mark_ns;
+        return true;
+    }
+    if (st->tail_ns && !s->no_journal && s->journal_seen) {
+        *ret_end = UINT64_MAX;
+        *ret_when_ns = st->ask_ns > st->tail_ns ? st->ask_ns : st->tail_ns;
+        return true;
+    }
+    st->tail_ns = 0;
+    return false;
+}
+
+/* Returns false when the stream is out of trouble. */
+static bool look_after (struct fm_subscription *s, struct stream *st, uint64_t now_ns)
+{
+    uint64_t first, end, when_ns;
+    if (st->repair && now_ns >= st->repair->deadline_ns)
+        subscription_repair_over (s, st->repair, 0);
+    if (st->repair) {
+        subscription_due (s, st->repair->deadline_ns);
+        return true;
+    }
+    if (!missing (s, st, now_ns, &first, &end, &when_ns))
+        return false;
+    if (now_ns < when_ns) {
+        subscription_due (s, when_ns);
+        return true;
+    }
+    if (end != UINT64_MAX && !s->lost && gives_up (s, st)) {
+        s->lost = st;
+        s->lost_end = end;
+    } else if (!ask (s, st, first, end, now_ns)) {
+        st->ask_ns = now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS);
+    }
+    subscription_due (s, st->repair ? st->repair->deadline_ns : now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS));
+    return true;
+}
+
+void subscription_repair_step (struct fm_subscription *s, uint64_t now_ns)
+{
+    if (now_ns < s->trouble_ns) {
+        subscription_due (s, s->trouble_ns);
+        return;
+    }
+    const uint64_t due_before = s->due_ns;
+    s->due_ns = UINT64_MAX;
+    s->trouble_ns = UINT64_MAX;
+    for (struct stream **place = &s->trouble; *place;) {
+        struct stream *st = *place;
+        if (look_after (s, st, now_ns)) {
+            place = &st->next_trouble;
+        } else {
+            *place = st->next_trouble;
+            st->in_trouble = false;
+        }
+    }
+    s->trouble_ns = s->due_ns;
+    subscription_due (s, due_before);
+}

@@ -1,0 +1,483 @@
+/* The session with a journal, and stepping through replay messages, the session's and those of repairs.
+ *
+ *               a journal is there              the synced end was reached, every stream is LIVE
+ *   NONE <--------------------------- OPEN <---------------------------.
+ *     |                                ^  \____________________________/
+ *     '-- fell behind --> WANTED ------'
+ *                           ^--- the journal went, or fell silent: it goes on from the vector of positions */
+
+#include "subscription.h"
+#include "error.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+/* --- Opening. */
+
+void subscription_want_session (struct fm_subscription *s)
+{
+    if (s->session_state != SESSION_NONE)
+        return;
+    s->session_state = SESSION_WANTED;
+    s->session_retry_ns = 0;
+    subscription_due (s, 0);
+}
+
+static void put_filters (const struct fm_subscription *s, Factmesh__ReplayOpen *open, ProtobufCBinaryData filters[FILTERS_MAX])
+{
+    for (size_t i = 0; i < s->pattern_count; i++)
+        filters[i] = control_put_slice (s->patterns[i]);
+    open->filters = filters;
+    open->n_filters = s->pattern_count;
+}
+
+int subscription_session_open (struct fm_subscription *s, struct holder *holder, Factmesh__ReplayOpen *start)
+{
+    ProtobufCBinaryData filters[FILTERS_MAX];
+    put_filters (s, start, filters);
+    start->end_case = FACTMESH__REPLAY_OPEN__END_FOLLOW;
+    start->follow = true;
+    const int rc = replay_client_open (holder->client, start, &s->session);
+    holder->ready = true;
+    if (rc != 0)
+        return rc;
+    s->session_state = SESSION_OPEN;
+    s->session_holder = holder;
+    s->session_heard_ns = holder->used_ns = node_now ();
+    s->session_told = false;
+    s->caught_up_ns = 0;
+    return 0;
+}
+
+static int list_positions (struct fm_subscription *s, struct cursor *c)
+{
+    for (size_t i = 0; i < s->table_size; i++) {
+        const struct stream *st = s->table[i];
+        if (st && st->beyond && st->h.complete > 0) {
+            const int rc = cursor_add (c, &st->id, st->h.complete);
+            if (rc != 0)
+                return rc;
+        }
+    }
+    return 0;
+}
+
+static int reopen (struct fm_subscription *s, struct holder *holder)
+{
+    struct cursor vector = { .journal = s->base.journal, .generation = s->base.generation, .offset = s->base.offset };
+    struct cursor_message message = { .message = FACTMESH__CURSOR__INIT };
+    int rc = list_positions (s, &vector);
+    if (rc == 0)
+        rc = cursor_message_init (&message, &vector);
+    if (rc == 0) {
+        Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
+        open.start_case = FACTMESH__REPLAY_OPEN__START_FROM_CURSOR;
+        open.from_cursor = &message.message;
+        rc = subscription_session_open (s, holder, &open);
+        cursor_message_release (&message);
+    }
+    cursor_release (&vector);
+    return rc;
+}
+
+static void drop_view_of (struct fm_subscription *s, const struct holder *holder, const struct repair *r)
+{
+    if (s->view && s->view_holder == holder && s->view_repair == r)
+        s->view = NULL;
+}
+
+void subscription_session_lost (struct fm_subscription *s)
+{
+    if (s->session_state != SESSION_OPEN)
+        return;
+    drop_view_of (s, s->session_holder, NULL);
+    replay_client_close (s->session_holder->client, s->session);
+    s->session_holder = NULL;
+    s->session = 0;
+    s->session_state = SESSION_WANTED;
+    s->session_retry_ns = node_now () + NS_OF_MS (SUBSCRIPTION_RETRY_MS);
+    subscription_due (s, s->session_retry_ns);
+}
+
+static void session_close (struct fm_subscription *s)
+{
+    replay_client_close (s->session_holder->client, s->session);
+    s->session_holder->ready = true;
+    s->session_holder = NULL;
+    s->session = 0;
+    s->session_state = SESSION_NONE;
+}
+
+static void step_behind (struct fm_subscription *s, void (*f) (struct handover *h))
+{
+    for (struct stream *st = s->behind, *next; st; st = next) {
+        next = st->next_behind;
+        f (&st->h);
+        subscription_settle (s, st);
+    }
+}
+
+/* The end was reached, and a live connection that is not up yet, or a fact that the journal lacks, need not keep the session open. */
+static void session_patience (struct fm_subscription *s, uint64_t now_ns)
+{
+    if (!s->caught_up_ns)
+        return;
+    const bool over = now_ns >= s->caught_up_ns + NS_OF_MS (SUBSCRIPTION_PATIENCE_MS);
+    if (over)
+        step_behind (s, handover_go_live);
+    if (!s->behind && !s->view && (over || live_set_fenced (s->live))) {
+        session_close (s);
+        if (s->fallen) {
+            s->fallen = false;
+            s->tell_caught_up = true;
+        }
+    } else {
+        subscription_due (s, over ? now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS) : s->caught_up_ns + NS_OF_MS (SUBSCRIPTION_PATIENCE_MS));
+    }
+}
+
+void subscription_session_step (struct fm_subscription *s, uint64_t now_ns)
+{
+    if (s->session_state == SESSION_OPEN) {
+        if (now_ns >= s->session_heard_ns + NS_OF_MS (SUBSCRIPTION_SILENT_MS) && !s->view)
+            subscription_session_lost (s);
+        else
+            subscription_due (s, s->session_heard_ns + NS_OF_MS (SUBSCRIPTION_SILENT_MS));
+        session_patience (s, now_ns);
+    }
+    if (s->session_state != SESSION_WANTED)
+        return;
+    if (now_ns < s->session_retry_ns) {
+        subscription_due (s, s->session_retry_ns);
+        return;
+    }
+    const struct live_peer *peer = subscription_journal (s, true, 0);
+    struct holder *holder = peer ? subscription_holder (s, peer) : NULL;
+    if (!holder || reopen (s, holder) != 0) {
+        s->session_retry_ns = now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS);
+        subscription_due (s, s->session_retry_ns);
+    }
+}
+
+/* --- Receiving. */
+
+static void begin_session (struct fm_subscription *s, const struct replay_view *view)
+{
+    s->session_told = true;
+    if (!s->has_base && view->has_start) {
+        s->base.journal = view->journal;
+        s->base.generation = view->generation;
+        s->base.offset = view->start_offset;
+        s->has_base = true;
+    }
+    if (view->header.remaining_bytes <= SUBSCRIPTION_KEEP_BYTES)
+        return;
+    for (struct stream *st = s->behind, *next; st; st = next) {
+        next = st->next_behind;
+        subscription_drop_held (s, st);
+    }
+}
+
+static void begin_view (struct fm_subscription *s, struct holder *holder, struct replay_view *view, struct repair *r)
+{
+    s->view = view;
+    s->view_holder = holder;
+    s->view_repair = r;
+    s->view_has_batch = false;
+    s->view_gaps_left = view->header.gap_count;
+    if (!r && !s->session_told)
+        begin_session (s, view);
+}
+
+int subscription_error_of (Factmesh__ErrorCode code)
+{
+    switch (code) {
+    case FACTMESH__ERROR_CODE__ERROR_GENERATION:
+        return FM_ERR_GENERATION;
+    case FACTMESH__ERROR_CODE__ERROR_NO_JOURNAL:
+        return FM_ERR_NO_JOURNAL;
+    case FACTMESH__ERROR_CODE__ERROR_MALFORMED:
+        return FM_ERR_MALFORMED;
+    case FACTMESH__ERROR_CODE__ERROR_UNKNOWN_CURSOR:
+    case FACTMESH__ERROR_CODE__ERROR_UNKNOWN_STREAM:
+        return FM_ERR_UNKNOWN;
+    case FACTMESH__ERROR_CODE__ERROR_LIMIT:
+        return FM_ERR_LIMIT;
+    case FACTMESH__ERROR_CODE__ERROR_READ_ONLY:
+        return FM_ERR_READ_ONLY;
+    case FACTMESH__ERROR_CODE__ERROR_VERSION:
+        return FM_ERR_VERSION;
+    default:
+        return FM_ERR_UNREACHABLE;
+    }
+}
+
+static void on_session_error (struct fm_subscription *s, const struct replay_event *e)
+{
+    s->session = 0;                         /* the client forgot it */
+    subscription_session_lost (s);
+    s->session_retry_ns = node_now () + NS_OF_MS (SUBSCRIPTION_REPAIR_MS);
+    if (e->code != FACTMESH__ERROR_CODE__ERROR_GENERATION)
+        return;
+    /* The journal was restored from a copy: its offsets mean something else now. Streams go on by their own sequences. */
+    s->error = FM_ERR_GENERATION;
+    (void) snprintf (s->error_text, sizeof s->error_text, "the journal is of another generation now; live goes on, cursors must be made anew: %s",
+                     e->text);
+    s->has_base = false;
+    s->session_state = SESSION_NONE;
+    step_behind (s, handover_go_live);
+}
+
+static void on_event (struct fm_subscription *s, struct holder *holder, struct replay_event *e)
+{
+    const bool ours = s->session_state == SESSION_OPEN && holder == s->session_holder && e->session == s->session;
+    struct repair *r = ours ? NULL : subscription_repair_of (s, holder, e->session);
+    if (!ours && !r)
+        return;
+    holder->used_ns = node_now ();
+    switch (e->kind) {
+    case REPLAY_DATA:
+        if (ours)
+            s->session_heard_ns = holder->used_ns;
+        else
+            r->deadline_ns = holder->used_ns + NS_OF_MS (SUBSCRIPTION_REPAIR_MS);
+        begin_view (s, holder, e->view, r);
+        break;
+    case REPLAY_END:
+        if (ours) {
+            subscription_session_lost (s);
+        } else {
+            if (r->end_seq == UINT64_MAX)
+                r->stream->tail_ns = 0;
+            subscription_repair_over (s, r, SUBSCRIPTION_RETRY_MS);
+        }
+        break;
+    case REPLAY_ERROR:
+        if (ours)
+            on_session_error (s, e);
+        else
+            subscription_repair_over (s, r, SUBSCRIPTION_RETRY_MS);
+        break;
+    case REPLAY_OTHER:
+        break;
+    }
+}
+
+int subscription_replay_receive (struct fm_subscription *s)
+{
+    for (struct holder *h = s->holders; h; h = h->next) {
+        struct replay_event e;
+        if (!h->ready)
+            continue;
+        if (replay_client_receive (h->client, &e) != 0) {
+            h->ready = false;
+            continue;
+        }
+        on_event (s, h, &e);
+        return 0;
+    }
+    return -EAGAIN;
+}
+
+/* --- Stepping through a message: gaps and batches of one stream in the order of their sequences, then how far it is complete. */
+
+void subscription_gap_event (struct fm_subscription *s, const struct fm_id *stream, uint64_t first, uint64_t end, uint32_t reason,
+                             struct fm_event *ret_event)
+{
+    node_count (s->node, NODE_GAPS_DELIVERED, 1);
+    *ret_event = (struct fm_event) { .kind = FM_EVENT_GAP, .replayed = true, .gap = { .stream = *stream, .first = first, .end = end } };
+    /* A reason of a newer minor version is told as unknown. */
+    ret_event->gap.reason = reason <= FM_GAP_NOT_HELD ? (enum fm_gap_reason) reason : FM_GAP_UNKNOWN;
+}
+
+static_assert ((int) FM_GAP_NOT_HELD == (int) FACTMESH__GAP_REASON__GAP_NOT_HELD && (int) FM_GAP_VOID == (int) FACTMESH__GAP_REASON__GAP_VOID,
+               "the public reasons are the protocol's");
+
+/* Done with a gap: it is marked by an empty range. */
+static void consume_gap (struct fm_subscription *s, struct replay_gap *gap)
+{
+    gap->first_seq = gap->end_seq = 0;
+    s->view_gaps_left--;
+}
+
+/* The gap that comes next: of offsets; or the lowest of the next batch's stream in front of it; or, behind the batches, any. */
+static struct replay_gap *next_gap (struct fm_subscription *s)
+{
+    struct replay_gap *found = NULL;
+    for (size_t i = 0; i < s->view->header.gap_count && s->view_gaps_left; i++) {
+        struct replay_gap *gap = &s->view->gaps[i];
+        if (gap->end_seq == 0)
+            continue;
+        if (id_is_zero (&gap->stream))
+            return gap;
+        if (s->view_has_batch && (!id_equal (&gap->stream, &s->view_decoded.stream) || gap->first_seq >= s->view_decoded.first_seq))
+            continue;
+        if (!found || gap->first_seq < found->first_seq)
+            found = gap;
+    }
+    return found;
+}
+
+/* A publisher that no longer has it: a journal must be asked, if there ever was one. */
+static bool is_for_a_journal (const struct fm_subscription *s, const struct replay_gap *gap)
+{
+    if (!s->view_repair || s->view_repair->of_journal)
+        return false;
+    if (s->no_journal)
+        return false;
+    return gap->reason == FACTMESH__GAP_REASON__GAP_SYNCED || (gap->reason == FACTMESH__GAP_REASON__GAP_NOT_HELD && s->journal_seen);
+}
+
+/* Returns true when an event is due. */
+static bool take_gap (struct fm_subscription *s, struct replay_gap *gap, struct fm_event *ret_event)
+{
+    if (id_is_zero (&gap->stream)) {
+        const struct replay_gap told = *gap;
+        consume_gap (s, gap);
+        if (s->view_repair)
+            return false;
+        subscription_gap_event (s, &told.stream, told.first_seq, told.end_seq, told.reason, ret_event);
+        return true;
+    }
+    if (s->view_repair && !id_equal (&gap->stream, &s->view_repair->stream->id)) {
+        consume_gap (s, gap);
+        return false;
+    }
+    if (is_for_a_journal (s, gap)) {
+        subscription_repair_over (s, s->view_repair, 0);
+        return false;
+    }
+    struct stream *st = subscription_stream (s, &gap->stream);
+    uint64_t first, end;
+    if (!st || !handover_gap (&st->h, gap->first_seq, gap->end_seq, &first, &end)) {
+        consume_gap (s, gap);
+        return false;
+    }
+    subscription_settle (s, st);            /* what is held and comes next now is taken before we are back for the rest of the gap */
+    if (first == end)
+        return false;
+    const uint32_t reason = gap->reason == FACTMESH__GAP_REASON__GAP_SYNCED ? (uint32_t) FM_GAP_NOT_HELD : gap->reason;
+    subscription_gap_event (s, &st->id, first, end, reason, ret_event);
+    return true;
+}
+
+static void take_batch (struct fm_subscription *s)
+{
+    const struct batch *b = &s->view_decoded;
+    s->view_has_batch = false;
+    struct stream *st = s->view_repair ? s->view_repair->stream : subscription_stream (s, &b->stream);
+    if (!st || b->announced_len || !id_equal (&st->id, &b->stream))
+        return;
+    if (b->epoch > st->epoch) {
+        st->epoch = b->epoch;
+        st->incarnation = b->incarnation;
+        st->has_owner = false;              /* the old one's; the new one shows itself live */
+    }
+    uint64_t from;
+    const enum handover_verdict verdict = handover_replayed (&st->h, b->first_seq, batch_end_seq (b), &from);
+    subscription_settle (s, st);
+    if (verdict == HANDOVER_DELIVER)
+        subscription_walk (s, st, b, from, WALK_REPLAY);
+}
+
+static void mark_dirty_within (struct fm_subscription *s, struct stream *st)
+{
+    st->beyond = false;
+    if (!st->in_dirty) {
+        st->in_dirty = true;
+        st->next_dirty = s->dirty;
+        s->dirty = st;
+    }
+}
+
+static void take_covered (struct fm_subscription *s)
+{
+    const struct replay_header *h = &s->view->header;
+    for (size_t i = 0; i < h->covered_count; i++) {
+        const struct replay_covered *c = &h->covered[i];
+        struct stream *st = subscription_find (s, &c->stream);
+        if (c->through == UINT64_MAX || (s->view_repair && st != s->view_repair->stream))
+            continue;
+        if (!st && s->stream_count < SUBSCRIPTION_COVERED_MAX)
+            st = subscription_stream (s, &c->stream);
+        if (!st)
+            continue;
+        subscription_position (s, st, c->through);
+        if (!s->view_repair && c->through >= st->h.complete && st->beyond)
+            mark_dirty_within (s, st);
+    }
+}
+
+static void finish_repair_message (struct fm_subscription *s)
+{
+    struct repair *r = s->view_repair;
+    if (r->stream->h.complete >= r->end_seq - 1)
+        subscription_repair_over (s, r, 0);
+}
+
+static void finish_session_message (struct fm_subscription *s)
+{
+    const struct replay_header *h = &s->view->header;
+    if (h->next_offset > s->base.offset)
+        s->base.offset = h->next_offset;
+    if (h->remaining_bytes <= SUBSCRIPTION_KEEP_BYTES)
+        step_behind (s, handover_near);
+    if (!h->caught_up)
+        return;
+    const uint64_t now_ns = node_now ();
+    if (!s->caught_up_ns)
+        s->caught_up_ns = now_ns;
+    if (!s->caught_up_told || s->fallen)
+        s->tell_caught_up = true;
+    s->caught_up_told = true;
+    s->fallen = false;
+    step_behind (s, handover_caught_up);
+    subscription_due (s, now_ns);
+}
+
+static void finish_message (struct fm_subscription *s)
+{
+    take_covered (s);
+    if (s->view_repair)
+        finish_repair_message (s);
+    else
+        finish_session_message (s);
+    s->view = NULL;
+}
+
+/* A batch that this version cannot read. Whose facts it has is not known: of a session its offsets are told, of a repair the range. */
+static bool unreadable (struct fm_subscription *s, struct fm_event *ret_event)
+{
+    static const struct fm_id no_stream;
+    node_count (s->node, NODE_CONTROL_REFUSED, 1);
+    if (!s->view_repair) {
+        subscription_gap_event (s, &no_stream, s->base.offset, s->view->header.next_offset, FM_GAP_UNKNOWN, ret_event);
+        return true;
+    }
+    struct stream *st = s->view_repair->stream;
+    const uint64_t end = s->view_repair->end_seq;
+    subscription_repair_over (s, s->view_repair, SUBSCRIPTION_RETRY_MS);
+    if (!s->lost && end != UINT64_MAX) {
+        s->lost = st;
+        s->lost_end = end;
+    }
+    return false;
+}
+
+bool subscription_view_step (struct fm_subscription *s, struct fm_event *ret_event)
+{
+    if (!s->view_has_batch && replay_view_next (s->view, &s->view_batch) == 0) {
+        if (batch_decode (s->view_batch.data, s->view_batch.len, node_mesh (s->node), &s->view_scratch, &s->view_decoded) != 0)
+            return unreadable (s, ret_event);
+        s->view_has_batch = true;
+        return false;
+    }
+    struct replay_gap *gap = next_gap (s);
+    if (gap)
+        return take_gap (s, gap, ret_event);
+    if (s->view_has_batch)
+        take_batch (s);
+    else
+        finish_message (s);
+    return false;
+}
