@@ -14,7 +14,7 @@ static size_t padded (size_t len)
     return (len + 7) & ~(size_t) 7;
 }
 
-size_t cursor_encoded_len (const struct cursor_view *c)
+size_t cursor_entry_len (const struct cursor_view *c)
 {
     return padded (CURSOR_HEADER_LEN + c->name.len + c->cursor.len + c->filters.len);
 }
@@ -26,9 +26,9 @@ static uint8_t *put_slice (uint8_t *p, struct fm_slice s)
     return p + s.len;
 }
 
-void cursor_encode (uint8_t *p, const struct cursor_view *c)
+void cursor_entry_encode (uint8_t *p, const struct cursor_view *c)
 {
-    uint8_t *const end = p + cursor_encoded_len (c);
+    uint8_t *const end = p + cursor_entry_len (c);
     bytes_put_u32le (p + AT_NAME_LEN, (uint32_t) c->name.len);
     bytes_put_u32le (p + AT_CURSOR_LEN, (uint32_t) c->cursor.len);
     bytes_put_u32le (p + AT_FILTERS_LEN, (uint32_t) c->filters.len);
@@ -40,7 +40,7 @@ void cursor_encode (uint8_t *p, const struct cursor_view *c)
     memset (p, 0, (size_t) (end - p));
 }
 
-int cursor_decode (const uint8_t *p, size_t len, struct cursor_view *ret_cursor, size_t *ret_entry_len)
+int cursor_entry_decode (const uint8_t *p, size_t len, struct cursor_view *ret_cursor, size_t *ret_entry_len)
 {
     if (len < CURSOR_HEADER_LEN)
         return FM_ERR_CORRUPT;
@@ -55,10 +55,10 @@ int cursor_decode (const uint8_t *p, size_t len, struct cursor_view *ret_cursor,
         .filters = slice (p + CURSOR_HEADER_LEN + name_len + cursor_len, filters_len),
         .updated_ns = bytes_get_u64le (p + AT_UPDATED),
     };
-    if (cursor_encoded_len (&c) > len)
+    if (cursor_entry_len (&c) > len)
         return FM_ERR_CORRUPT;
     *ret_cursor = c;
-    *ret_entry_len = cursor_encoded_len (&c);
+    *ret_entry_len = cursor_entry_len (&c);
     return 0;
 }
 
@@ -86,7 +86,7 @@ static struct cursor_view view_of (const uint8_t *entry)
 {
     struct cursor_view c;
     size_t entry_len;
-    const int rc = cursor_decode (entry, SIZE_MAX, &c, &entry_len);
+    const int rc = cursor_entry_decode (entry, SIZE_MAX, &c, &entry_len);
     assert (rc == 0);                       /* encoded by us, or checked when it was put */
     (void) rc;
     return c;
@@ -123,10 +123,10 @@ int cursor_table_check (const struct cursor_table *t, const struct cursor_view *
     if (c->cursor.len > CURSOR_BYTES_MAX || c->filters.len > CURSOR_BYTES_MAX)
         return FM_ERR_TOO_LARGE;
     const uint32_t i = lower_bound (t, c->name);
-    size_t bytes = t->bytes + cursor_encoded_len (c);
+    size_t bytes = t->bytes + cursor_entry_len (c);
     if (is_at (t, i, c->name)) {
         const struct cursor_view old = view_of (t->entries[i]);
-        bytes -= cursor_encoded_len (&old);
+        bytes -= cursor_entry_len (&old);
     } else if (t->count == t->max)
         return FM_ERR_LIMIT;
     return bytes > CURSORS_BYTES_MAX ? FM_ERR_LIMIT : 0;
@@ -138,7 +138,7 @@ void cursor_table_put (struct cursor_table *t, uint8_t *entry)
     const uint32_t i = lower_bound (t, c.name);
     if (is_at (t, i, c.name)) {
         const struct cursor_view old = view_of (t->entries[i]);
-        t->bytes -= cursor_encoded_len (&old);
+        t->bytes -= cursor_entry_len (&old);
         free (t->entries[i]);
     } else {
         assert (t->count < t->max);
@@ -146,7 +146,7 @@ void cursor_table_put (struct cursor_table *t, uint8_t *entry)
         t->count++;
     }
     t->entries[i] = entry;
-    t->bytes += cursor_encoded_len (&c);
+    t->bytes += cursor_entry_len (&c);
 }
 
 int cursor_table_delete (struct cursor_table *t, struct fm_slice name)
@@ -155,7 +155,7 @@ int cursor_table_delete (struct cursor_table *t, struct fm_slice name)
     if (!is_at (t, i, name))
         return FM_ERR_UNKNOWN;
     const struct cursor_view old = view_of (t->entries[i]);
-    t->bytes -= cursor_encoded_len (&old);
+    t->bytes -= cursor_entry_len (&old);
     free (t->entries[i]);
     t->count--;
     memmove (t->entries + i, t->entries + i + 1, (t->count - i) * sizeof *t->entries);

@@ -22,10 +22,10 @@ struct cursor_view {
     uint64_t updated_ns;
 };
 
-size_t cursor_encoded_len (const struct cursor_view *c);
-void cursor_encode (uint8_t *p, const struct cursor_view *c);
+size_t cursor_entry_len (const struct cursor_view *c);
+void cursor_entry_encode (uint8_t *p, const struct cursor_view *c);
 /* Decode the entry at the start of [p, p + len). Returns 0 or FM_ERR_CORRUPT. */
-int cursor_decode (const uint8_t *p, size_t len, struct cursor_view *ret_cursor, size_t *ret_entry_len);
+int cursor_entry_decode (const uint8_t *p, size_t len, struct cursor_view *ret_cursor, size_t *ret_entry_len);
 
 struct cursor_table {
     uint8_t **entries;

@@ -44,11 +44,11 @@ int log_cursor_put (struct log *log, const struct log_cursor *cursor, uint64_t *
         return error_set (FM_ERR_ARGUMENT, "a cursor's name has 1 to %d bytes", CURSOR_NAME_MAX);
     if (c.cursor.len > CURSOR_BYTES_MAX || c.filters.len > CURSOR_BYTES_MAX)
         return error_set (FM_ERR_TOO_LARGE, "cursor %s has %zu bytes: the limit is %d", cursor->name, c.cursor.len, CURSOR_BYTES_MAX);
-    const size_t len = cursor_encoded_len (&c);
+    const size_t len = cursor_entry_len (&c);
     uint8_t *entry = malloc (len);
     if (!entry)
         return -ENOMEM;
-    cursor_encode (entry, &c);
+    cursor_entry_encode (entry, &c);
 
     /* One lock over both: the records of a name are in the order in which the table took them. */
     pthread_mutex_lock (&log->cursor_lock);

@@ -124,7 +124,7 @@ static int copy_cursors (struct log *log, struct snapshot_buffer *b, char after[
     struct cursor_view c;
     r->body_len = r->count = 0;
     while (cursor_table_next (&log->cursors, slice (after, *after_len), &c) == 0) {
-        const size_t len = cursor_encoded_len (&c);
+        const size_t len = cursor_entry_len (&c);
         if (r->count > 0 && r->body_len + len > LOG_SNAPSHOT_BODY)
             break;
         const size_t need = RECORD_HEADER_LEN + r->body_len + len + RECORD_ALIGN;
@@ -135,7 +135,7 @@ static int copy_cursors (struct log *log, struct snapshot_buffer *b, char after[
             b->bytes = bigger;
             b->capacity = need;
         }
-        cursor_encode (b->bytes + RECORD_HEADER_LEN + r->body_len, &c);
+        cursor_entry_encode (b->bytes + RECORD_HEADER_LEN + r->body_len, &c);
         r->body_len += (uint32_t) len;
         r->count++;
         memcpy (after, c.name.data, c.name.len);

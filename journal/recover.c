@@ -35,7 +35,7 @@ static int apply_cursors (struct recover_state *state, const struct record *r, c
     for (uint32_t i = 0; i < r->count; i++) {
         struct cursor_view c;
         size_t len;
-        if (cursor_decode (body + pos, r->body_len - pos, &c, &len))
+        if (cursor_entry_decode (body + pos, r->body_len - pos, &c, &len))
             return 0;
         pos += len;
         if (cursor_table_check (state->cursors, &c))
@@ -43,7 +43,7 @@ static int apply_cursors (struct recover_state *state, const struct record *r, c
         uint8_t *entry = malloc (len);
         if (!entry)
             return -ENOMEM;
-        cursor_encode (entry, &c);
+        cursor_entry_encode (entry, &c);
         cursor_table_put (state->cursors, entry);
     }
     return 0;
