@@ -1,0 +1,462 @@
+#include "intake.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+#include "control.h"
+#include "error.h"
+#include "intake_inner.h"
+#include "marks.h"
+
+enum { NS_PER_MS = 1000000, EVENTS_MAX = 16 };
+
+/* --- Recording. */
+
+/* The log's buffer is full: not reading is the back-pressure. False: the journal stops. */
+static bool wait_for_room (struct intake *in)
+{
+    struct journal_context *c = in->context;
+    atomic_store (&c->room_wanted, true);
+    struct pollfd waits[] = { { .fd = c->room.fd, .events = POLLIN }, { .fd = in->wake.fd, .events = POLLIN } };
+    (void) poll (waits, 2, INTAKE_STALL_MS);    /* whatever it returns: the log is asked again */
+    wake_clear (&c->room);
+    return !atomic_load (&in->stop);
+}
+
+/* Call log_append or log_append_gap (b NULL) until there is room. */
+static int append (struct intake *in, const struct batch *b, const struct log_item *gap)
+{
+    struct journal_context *c = in->context;
+    uint64_t offset, since = 0;
+    int rc;
+    for (;;) {
+        rc = b ? log_append (c->log, b, &offset)
+               : log_append_gap (c->log, &gap->stream, gap->first_seq, gap->end_seq, gap->reason, &offset);
+        if (rc != FM_ERR_FULL && rc != -ENOMEM)
+            break;
+        if (!since)
+            since = node_now ();
+        if (!wait_for_room (in)) {
+            rc = FM_ERR_CLOSED;
+            break;
+        }
+    }
+    if (since) {
+        atomic_store (&c->room_wanted, false);
+        in->now = node_now ();
+        journal_count (c, JOURNAL_FULL_NS, in->now - since);
+    }
+    return rc;
+}
+
+static void note_refused (struct intake *in, const struct intake_stream *s, const char *why, int rc)
+{
+    journal_count (in->context, JOURNAL_BATCHES_REFUSED, 1);
+    if (rc == FM_ERR_READ_ONLY || rc == FM_ERR_CLOSED)
+        return;                             /* the sync thread said so */
+    char text[ID_TEXT_LEN + 1];
+    journal_notice (in->context, "BATCH-REFUSED", "stream=%s next=%" PRIu64 " %s: %s (%s)", id_text (&s->id, text), s->state.next_seq, why,
+                    fm_error_text (rc), fm_error_detail ());
+}
+
+/* Append a batch that is in turn. */
+static bool record (struct intake *in, struct intake_stream *s, const struct batch *b)
+{
+    const int rc = append (in, b, NULL);
+    if (rc) {
+        note_refused (in, s, "not recorded", rc);
+        return false;
+    }
+    struct journal_context *c = in->context;
+    journal_count (c, JOURNAL_BATCHES_RECORDED, 1);
+    journal_count (c, JOURNAL_FACTS_RECORDED, b->count);
+    journal_count (c, JOURNAL_BYTES_RECORDED, b->len);
+    intake_state_appended (&s->state, batch_end_seq (b), b->epoch, b->incarnation, in->now);
+    return true;
+}
+
+/* What was held above is in turn now. */
+static void record_held (struct intake *in, struct intake_stream *s)
+{
+    struct intake_item item;
+    bool in_turn;
+    while (intake_state_take (&s->state, &item, &in_turn)) {
+        struct intake_held *held = item.ref;
+        struct batch b;
+        /* It was decoded and checked before it was held: only memory can fail. Then it is fetched again. */
+        if (in_turn && batch_decode (held->bytes, held->len, node_mesh (in->context->node), &in->held_scratch, &b) == 0)
+            (void) record (in, s, &b);
+        free (held);
+    }
+}
+
+void intake_record_gap (struct intake *in, struct intake_stream *s, uint64_t first_seq, uint64_t end_seq, uint32_t reason)
+{
+    const struct log_item gap = { .stream = s->id, .first_seq = first_seq, .end_seq = end_seq, .reason = reason };
+    const int rc = append (in, NULL, &gap);
+    if (rc) {
+        note_refused (in, s, "gap not recorded", rc);
+        return;
+    }
+    journal_count (in->context, JOURNAL_GAPS_RECORDED, 1);
+    char text[ID_TEXT_LEN + 1];
+    journal_notice (in->context, "GAP-RECORDED", "stream=%s first=%" PRIu64 " end=%" PRIu64 " reason=%s: no holder has these facts",
+                    id_text (&s->id, text), first_seq, end_seq, reason == FACTMESH__GAP_REASON__GAP_VOID ? "void" : "not_held");
+    /* A gap is of no epoch of its own. */
+    intake_state_appended (&s->state, end_seq, s->state.recorded_epoch, s->state.recorded_incarnation, in->now);
+    record_held (in, s);
+}
+
+static void hold (struct intake *in, struct intake_stream *s, const struct batch *b)
+{
+    struct intake_held *held = malloc (sizeof *held + b->len);
+    if (!held)
+        return;                             /* fetched later */
+    held->len = b->len;
+    memcpy (held->bytes, b->bytes, b->len);
+    const struct intake_item item = {
+        .first_seq = b->first_seq, .end_seq = batch_end_seq (b), .epoch = b->epoch, .bytes = sizeof *held + b->len, .ref = held
+    };
+    if (intake_state_hold (&s->state, &item) != 0)
+        free (held);
+    else
+        journal_count (in->context, JOURNAL_BATCHES_HELD, 1);
+}
+
+/* --- Refusing. */
+
+/* Tell the publisher's node that its stream is not recorded: its callers must hear of it. */
+static void tell_conflict (struct intake *in, const struct intake_stream *s, const struct fm_id *node, const char *what)
+{
+    struct journal_context *c = in->context;
+    Factmesh__Error error = FACTMESH__ERROR__INIT;
+    error.code = FACTMESH__ERROR_CODE__ERROR_STREAM_CONFLICT;
+    error.text = control_put_slice (slice_of (what));
+    error.stream = control_put_id (&s->id);
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.body_case = FACTMESH__CONTROL__BODY_ERROR;
+    control.error = &error;
+    zmq_msg_t message;
+    if (control_encode (&control, node_mesh (c->node), &message) != 0)
+        return;                             /* told again with its next batch */
+    if (node_tell (c->node, node, &message) != 0)
+        zmq_msg_close (&message);
+}
+
+static void refuse (struct intake *in, struct intake_stream *s, enum intake_verdict verdict, const struct intake_batch *b)
+{
+    struct journal_context *c = in->context;
+    const bool conflict = verdict == INTAKE_CONFLICT;
+    journal_count (c, conflict ? JOURNAL_STREAM_CONFLICTS : JOURNAL_BATCHES_REFUSED, 1);
+    if (s->told_ns && in->now - s->told_ns < (uint64_t) INTAKE_TELL_MS * NS_PER_MS)
+        return;
+    s->told_ns = in->now ? in->now : 1;
+    const struct intake_state *state = &s->state;
+    const char *what = !conflict                                   ? "another node publishes this stream"
+                       : b->epoch == state->orphaned_epoch         ? "facts of this epoch were lost while its publisher was away: start a new epoch"
+                       : b->epoch == state->now.epoch              ? "another incarnation of this epoch is being recorded: a copied data directory?"
+                                                                   : "its sequences were used before: a data directory that was copied back?";
+    if (verdict == INTAKE_REFUSE_STALE)
+        what = "a newer epoch of this stream is being recorded";
+    else if (verdict == INTAKE_REFUSE_OVERLAP)
+        what = "its batches overlap what is recorded";
+    char stream[ID_TEXT_LEN + 1], node[ID_TEXT_LEN + 1];
+    journal_notice (c, conflict ? "STREAM-CONFLICT" : "STREAM-REFUSED", "stream=%s epoch=%" PRIu64 " node=%s: %s", id_text (&s->id, stream),
+                    b->epoch, b->repaired ? "(an answer)" : id_text (&b->from, node), what);
+    /* Not to the owner when it was overtaken within its own process: that would stop the newer one. */
+    const bool to_owner = state->owned && id_equal (&b->from, &state->now.owner);
+    if (!b->repaired && (conflict || (verdict == INTAKE_REFUSE_STALE && !to_owner)))
+        tell_conflict (in, s, &b->from, what);
+}
+
+/* --- Batches and heads. */
+
+void intake_take_batch (struct intake *in, struct intake_stream *s, const struct batch *b, const struct fm_id *from, bool repaired)
+{
+    const struct intake_batch event = {
+        .first_seq = b->first_seq,
+        .end_seq = batch_end_seq (b),
+        .epoch = b->epoch,
+        .incarnation = b->incarnation,
+        .epoch_first_seq = b->epoch_first_seq,
+        .from = *from,
+        .repaired = repaired,
+        .announced = b->announced_len > 0,
+        .bytes = sizeof (struct intake_held) + b->len,
+    };
+    const enum intake_verdict verdict = intake_state_batch (&s->state, &event, in->now);
+    intake_stream_mark (in, s);
+    switch (verdict) {
+    case INTAKE_APPEND:
+        /* Hostile bytes must not reach the log: what can't be read could not be replayed either. */
+        if (batch_check_facts (b) != 0) {
+            note_refused (in, s, "malformed facts", FM_ERR_MALFORMED);
+            break;
+        }
+        if (record (in, s, b) && s->state.held_count)
+            record_held (in, s);
+        if (!s->listed)
+            return;                         /* the usual way: nothing is missing, nothing to look after */
+        break;
+    case INTAKE_HOLD:
+        if (batch_check_facts (b) == 0)
+            hold (in, s, b);
+        else
+            note_refused (in, s, "malformed facts", FM_ERR_MALFORMED);
+        break;
+    case INTAKE_LATER:
+        journal_count (in->context, JOURNAL_BATCHES_LATER, 1);
+        break;
+    case INTAKE_HAVE:
+        break;
+    case INTAKE_REFUSE_OWNER:
+    case INTAKE_REFUSE_STALE:
+    case INTAKE_REFUSE_OVERLAP:
+    case INTAKE_CONFLICT:
+        refuse (in, s, verdict, &event);
+        break;
+    }
+    intake_stream_list (in, s, in->now);
+}
+
+/* The stream, taken up if it is new. */
+static struct intake_stream *stream_of (struct intake *in, const struct fm_id *id, const struct live_peer *peer)
+{
+    struct intake_stream *s = intake_stream_find (in, id);
+    if (s)
+        return s;
+    const int rc = intake_stream_add (in, id, &peer->info.node, &s);
+    if (rc == 0)
+        return s;
+    journal_count (in->context, JOURNAL_BATCHES_REFUSED, 1);
+    if (in->now - in->full_told_ns > (uint64_t) INTAKE_TELL_MS * NS_PER_MS) {
+        in->full_told_ns = in->now;
+        char text[ID_TEXT_LEN + 1];
+        journal_notice (in->context, "STREAM-NOT-TAKEN", "stream=%s peer=%s: %s (%s)", id_text (id, text), peer->info.name, fm_error_text (rc),
+                        fm_error_detail ());
+    }
+    return NULL;
+}
+
+static void take_live_batch (struct intake *in, const struct live_frame *frame)
+{
+    struct batch b;
+    if (batch_decode (frame->body.data, frame->body.len, node_mesh (in->context->node), &in->scratch, &b) != 0) {
+        journal_count (in->context, JOURNAL_BATCHES_REFUSED, 1);
+        return;
+    }
+    struct intake_stream *s = stream_of (in, &b.stream, frame->peer);
+    if (s)
+        intake_take_batch (in, s, &b, &frame->peer->info.node, false);
+}
+
+/* A head notice shows that the last facts were lost. */
+static void take_head (struct intake *in, const struct live_frame *frame)
+{
+    Factmesh__HeadNotice *notice;
+    struct fm_id id;
+    if (reserved_decode_head (frame->body, node_mesh (in->context->node), &notice) != 0) {
+        journal_count (in->context, JOURNAL_BATCHES_REFUSED, 1);
+        return;
+    }
+    const bool valid = control_get_id (&notice->stream, &id) == 0 && notice->head < UINT64_MAX && notice->epoch_first_seq > 0
+                       && notice->epoch > 0;
+    struct intake_stream *s = valid ? stream_of (in, &id, frame->peer) : NULL;
+    if (s) {
+        const struct intake_batch event = {
+            .end_seq = notice->head + 1,
+            .epoch = notice->epoch,
+            .incarnation = notice->incarnation,
+            .epoch_first_seq = notice->epoch_first_seq,
+            .from = frame->peer->info.node,
+        };
+        const enum intake_verdict verdict = intake_state_head (&s->state, &event, in->now);
+        intake_stream_mark (in, s);
+        if (verdict != INTAKE_HAVE)
+            refuse (in, s, verdict, &event);
+        if (verdict != INTAKE_HAVE || s->state.next_seq <= notice->head || s->state.pending)
+            intake_stream_list (in, s, in->now);
+    }
+    factmesh__head_notice__free_unpacked (notice, NULL);
+}
+
+static void owner_gone (struct intake *in, struct intake_stream *s, void *arg)
+{
+    const struct member *gone = arg;
+    if (!intake_state_owner_gone (&s->state, &gone->node, gone->said_goodbye, in->now))
+        return;
+    intake_stream_mark (in, s);
+    record_held (in, s);                    /* of a newer epoch that waited for this, and misses nothing */
+    intake_stream_list (in, s, in->now);
+}
+
+static void take_peer_gone (struct intake *in, const struct live_peer *peer)
+{
+    struct member member;
+    if (!members_find (in->members, &peer->info.node, &member))
+        member = (struct member) { .node = peer->info.node, .gone = true };
+    if (!member.gone)
+        return;                             /* it has another address now, or came back */
+    intake_streams_each (in, owner_gone, &member);
+    members_forget (in->members, &member.node);
+}
+
+/* --- The thread. */
+
+/* Take live frames until there are none, or for a burst. True: there may be more. */
+static bool take_live (struct intake *in)
+{
+    zmq_msg_t message;
+    zmq_msg_init (&message);
+    unsigned taken = 0;
+    struct live_frame frame;
+    while (taken < INTAKE_BURST && live_set_receive (in->live, &message, &frame) == 0) {
+        taken++;
+        if (in->read_only && frame.kind != LIVE_PEER_GONE) {
+            journal_count (in->context, JOURNAL_BATCHES_REFUSED, frame.kind == LIVE_BATCH);
+            continue;
+        }
+        switch (frame.kind) {
+        case LIVE_BATCH:
+            take_live_batch (in, &frame);
+            break;
+        case LIVE_HEAD:
+            take_head (in, &frame);
+            break;
+        case LIVE_PEER_GONE:
+            take_peer_gone (in, frame.peer);
+            break;
+        case LIVE_FENCE:
+        case LIVE_WATERMARK:
+            break;
+        }
+    }
+    zmq_msg_close (&message);
+    return taken == INTAKE_BURST;
+}
+
+static void journals_changed (struct intake *in, struct intake_stream *s, void *arg)
+{
+    (void) arg;
+    intake_state_journals_changed (&s->state);
+    if (s->listed)
+        s->due_ns = in->now;
+}
+
+static int wait_ms (const struct intake *in, uint64_t due)
+{
+    const uint64_t now = node_now ();
+    (void) in;
+    if (due <= now)
+        return 0;
+    const uint64_t ms = (due - now + NS_PER_MS - 1) / NS_PER_MS;
+    return ms < 1000 ? (int) ms : 1000;
+}
+
+static void *intake_run (void *arg)
+{
+    struct intake *in = arg;
+    (void) pthread_setname_np (pthread_self (), "fm-intake");   /* for people alone */
+    uint64_t due = 0;
+    while (!atomic_load (&in->stop)) {
+        struct epoll_event events[EVENTS_MAX];
+        (void) epoll_wait (in->epoll_fd, events, EVENTS_MAX, wait_ms (in, due));    /* whatever woke us: all is looked at */
+        wake_clear (&in->wake);
+        in->now = node_now ();
+        in->read_only = log_is_read_only (in->context->log);
+        const uint64_t live_due = live_set_update (in->live, in->now);
+        bool more = take_live (in);
+        in->now = node_now ();
+        more = intake_answers (in) || more;
+        const uint64_t version = members_journals_version (in->members);
+        if (version != in->journals_version) {
+            in->journals_version = version;
+            intake_streams_each (in, journals_changed, NULL);
+        }
+        const uint64_t repair_due = intake_look_after (in);
+        due = live_due < repair_due ? live_due : repair_due;
+        if (more)
+            due = 0;
+    }
+    return NULL;
+}
+
+static int watch (struct intake *in, int fd)
+{
+    struct epoll_event event = { .events = EPOLLIN, .data.fd = fd };
+    return epoll_ctl (in->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
+}
+
+static void limits_init (struct intake *in)
+{
+    const struct journal_options *o = &in->context->options;
+    in->now = node_now ();
+    in->limits = (struct intake_limits) {
+        .stream_held_max = o->stream_held_bytes,
+        .held_max = o->held_bytes,
+        .answer_ns = (uint64_t) o->answer_ms * NS_PER_MS,
+        .epoch_ns = (uint64_t) o->epoch_wait_ms * NS_PER_MS,
+        .holders_ns = (uint64_t) o->holders_wait_ms * NS_PER_MS,
+        .orphan_ns = (uint64_t) o->orphan_wait_ms * NS_PER_MS,
+        .settled_ns = in->now + (uint64_t) o->settle_ms * NS_PER_MS,
+    };
+}
+
+int intake_new (struct journal_context *context, struct intake **ret_intake)
+{
+    struct intake *in = calloc (1, sizeof *in);
+    if (!in)
+        return -ENOMEM;
+    in->context = context;
+    in->wake.fd = -1;
+    atomic_init (&in->stop, false);
+    limits_init (in);
+    in->epoll_fd = epoll_create1 (EPOLL_CLOEXEC);
+    int rc = in->epoll_fd < 0 ? -errno : wake_init (&in->wake);
+    if (!rc)
+        rc = watch (in, in->wake.fd);
+    if (!rc)
+        rc = intake_streams_init (in);
+    if (!rc)
+        rc = members_new (context, &in->wake, &in->members);
+    if (!rc)
+        rc = live_set_new (context->node, slice (NULL, 0), false, false, context->options.live_queue, &in->live);
+    if (!rc)
+        rc = watch (in, live_set_fd (in->live));
+    if (!rc) {
+        rc = -pthread_create (&in->thread, NULL, intake_run, in);
+        in->runs = rc == 0;
+    }
+    if (rc) {
+        intake_destroy (&in);
+        return rc;
+    }
+    *ret_intake = in;
+    return 0;
+}
+
+void intake_destroy (struct intake **intake)
+{
+    struct intake *in = *intake;
+    if (!in)
+        return;
+    *intake = NULL;
+    if (in->runs) {
+        atomic_store (&in->stop, true);
+        wake_raise (&in->wake);
+        pthread_join (in->thread, NULL);
+    }
+    live_set_destroy (&in->live);
+    members_destroy (&in->members);
+    intake_streams_release (in);
+    intake_repair_release (in);
+    batch_scratch_release (&in->scratch);
+    batch_scratch_release (&in->held_scratch);
+    wake_release (&in->wake);
+    if (in->epoll_fd >= 0)
+        close (in->epoll_fd);
+    free (in);
+}

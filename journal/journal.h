@@ -1,0 +1,99 @@
+/* journal: a node that also records: every fact of every node goes to the log, and anybody can replay it.
+ *
+ * Owns:    the log, and three threads beside the node's: intake (SUB -> log), sync (write, fsync, watermarks), server (replay, cursors, status).
+ *          README.md has the life of a fact and what a crash leaves.
+ * Thread:  journal_new and journal_destroy by one; the rest by any. */
+
+#ifndef FM_JOURNAL_JOURNAL_H
+#define FM_JOURNAL_JOURNAL_H
+
+#include "log.h"
+#include "node.h"
+
+enum {
+    JOURNAL_LIVE_QUEUE = 4096,                  /* frames queued from each publisher: 256 MiB at most, and never more than its window */
+    JOURNAL_STREAMS_MAX = 65536,                /* that are published at a time */
+    JOURNAL_SESSIONS_MAX = 4096,
+    JOURNAL_SESSIONS_PER_PEER_MAX = 1024,
+    JOURNAL_ANSWER_MS = 2000,
+    JOURNAL_EPOCH_WAIT_MS = 1000,
+    JOURNAL_HOLDERS_WAIT_MS = 3000,
+    JOURNAL_ORPHAN_WAIT_MS = 60000,
+    JOURNAL_SETTLE_MS = 3000
+};
+#define JOURNAL_HELD_BYTES ((size_t) 256 << 20)
+#define JOURNAL_STREAM_HELD_BYTES ((size_t) 16 << 20)
+
+struct journal;                                 /* opaque */
+
+/* Zero is the default of every option. */
+struct journal_options {
+    struct log_options log;                     /* its mesh is the node's */
+    size_t held_bytes;                          /* facts held above holes, of all streams */
+    size_t stream_held_bytes;                   /* and of one */
+    int live_queue;
+    uint32_t streams_max;
+    unsigned sessions_max, sessions_per_peer_max;
+    unsigned answer_ms;                         /* a holder that is silent for so long is asked again, or passed over */
+    unsigned epoch_wait_ms;                     /* the owner of an older epoch may still deliver for so long */
+    unsigned holders_wait_ms;                   /* for a journal that has what its publisher let go, before it is told as not held */
+    unsigned orphan_wait_ms;                    /* for a publisher that vanished, before what it alone had is told as not held */
+    unsigned settle_ms;                         /* after the start, to learn of other journals */
+    /* One line about things that no call returns, with a stable id ("STREAM-CONFLICT"). Called by any of the journal's threads, one at a time;
+     * must not call back. NULL: the node's own notice. */
+    void (*notice) (void *arg, const char *id, const char *text);
+    void *notice_arg;
+};
+
+/* Open or create the directory, recover it, begin to record and to serve. Errors: those of log_open, -ENOMEM, -errno. */
+int journal_new (struct fm_node *node, const char *directory, const struct journal_options *options, struct journal **ret_journal);
+
+/* Stop, sync what was received, close. Facts that come after are asked for from their publishers' windows by the next start. */
+void journal_destroy (struct journal **journal);
+
+#define JOURNAL_COUNTERS(X)                                                                                                   \
+    X (FACTS_RECORDED, "facts_recorded", "facts", "appended to the log")                                                      \
+    X (BATCHES_RECORDED, "batches_recorded", "batches", "appended to the log")                                                \
+    X (BYTES_RECORDED, "bytes_recorded", "bytes", "of batches appended to the log")                                           \
+    X (GAPS_RECORDED, "gaps_recorded", "gaps", "ranges recorded as void or not held")                                         \
+    X (BATCHES_HELD, "batches_held", "batches", "held because something before them was missing")                             \
+    X (BATCHES_LATER, "batches_later", "batches", "announced, or no room to hold them: fetched from their publisher later")   \
+    X (BATCHES_REPAIRED, "batches_repaired", "batches", "came as answers from publishers' windows or other journals")         \
+    X (BATCHES_REFUSED, "batches_refused", "batches", "malformed, stale, or of a stream that another node owns")              \
+    X (STREAM_CONFLICTS, "stream_conflicts", "batches", "of a second incarnation of one epoch")                               \
+    X (HOLES_ASKED, "holes_asked", "requests", "sent to publishers and other journals")                                       \
+    X (FULL_NS, "intake_full", "ns", "recording waited for the disk")                                                         \
+    X (SYNCS, "syncs", "times", "fsync of the log")                                                                           \
+    X (WATERMARKS_SENT, "watermarks_sent", "messages", "to publishers")                                                       \
+    X (DISK_FULL, "disk_full", "times", "a write found no space")                                                             \
+    X (SESSIONS_OPENED, "sessions_opened", "sessions", "replays begun")                                                       \
+    X (SESSIONS_REFUSED, "sessions_refused", "sessions", "replays refused: malformed, or a limit was reached")                \
+    X (SESSIONS_DROPPED, "sessions_dropped", "sessions", "replays whose asker went, or was silent too long")                  \
+    X (REPLAY_MESSAGES, "replay_messages", "messages", "of replays")                                                          \
+    X (REPLAY_BYTES, "replay_bytes", "bytes", "of replays")                                                                   \
+    X (CURSORS_PUT, "cursors_put", "cursors", "stored")                                                                       \
+    X (REQUESTS_REFUSED, "requests_refused", "requests", "malformed, or the queue of requests was full")
+enum journal_counter {
+#define JOURNAL_COUNTER_ITEM(name, text, unit, meaning) JOURNAL_##name,
+    JOURNAL_COUNTERS (JOURNAL_COUNTER_ITEM)
+#undef JOURNAL_COUNTER_ITEM
+    JOURNAL_COUNTER_COUNT
+};
+
+struct journal_status {
+    struct fm_id journal;
+    uint64_t generation;
+    struct log_recovery recovery;
+    struct log_position position;
+    bool read_only;
+    uint64_t counters[JOURNAL_COUNTER_COUNT];
+};
+void journal_status (struct journal *journal, struct journal_status *ret_status);
+
+/* A counter's name, unit and meaning. */
+void journal_counter_text (enum journal_counter counter, const char **ret_name, const char **ret_unit, const char **ret_meaning);
+
+/* The log, for whoever wants to read it in the same process. */
+struct log *journal_log (struct journal *journal);
+
+#endif
