@@ -1,0 +1,125 @@
+/* sockets: every ZeroMQ socket of a node is made here, with the options that libzmq wants before bind and connect. */
+
+#include "node_inner.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "error.h"
+
+enum {
+    RECONNECT_MS = 100,
+    RECONNECT_MAX_MS = 1000,
+    HEARTBEAT_LEAST_MS = 1000,
+    HEARTBEAT_DEAD = 3,                 /* heartbeats without an answer */
+    BACKLOG = 1024,                     /* a mesh may come up at once */
+    SUBSCRIPTION_MAX = 4096,            /* bytes of a message that an XPUB takes: subscriptions only */
+    LIVE_MESSAGE_MAX = 1 << 20          /* that a SUB takes: frames are at most LIVE_FRAME_MAX; the rest is room for the future */
+};
+
+int node_zmq_new (struct fm_node *node)
+{
+    void *zmq = zmq_ctx_new ();
+    if (!zmq)
+        return -errno;
+    int most = zmq_ctx_get (zmq, ZMQ_SOCKET_LIMIT);
+    if (most > ZMQ_SOCKETS_MAX)
+        most = ZMQ_SOCKETS_MAX;
+    int rc = zmq_ctx_set (zmq, ZMQ_MAX_SOCKETS, most);
+    assert (rc == 0);
+    rc = zmq_ctx_set (zmq, ZMQ_IO_THREADS, node->io_threads);
+    assert (rc == 0);
+    node->zmq = zmq;
+    return 0;
+}
+
+static void set (void *socket, int option, int value)
+{
+    /* None of these can fail on a fresh socket with a value in range. */
+    const int rc = zmq_setsockopt (socket, option, &value, sizeof value);
+    assert (rc == 0);
+    (void) rc;
+}
+
+int node_socket (struct fm_node *node, int type, void **ret_socket)
+{
+    void *socket = zmq_socket (node->zmq, type);
+    if (!socket)
+        return error_set (-errno, "cannot make another socket: %s (is the limit of open files, `ulimit -n`, high enough?)", zmq_strerror (errno));
+    int64_t message_max = CONTROL_FRAME_MAX;
+    set (socket, ZMQ_LINGER, 0);
+    set (socket, ZMQ_RECONNECT_IVL, RECONNECT_MS);
+    set (socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS);
+    set (socket, ZMQ_BACKLOG, BACKLOG);
+    if (node->v6)
+        set (socket, ZMQ_IPV6, 1);
+    /* For half-open connections only: who is dead the membership knows sooner. Often would cost an idle mesh more than its own pings. */
+    const int beat_ms = 2 * (int) node->dead_ms > HEARTBEAT_LEAST_MS ? 2 * (int) node->dead_ms : HEARTBEAT_LEAST_MS;
+    set (socket, ZMQ_HEARTBEAT_IVL, beat_ms);
+    set (socket, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_DEAD * beat_ms);
+    set (socket, ZMQ_HEARTBEAT_TTL, HEARTBEAT_DEAD * beat_ms < 6553500 ? HEARTBEAT_DEAD * beat_ms : 6553500);
+    switch (type) {
+    case ZMQ_SUB:
+        set (socket, ZMQ_SNDHWM, 0);    /* subscriptions above the mark are lost without a word (libzmq #2258) */
+        message_max = LIVE_MESSAGE_MAX;
+        break;
+    case ZMQ_XPUB:
+        message_max = SUBSCRIPTION_MAX;
+        break;
+    case ZMQ_ROUTER:
+        set (socket, ZMQ_ROUTER_MANDATORY, 1);
+        break;
+    default:
+        break;
+    }
+    const int rc = zmq_setsockopt (socket, ZMQ_MAXMSGSIZE, &message_max, sizeof message_max);
+    assert (rc == 0);
+    (void) rc;
+    *ret_socket = socket;
+    return 0;
+}
+
+/* libzmq unlinks what is at an ipc path before it binds there: it would silently take the path away from a node that lives. */
+static int check_path_free (const char *address)
+{
+    struct address a;
+    if (address_parse (slice_of (address), ADDRESS_TO_BIND, &a) != 0 || a.kind != ADDRESS_IPC)
+        return 0;
+    struct sockaddr_un at = { .sun_family = AF_UNIX };
+    static_assert (sizeof at.sun_path > ADDRESS_PATH_MAX, "an ipc path and its NUL fit a socket's address");
+    memcpy (at.sun_path, a.path, strlen (a.path) + 1);
+    const int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    const int rc = connect (fd, (const struct sockaddr *) &at, sizeof at);
+    const bool alive = rc == 0 || errno == EAGAIN;
+    (void) close (fd);      /* nothing was written */
+    return alive ? error_set (FM_ERR_ADDRESS, "cannot listen at %s: another process does; choose another path or stop it", address) : 0;
+}
+
+int node_bind (struct fm_node *node, void *socket, const char *address, char ret_bound[ADDRESS_TEXT_MAX])
+{
+    (void) node;
+    const int rc = check_path_free (address);
+    if (rc != 0)
+        return rc;
+    if (zmq_bind (socket, address) != 0) {
+        const int why = errno;
+        const char *advice = why == EADDRINUSE    ? "another process does; choose another port or stop it"
+                             : why == EADDRNOTAVAIL || why == ENODEV ? "that is no address of this machine; use one of its own, or *"
+                             : why == EACCES      ? "not allowed; choose a port from 1024, or a path that may be written"
+                                                  : "choose another address";
+        return error_set (FM_ERR_ADDRESS, "cannot listen at %s: %s: %s", address, zmq_strerror (why), advice);
+    }
+    char bound[ADDRESS_TEXT_MAX];
+    size_t size = sizeof bound;
+    if (zmq_getsockopt (socket, ZMQ_LAST_ENDPOINT, bound, &size) != 0)
+        return -errno;
+    memcpy (ret_bound, bound, sizeof bound);
+    return 0;
+}

@@ -1,0 +1,753 @@
+/* node: real nodes in one process, over tcp on loopback and ipc; strangers by hand. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <sched.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "node.h"
+
+enum { PATIENCE_MS = 20000 };
+
+#define assert_done(call)                                                                          \
+    do {                                                                                           \
+        const int done_rc = (call);                                                                \
+        if (done_rc != 0)                                                                          \
+            fail_msg ("%s: %s (%s)", #call, fm_error_text (done_rc), fm_error_detail ());          \
+    } while (0)
+
+/* --- A witness: hears of members and of notices, and can be waited for. */
+
+struct witness {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct fm_id known[64];
+    size_t count, ups, downs, goodbyes;
+    bool twice;                         /* an up of one that was up, a down of one that was not */
+    char notices[16][512];
+    size_t notice_count;
+};
+
+static void witness_init (struct witness *w)
+{
+    memset (w, 0, sizeof *w);
+    pthread_condattr_t attr;
+    pthread_condattr_init (&attr);
+    pthread_condattr_setclock (&attr, CLOCK_MONOTONIC);
+    pthread_cond_init (&w->changed, &attr);
+    pthread_condattr_destroy (&attr);
+    pthread_mutex_init (&w->lock, NULL);
+}
+
+static size_t place_of (const struct witness *w, const struct fm_id *id)
+{
+    size_t i = 0;
+    while (i < w->count && !id_equal (&w->known[i], id))
+        i++;
+    return i;
+}
+
+static void on_up (void *arg, const struct node_peer *peer)
+{
+    struct witness *w = arg;
+    pthread_mutex_lock (&w->lock);
+    const size_t i = place_of (w, &peer->node);
+    w->twice = w->twice || i < w->count;
+    w->known[w->count++ % 64] = peer->node;
+    w->ups++;
+    pthread_cond_broadcast (&w->changed);
+    pthread_mutex_unlock (&w->lock);
+}
+
+static void on_down (void *arg, const struct fm_id *node, bool said_goodbye)
+{
+    struct witness *w = arg;
+    pthread_mutex_lock (&w->lock);
+    const size_t i = place_of (w, node);
+    if (i < w->count)
+        w->known[i] = w->known[--w->count];
+    else
+        w->twice = true;
+    w->downs++;
+    w->goodbyes += said_goodbye;
+    pthread_cond_broadcast (&w->changed);
+    pthread_mutex_unlock (&w->lock);
+}
+
+static void on_notice (void *arg, const char *id, const char *text)
+{
+    struct witness *w = arg;
+    pthread_mutex_lock (&w->lock);
+    if (w->notice_count < 16)
+        snprintf (w->notices[w->notice_count++], sizeof w->notices[0], "%s %s", id, text);
+    pthread_cond_broadcast (&w->changed);
+    pthread_mutex_unlock (&w->lock);
+}
+
+static struct timespec in_ms (int ms)
+{
+    struct timespec t;
+    clock_gettime (CLOCK_MONOTONIC, &t);
+    t.tv_sec += ms / 1000;
+    t.tv_nsec += ms % 1000 * 1000000L;
+    t.tv_sec += t.tv_nsec / 1000000000L;
+    t.tv_nsec %= 1000000000L;
+    return t;
+}
+
+/* Wait until *value is at least wanted. */
+static void wait_value (struct witness *w, const size_t *value, size_t wanted, const char *what)
+{
+    const struct timespec until = in_ms (PATIENCE_MS);
+    int rc = 0;
+    pthread_mutex_lock (&w->lock);
+    while (*value < wanted && rc == 0)
+        rc = pthread_cond_timedwait (&w->changed, &w->lock, &until);
+    const size_t reached = *value;
+    pthread_mutex_unlock (&w->lock);
+    if (reached < wanted)
+        fail_msg ("%s: %zu, not %zu", what, reached, wanted);
+}
+
+static bool has_notice (struct witness *w, const char *begin)
+{
+    for (size_t i = 0; i < w->notice_count; i++) {
+        if (strncmp (w->notices[i], begin, strlen (begin)) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void wait_notice (struct witness *w, const char *begin)
+{
+    const struct timespec until = in_ms (PATIENCE_MS);
+    int rc = 0;
+    pthread_mutex_lock (&w->lock);
+    while (!has_notice (w, begin) && rc == 0)
+        rc = pthread_cond_timedwait (&w->changed, &w->lock, &until);
+    const bool found = has_notice (w, begin);
+    pthread_mutex_unlock (&w->lock);
+    if (!found)
+        fail_msg ("no notice %s", begin);
+}
+
+static struct node_listener listener (struct witness *w)
+{
+    return (struct node_listener) { .arg = w, .up = on_up, .down = on_down };
+}
+
+/* --- Nodes. */
+
+static struct fm_node *open_node (const char *seeds, const char *name)
+{
+    const struct fm_node_options options = { .mesh = "test", .name = name, .seeds = seeds, .beacon_port = -1, .ping_ms = 100 };
+    struct fm_node *node;
+    assert_done (fm_node_open (&options, &node));
+    return node;
+}
+
+static int count_member (void *arg, const struct fm_member *m)
+{
+    assert_true (strlen (m->name) > 0 && strlen (m->control) > 0 && strlen (m->live) > 0);
+    ++*(unsigned *) arg;
+    return 0;
+}
+
+static unsigned members_of (struct fm_node *node)
+{
+    unsigned count = 0;
+    assert_int_equal (fm_node_members (node, count_member, &count), 0);
+    return count;
+}
+
+static uint64_t counter_value;
+static void see_counter (void *arg, const char *name, uint64_t value, const char *unit, const char *meaning)
+{
+    assert_true (*unit && *meaning);
+    if (strcmp (name, arg) == 0)
+        counter_value = value;
+}
+static uint64_t counter (struct fm_node *node, char *name)
+{
+    counter_value = UINT64_MAX;
+    fm_node_counters (node, see_counter, name);
+    return counter_value;
+}
+
+static void a_node_alone_knows_itself (void **state)
+{
+    (void) state;
+    struct fm_node *node = open_node (NULL, "alone");
+    assert_int_equal (members_of (node), 1);
+    assert_done (fm_node_wait_members (node, 1, 0));
+    assert_int_equal (strncmp (fm_node_address (node), "tcp://127.0.0.1:", 16), 0);
+    assert_int_equal (fm_node_wait_members (node, 2, 10), FM_TIMEOUT);
+    assert_int_equal (fm_node_wait_journal (node, 0), FM_TIMEOUT);
+    fm_node_close (&node);
+    assert_null (node);
+    fm_node_close (&node);
+}
+
+enum { MANY = 20 };
+
+static void wait_all (struct fm_node **nodes, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (nodes[i])
+            assert_done (fm_node_wait_members (nodes[i], (unsigned) count, PATIENCE_MS));
+    }
+}
+
+static void twenty_nodes_outlive_their_seed_and_take_in_another (void **state)
+{
+    (void) state;
+    struct fm_node *nodes[MANY + 1] = { open_node (NULL, "seed") };
+    struct witness w;
+    witness_init (&w);
+    const struct node_listener l = listener (&w);
+    for (int i = 1; i < MANY; i++) {
+        char name[16];
+        snprintf (name, sizeof name, "node%d", i);
+        nodes[i] = open_node (fm_node_address (nodes[0]), name);
+    }
+    assert_done (node_listen (nodes[1], &l));
+    const uint64_t begun_ns = node_now ();
+    wait_all (nodes, MANY);
+    printf ("20 nodes know each other after %.3f s\n", (double) (node_now () - begun_ns) / 1e9);
+    wait_value (&w, &w.count, MANY, "members that a listener was told of");
+
+    fm_node_close (&nodes[0]);
+    nodes[MANY] = open_node (fm_node_address (nodes[7]), "late");
+    const uint64_t late_ns = node_now ();
+    for (int i = 1; i <= MANY; i++)
+        assert_done (fm_node_wait_members (nodes[i], MANY, 5000));
+    printf ("the late one is known to all after %.3f s\n", (double) (node_now () - late_ns) / 1e9);
+    assert_true (node_now () - late_ns < UINT64_C (5000000000));
+    wait_value (&w, &w.ups, MANY + 1, "ups");
+    wait_value (&w, &w.goodbyes, 1, "goodbyes");
+    for (int i = 1; i <= MANY; i++)
+        assert_int_equal (members_of (nodes[i]), MANY);
+    assert_false (w.twice);
+    node_unlisten (nodes[1], &w);
+    for (int i = 1; i <= MANY; i++)
+        fm_node_close (&nodes[i]);
+    assert_int_equal (w.count, MANY);
+}
+
+static void a_goodbye_is_known_at_once (void **state)
+{
+    (void) state;
+    const struct fm_node_options options = { .mesh = "test", .beacon_port = -1, .ping_ms = 5000, .dead_ms = 3600 * 1000 };
+    struct fm_node *a, *b;
+    assert_done (fm_node_open (&options, &a));
+    struct fm_node_options more = options;
+    more.seeds = fm_node_address (a);
+    assert_done (fm_node_open (&more, &b));
+    assert_done (fm_node_wait_members (a, 2, PATIENCE_MS));
+    struct witness w;
+    witness_init (&w);
+    const struct node_listener l = listener (&w);
+    assert_done (node_listen (a, &l));
+    assert_int_equal (w.ups, 2);
+    fm_node_close (&b);
+    wait_value (&w, &w.goodbyes, 1, "goodbyes");
+    fm_node_close (&a);
+}
+
+static void its_own_address_as_a_seed_does_no_harm (void **state)
+{
+    (void) state;
+    struct fm_node *probe = open_node (NULL, "probe");
+    char seeds[300];
+    snprintf (seeds, sizeof seeds, "%s", fm_node_address (probe));
+    fm_node_close (&probe);
+    const struct fm_node_options options = { .mesh = "test", .seeds = seeds, .bind = seeds, .ping_ms = 100 };
+    struct fm_node *node;
+    assert_done (fm_node_open (&options, &node));
+    struct fm_node *other = open_node (seeds, "other");
+    assert_done (fm_node_wait_members (node, 2, PATIENCE_MS));
+    assert_done (fm_node_wait_members (other, 2, PATIENCE_MS));
+    assert_int_equal (members_of (node), 2);
+    assert_int_equal (fm_node_wait_members (node, 3, 0), FM_TIMEOUT);
+    assert_non_null (strstr (fm_error_detail (), "is this node itself"));
+    fm_node_close (&node);
+    fm_node_close (&other);
+}
+
+static void malformed_addresses_are_refused_with_a_reason (void **state)
+{
+    (void) state;
+    static const struct {
+        const char *seeds, *bind, *advertise;
+    } bad[] = { { .seeds = "nonsense" }, { .seeds = "tcp://" }, { .seeds = "tcp://host" }, { .seeds = "tcp://host:" }, { .seeds = "tcp://host:0" },
+                { .seeds = "tcp://host:65536" }, { .seeds = "tcp://host:7x" }, { .seeds = "tcp://:7000" }, { .seeds = "tcp://*:7000" },
+                { .seeds = "tcp://::1:7000" }, { .seeds = "tcp://a b:1" }, { .seeds = "ipc://" }, { .seeds = "udp://h:1" }, { .seeds = "tcp://h:1,," },
+                { .seeds = "tcp://h:1,bad" }, { .seeds = "localhost:7000" }, { .bind = "tcp://127.0.0.1" }, { .bind = "7000" },
+                { .bind = "tcp://192.0.2.1:*" }, { .bind = "tcp://no-such-host.invalid:1" }, { .advertise = "a/b" }, { .advertise = "," } };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        const struct fm_node_options options = { .seeds = bad[i].seeds, .bind = bad[i].bind, .advertise = bad[i].advertise, .beacon_port = -1 };
+        struct fm_node *node = NULL;
+        const int rc = fm_node_open (&options, &node);
+        if (rc != FM_ERR_ADDRESS)
+            fail_msg ("case %zu: %s", i, fm_error_text (rc));
+        assert_null (node);
+        assert_true (strlen (fm_error_detail ()) > 20 && !strchr (fm_error_detail (), '\n'));
+    }
+}
+
+static void options_out_of_range_are_refused (void **state)
+{
+    (void) state;
+    char mesh[65];
+    memset (mesh, 'm', 64);
+    mesh[64] = 0;
+    const struct fm_node_options bad[] = { { .mesh = mesh }, { .mesh = "" }, { .mesh = "a\nb" }, { .name = mesh }, { .ping_ms = -1 }, { .ping_ms = 1 },
+                                           { .ping_ms = 100, .dead_ms = 100 }, { .beacon_port = 65536 }, { .live_queue = -5 }, { .io_threads = 1000 } };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct fm_node *node = NULL;
+        if (fm_node_open (&bad[i], &node) != FM_ERR_ARGUMENT)
+            fail_msg ("case %zu", i);
+    }
+}
+
+static void a_port_in_use_is_told (void **state)
+{
+    (void) state;
+    struct fm_node *a = open_node (NULL, "a"), *b = NULL;
+    const struct fm_node_options options = { .bind = fm_node_address (a), .beacon_port = -1 };
+    assert_int_equal (fm_node_open (&options, &b), FM_ERR_ADDRESS);
+    assert_non_null (strstr (fm_error_detail (), fm_node_address (a)));
+    assert_non_null (strstr (fm_error_detail (), "another process"));
+    fm_node_close (&a);
+}
+
+static void nodes_meet_over_ipc_and_a_living_path_is_not_taken (void **state)
+{
+    (void) state;
+    char directory[] = "/tmp/fm-node-XXXXXX", path_a[64], path_b[64];
+    assert_non_null (mkdtemp (directory));
+    snprintf (path_a, sizeof path_a, "ipc://%s/a", directory);
+    snprintf (path_b, sizeof path_b, "ipc://%s/b", directory);
+    struct fm_node_options options = { .mesh = "test", .bind = path_a, .beacon_port = -1, .ping_ms = 100 };
+    struct fm_node *a, *b, *c = NULL;
+    assert_done (fm_node_open (&options, &a));
+    assert_string_equal (fm_node_address (a), path_a);
+    assert_int_equal (fm_node_open (&options, &c), FM_ERR_ADDRESS);
+    options.bind = path_b;
+    options.seeds = path_a;
+    assert_done (fm_node_open (&options, &b));
+    assert_done (fm_node_wait_members (a, 2, PATIENCE_MS));
+    assert_done (fm_node_wait_members (b, 2, PATIENCE_MS));
+    fm_node_close (&a);
+    fm_node_close (&b);
+    assert_int_equal (rmdir (directory), 0);
+}
+
+static void another_mesh_is_kept_out_and_told (void **state)
+{
+    (void) state;
+    struct witness w, v;
+    witness_init (&w);
+    witness_init (&v);
+    const struct fm_node_options production = { .mesh = "production", .beacon_port = -1, .ping_ms = 100, .notice = on_notice, .notice_arg = &w };
+    struct fm_node *a, *b;
+    assert_done (fm_node_open (&production, &a));
+    const struct fm_node_options laptop = { .mesh = "laptop", .seeds = fm_node_address (a), .ping_ms = 100, .notice = on_notice, .notice_arg = &v };
+    assert_done (fm_node_open (&laptop, &b));
+    wait_notice (&w, "MESH-FOREIGN");
+    wait_notice (&v, "MESH-FOREIGN");
+    assert_non_null (strstr (v.notices[0], "production"));
+    assert_int_equal (fm_node_wait_members (b, 2, 300), FM_TIMEOUT);
+    assert_non_null (strstr (fm_error_detail (), "is of another mesh"));
+    assert_int_equal (members_of (a), 1);
+    assert_int_equal (members_of (b), 1);
+    assert_true (counter (a, "control_refused") >= 1);
+    fm_node_close (&a);
+    fm_node_close (&b);
+}
+
+static void a_time_out_names_the_seed_that_does_not_answer (void **state)
+{
+    (void) state;
+    struct fm_node *a = open_node (NULL, "a");
+    char seeds[300];
+    snprintf (seeds, sizeof seeds, "tcp://127.0.0.1:1, %s", fm_node_address (a));
+    struct fm_node *b = open_node (seeds, "b");
+    assert_done (fm_node_wait_members (b, 2, PATIENCE_MS));
+    assert_int_equal (fm_node_wait_members (b, 3, 50), FM_TIMEOUT);
+    assert_non_null (strstr (fm_error_detail (), "2 of 3 members"));
+    assert_non_null (strstr (fm_error_detail (), "seed tcp://127.0.0.1:1 does not answer"));
+    assert_null (strstr (fm_error_detail (), fm_node_address (a)));
+    fm_node_close (&a);
+    fm_node_close (&b);
+}
+
+static int see_journal (void *arg, const struct fm_member *m)
+{
+    if (m->is_journal) {
+        assert_int_equal (m->generation, 7);
+        memcpy (arg, m->journal.bytes, ID_LEN);
+    }
+    return 0;
+}
+
+static void a_journal_that_comes_later_is_told (void **state)
+{
+    (void) state;
+    struct fm_node *a = open_node (NULL, "a"), *b = open_node (fm_node_address (a), "b");
+    assert_done (fm_node_wait_members (b, 2, PATIENCE_MS));
+    struct fm_id journal, seen = { { 0 } };
+    id_random (&journal);
+    assert_done (node_set_journal (a, &journal, 7));
+    assert_done (fm_node_wait_journal (a, PATIENCE_MS));
+    assert_done (fm_node_wait_journal (b, PATIENCE_MS));
+    assert_done (fm_node_members (b, see_journal, &seen));
+    assert_true (id_equal (&seen, &journal));
+    fm_node_close (&a);
+    fm_node_close (&b);
+}
+
+/* --- Handlers, telling, replying. */
+
+struct handler {
+    struct witness *w;
+    struct fm_node *node;
+    size_t watermarks, opens;
+};
+
+static int handle (void *arg, const struct node_route *from, const Factmesh__Control *control)
+{
+    struct handler *h = arg;
+    (void) from;
+    if (control->body_case != FACTMESH__CONTROL__BODY_WATERMARK)
+        return FM_ERR_UNKNOWN;
+    pthread_mutex_lock (&h->w->lock);
+    h->watermarks += control->watermark->n_marks;
+    pthread_cond_broadcast (&h->w->changed);
+    pthread_mutex_unlock (&h->w->lock);
+    return 0;
+}
+
+static int tell_watermark (struct fm_node *from, const struct fm_id *to)
+{
+    Factmesh__StreamMark mark = FACTMESH__STREAM_MARK__INIT, *marks = &mark;
+    Factmesh__Watermark watermark = FACTMESH__WATERMARK__INIT;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    struct fm_id id;
+    id_random (&id);
+    mark.stream = watermark.journal = control_put_id (&id);
+    watermark.marks = &marks;
+    watermark.n_marks = 1;
+    control.body_case = FACTMESH__CONTROL__BODY_WATERMARK;
+    control.watermark = &watermark;
+    zmq_msg_t message;
+    assert_done (control_encode (&control, node_mesh (from), &message));
+    const int rc = node_tell (from, to, &message);
+    if (rc != 0)
+        zmq_msg_close (&message);
+    return rc;
+}
+
+static void what_is_told_reaches_the_member_or_oneself_and_nobody_else (void **state)
+{
+    (void) state;
+    struct witness w;
+    witness_init (&w);
+    struct fm_node *a = open_node (NULL, "a"), *b = open_node (fm_node_address (a), "b");
+    assert_done (fm_node_wait_members (a, 2, PATIENCE_MS));
+    assert_done (fm_node_wait_members (b, 2, PATIENCE_MS));
+    struct handler at_a = { .w = &w }, at_b = { .w = &w };
+    assert_done (node_handle (a, handle, &at_a));
+    assert_done (node_handle (b, handle, &at_b));
+    for (int i = 0; i < 100; i++) {
+        assert_done (tell_watermark (a, node_id (b)));
+        assert_done (tell_watermark (a, node_id (a)));
+    }
+    wait_value (&w, &at_b.watermarks, 100, "watermarks at the other");
+    wait_value (&w, &at_a.watermarks, 100, "watermarks at ourselves");
+    struct fm_id nobody;
+    id_random (&nobody);
+    assert_int_equal (tell_watermark (a, &nobody), FM_ERR_UNKNOWN);
+    node_unhandle (a, &at_a);
+    node_unhandle (b, &at_b);
+    fm_node_close (&a);
+    fm_node_close (&b);
+}
+
+/* --- A stranger: a DEALER by hand. */
+
+struct stranger {
+    void *zmq, *dealer;
+    struct fm_id id;
+};
+
+static void stranger_open (struct stranger *s, struct fm_node *node)
+{
+    const int patience = PATIENCE_MS, none = 0;
+    s->zmq = zmq_ctx_new ();
+    s->dealer = zmq_socket (s->zmq, ZMQ_DEALER);
+    zmq_setsockopt (s->dealer, ZMQ_RCVTIMEO, &patience, sizeof patience);
+    zmq_setsockopt (s->dealer, ZMQ_LINGER, &none, sizeof none);
+    assert_int_equal (zmq_connect (s->dealer, fm_node_address (node)), 0);
+    id_random (&s->id);
+}
+
+static void stranger_close (struct stranger *s)
+{
+    zmq_close (s->dealer);
+    zmq_ctx_term (s->zmq);
+}
+
+static Factmesh__Control *stranger_receive (struct stranger *s)
+{
+    zmq_msg_t m;
+    zmq_msg_init (&m);
+    assert_true (zmq_msg_recv (&m, s->dealer, 0) >= 0);
+    Factmesh__Control *c;
+    assert_done (control_decode (zmq_msg_data (&m), zmq_msg_size (&m), slice (NULL, 0), &c));
+    zmq_msg_close (&m);
+    return c;
+}
+
+static void stranger_send (struct stranger *s, Factmesh__Control *c, const char *mesh)
+{
+    zmq_msg_t m;
+    assert_done (control_encode (c, slice_of (mesh), &m));
+    assert_true (zmq_msg_send (&m, s->dealer, 0) >= 0);
+}
+
+static void expect_error (struct stranger *s, Factmesh__ErrorCode code, uint64_t request)
+{
+    Factmesh__Control *c = stranger_receive (s);
+    assert_int_equal (c->body_case, FACTMESH__CONTROL__BODY_ERROR);
+    assert_int_equal (c->error->code, code);
+    assert_int_equal (c->request, request);
+    assert_true (c->error->text.len > 10);
+    factmesh__control__free_unpacked (c, NULL);
+}
+
+static void strangers_are_answered_and_harm_nothing (void **state)
+{
+    (void) state;
+    struct fm_node *node = open_node (NULL, "a");
+    struct stranger s;
+    stranger_open (&s, node);
+
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    Factmesh__Ping ping = FACTMESH__PING__INIT;
+    ping.node = control_put_id (&s.id);
+    control.body_case = FACTMESH__CONTROL__BODY_PING;
+    control.ping = &ping;
+    control.request = 5;
+    stranger_send (&s, &control, "test");
+    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_UNKNOWN_NODE, 5);
+    stranger_send (&s, &control, "other");
+    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_MESH, 5);
+
+    zmq_send (s.dealer, "garbage", 7, 0);
+    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_MALFORMED, 0);
+    zmq_send (s.dealer, "", 0, 0);
+    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_MALFORMED, 0);
+    zmq_send (s.dealer, "two", 3, ZMQ_SNDMORE);
+    zmq_send (s.dealer, "frames", 6, ZMQ_SNDMORE);
+    zmq_send (s.dealer, "or three", 8, 0);
+    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_MALFORMED, 0);
+    zmq_send (s.dealer, "\x08\x02\x1a\x04test\x52\x00", 10, 0);
+    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_VERSION, 0);
+
+    Factmesh__StatusGet status = FACTMESH__STATUS_GET__INIT;
+    control.body_case = FACTMESH__CONTROL__BODY_STATUS_GET;
+    control.status_get = &status;
+    stranger_send (&s, &control, "test");
+    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_NO_JOURNAL, 5);
+    Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
+    open.session = 9;
+    open.stream = control_put_id (&s.id);
+    control.body_case = FACTMESH__CONTROL__BODY_REPLAY_OPEN;
+    control.replay_open = &open;
+    stranger_send (&s, &control, "test");
+    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_UNKNOWN_STREAM, 5);
+
+    assert_int_equal (members_of (node), 1);
+    assert_true (counter (node, "control_refused") >= 5);
+    stranger_close (&s);
+    fm_node_close (&node);
+}
+
+/* It says Hello but listens nowhere: it is answered, and is no member. */
+static void who_cannot_be_reached_is_no_member (void **state)
+{
+    (void) state;
+    struct fm_node *node = open_node (NULL, "a");
+    struct stranger s;
+    stranger_open (&s, node);
+    char *addresses[] = { (char *) "tcp://127.0.0.1:1" };
+    Factmesh__NodeInfo info = FACTMESH__NODE_INFO__INIT;
+    info.node = control_put_id (&s.id);
+    info.control = addresses;
+    info.n_control = 1;
+    Factmesh__Hello hello = FACTMESH__HELLO__INIT;
+    hello.info = &info;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.body_case = FACTMESH__CONTROL__BODY_HELLO;
+    control.hello = &hello;
+    stranger_send (&s, &control, "test");
+    Factmesh__Control *c = stranger_receive (&s);
+    assert_int_equal (c->body_case, FACTMESH__CONTROL__BODY_WELCOME);
+    assert_memory_equal (c->welcome->info->node.data, node_id (node)->bytes, ID_LEN);
+    factmesh__control__free_unpacked (c, NULL);
+    assert_int_equal (members_of (node), 1);
+
+    info.n_control = 0;
+    stranger_send (&s, &control, "test");
+    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_MALFORMED, 0);
+    stranger_close (&s);
+    fm_node_close (&node);
+}
+
+/* --- Workers. */
+
+struct worker {
+    struct witness *w;
+    size_t ticks;
+    uint64_t period_ns;
+};
+
+static uint64_t tick (void *arg, uint64_t now_ns)
+{
+    struct worker *worker = arg;
+    pthread_mutex_lock (&worker->w->lock);
+    worker->ticks++;
+    pthread_cond_broadcast (&worker->w->changed);
+    pthread_mutex_unlock (&worker->w->lock);
+    return worker->period_ns ? now_ns + worker->period_ns : UINT64_MAX;
+}
+
+static void workers_are_called_in_time_and_when_woken_and_never_after_removal (void **state)
+{
+    (void) state;
+    struct witness w;
+    witness_init (&w);
+    struct fm_node *node = open_node (NULL, "a");
+    struct worker often = { .w = &w, .period_ns = 50000 }, woken = { .w = &w };
+    const struct node_worker workers[] = { { .arg = &often, .tick = tick }, { .arg = &woken, .tick = tick } };
+    assert_done (node_add_worker (node, &workers[0]));
+    wait_value (&w, &often.ticks, 1000, "ticks of 50 us");
+    node_remove_worker (node, &often);
+    const size_t after = often.ticks;
+    assert_done (node_add_worker (node, &workers[1]));
+    for (size_t i = 1; i <= 100; i++) {
+        wait_value (&w, &woken.ticks, i, "ticks after a wake-up");
+        node_wake (node);
+    }
+    assert_int_equal (often.ticks, after);
+    node_remove_worker (node, &woken);
+    fm_node_close (&node);
+}
+
+/* --- Signals, and discovery. */
+
+static void own_handler (int signal)
+{
+    (void) signal;
+}
+
+static void opening_a_node_leaves_the_signals_alone (void **state)
+{
+    (void) state;
+    struct sigaction ours = { .sa_handler = own_handler }, before_int, before_term, after;
+    sigaction (SIGINT, &ours, &before_int);
+    sigaction (SIGTERM, &ours, &before_term);
+    const struct fm_node_options options = { .mesh = "signals", .beacon_port = 17399, .bind = "tcp://127.0.0.1:*" };
+    struct fm_node *node;
+    assert_done (fm_node_open (&options, &node));
+    fm_node_close (&node);
+    sigaction (SIGINT, &before_int, &after);
+    assert_true (after.sa_handler == own_handler);
+    sigaction (SIGTERM, &before_term, &after);
+    assert_true (after.sa_handler == own_handler);
+}
+
+enum { CANNOT = 77 };
+
+/* In a network of its own with one interface that broadcasts. Returns the child's exit status. */
+static int discover_in_own_network (void)
+{
+    if (unshare (CLONE_NEWNET) != 0
+        || system ("exec 2>/dev/null; ip link set lo up && ip link add beacon0 type veth peer name beacon1 && ip link set beacon1 up "
+                   "&& ip addr add 10.99.0.1/24 broadcast 10.99.0.255 dev beacon0 && ip link set beacon0 up") != 0)
+        return CANNOT;
+    const struct fm_node_options options = { .mesh = "air", .ping_ms = 100 }, other = { .mesh = "water", .ping_ms = 100 };
+    struct fm_node *a, *b, *c;
+    if (fm_node_open (&options, &a) != 0 || fm_node_open (&options, &b) != 0 || fm_node_open (&other, &c) != 0)
+        return 1;
+    if (fm_node_wait_members (a, 2, PATIENCE_MS) != 0 || fm_node_wait_members (b, 2, PATIENCE_MS) != 0)
+        return 2;
+    if (fm_node_wait_members (c, 2, 0) != FM_TIMEOUT || strncmp (fm_node_address (a), "tcp://10.99.0.1:", 16) != 0)
+        return 3;
+    fm_node_close (&a);
+    fm_node_close (&b);
+    fm_node_close (&c);
+    return 0;
+}
+
+static void nodes_without_seeds_find_each_other_by_broadcast (void **state)
+{
+    (void) state;
+    fflush (NULL);
+    const pid_t child = fork ();
+    assert_true (child >= 0);
+    if (child == 0)
+        _exit (discover_in_own_network ());
+    int status = 0;
+    assert_int_equal (waitpid (child, &status, 0), child);
+    if (WIFEXITED (status) && WEXITSTATUS (status) == CANNOT) {
+        printf ("skipped: no right to make a network namespace with an interface here\n");
+        skip ();
+    }
+    assert_true (WIFEXITED (status));
+    assert_int_equal (WEXITSTATUS (status), 0);
+}
+
+int main (void)
+{
+    /* 21 nodes in one process: each has a socket for each other. */
+    struct rlimit files;
+    if (getrlimit (RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        (void) setrlimit (RLIMIT_NOFILE, &files);
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test (nodes_without_seeds_find_each_other_by_broadcast),    /* first: it forks */
+        cmocka_unit_test (a_node_alone_knows_itself),
+        cmocka_unit_test (twenty_nodes_outlive_their_seed_and_take_in_another),
+        cmocka_unit_test (a_goodbye_is_known_at_once),
+        cmocka_unit_test (its_own_address_as_a_seed_does_no_harm),
+        cmocka_unit_test (malformed_addresses_are_refused_with_a_reason),
+        cmocka_unit_test (options_out_of_range_are_refused),
+        cmocka_unit_test (a_port_in_use_is_told),
+        cmocka_unit_test (nodes_meet_over_ipc_and_a_living_path_is_not_taken),
+        cmocka_unit_test (another_mesh_is_kept_out_and_told),
+        cmocka_unit_test (a_time_out_names_the_seed_that_does_not_answer),
+        cmocka_unit_test (a_journal_that_comes_later_is_told),
+        cmocka_unit_test (what_is_told_reaches_the_member_or_oneself_and_nobody_else),
+        cmocka_unit_test (strangers_are_answered_and_harm_nothing),
+        cmocka_unit_test (who_cannot_be_reached_is_no_member),
+        cmocka_unit_test (workers_are_called_in_time_and_when_woken_and_never_after_removal),
+        cmocka_unit_test (opening_a_node_leaves_the_signals_alone),
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
