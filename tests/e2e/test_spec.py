@@ -115,10 +115,12 @@ def a_stranger_reads_the_past_and_slides_onto_live(lab):
     node.subscribe(["orders.>"], from_start=True)
     node.replay_from_start()
     present = lab.start("pub", [FACTMESH, *pub])
-    for i, line in enumerate(lines[1000:]):
+    for line in lines[1000:1500]:           # before, while and after the node finds the publisher
         present.send(line)
-        if i % 50 == 0:
-            node.turn(1)
+    turn_until("the publisher's fence", lambda: len(node.members) == 2 and node.fenced(), node)
+    for line in lines[1500:]:
+        present.send(line)
+        node.turn(0)
     turn_until("all that was said", lambda: len(node.subscription.delivered) >= 2000, node)
     got = node.subscription.delivered
     check_same("delivered", [d.payload.decode() for d in got], lines)
