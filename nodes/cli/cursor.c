@@ -54,7 +54,7 @@ static int print_text (struct cursor_command *c)
 {
     if (c->text.failed)
         return cli_error (&c->cli, "no memory");
-    (void)fwrite (c->text.data, 1, c->text.len, stdout); /* a failure shows when it is flushed */
+    (void) fwrite (c->text.data, 1, c->text.len, stdout); /* a failure shows when it is flushed */
     return CLI_OK;
 }
 
@@ -107,8 +107,8 @@ static int print_row (struct cursor_command *c, const Factmesh__CursorState *s)
     put_printable (&c->text, control_get_slice (&s->name));
     while (c->text.len < 24 && !c->text.failed)
         text_put_byte (&c->text, ' ');
-    text_format (&c->text, " %12llu %12llu  %.19sZ  ", (unsigned long long)(s->cursor ? s->cursor->offset : 0),
-                 (unsigned long long)s->behind, when_format (s->updated_ns, time));
+    text_format (&c->text, " %12llu %12llu  %.19sZ  ", (unsigned long long) (s->cursor ? s->cursor->offset : 0),
+                 (unsigned long long) s->behind, when_format (s->updated_ns, time));
     put_printable (&c->text, control_get_slice (&s->filters));
     text_put_byte (&c->text, '\n');
     return print_text (c);
@@ -124,22 +124,22 @@ static int print_whole (struct cursor_command *c, const Factmesh__CursorState *s
     char time[WHEN_TEXT], id[ID_TEXT_LEN + 1];
     struct fm_id journal = { { 0 } };
     if (s->cursor)
-        (void)control_get_id (&s->cursor->journal, &journal); /* zero when it is none */
+        (void) control_get_id (&s->cursor->journal, &journal); /* zero when it is none */
     text_put_cstr (&c->text, "cursor      ");
     put_printable (&c->text, control_get_slice (&s->name));
     text_put_cstr (&c->text, "\ntopics      ");
     put_printable (&c->text, control_get_slice (&s->filters));
     text_format (&c->text,
                  "\njournal     %s, generation %llu\noffset      %llu\nbehind      %llu facts\nmoved       %s\n",
-                 id_text (&journal, id), (unsigned long long)(s->cursor ? s->cursor->generation : 0),
-                 (unsigned long long)(s->cursor ? s->cursor->offset : 0), (unsigned long long)s->behind,
+                 id_text (&journal, id), (unsigned long long) (s->cursor ? s->cursor->generation : 0),
+                 (unsigned long long) (s->cursor ? s->cursor->offset : 0), (unsigned long long) s->behind,
                  when_format (s->updated_ns, time));
     for (size_t i = 0; s->cursor && i < s->cursor->n_positions; i++) {
         struct fm_id stream;
         if (control_get_id (&s->cursor->positions[i]->stream, &stream) < 0)
             continue;
         text_format (&c->text, "stream      %s through %llu\n", id_text (&stream, id),
-                     (unsigned long long)s->cursor->positions[i]->seq);
+                     (unsigned long long) s->cursor->positions[i]->seq);
     }
     return print_text (c);
 }
@@ -160,7 +160,7 @@ static int list (struct cursor_command *c)
             return status;
         const Factmesh__CursorReply *r = reply->cursor_reply;
         if (first && !c->json && r->n_cursors)
-            (void)printf ("%-24s %12s %12s  %-20s  %s\n", "NAME", "OFFSET", "BEHIND", "MOVED", "TOPICS");
+            (void) printf ("%-24s %12s %12s  %-20s  %s\n", "NAME", "OFFSET", "BEHIND", "MOVED", "TOPICS");
         first = false;
         for (size_t i = 0; i < r->n_cursors && status == CLI_OK; i++)
             status = print_row (c, r->cursors[i]);
@@ -272,8 +272,8 @@ static int seek (struct cursor_command *c, const char *name, const char *text)
     if (status)
         return status;
     if (offset > end)
-        return cli_error (&c->cli, "offset %llu is behind the end, %llu", (unsigned long long)offset,
-                          (unsigned long long)end);
+        return cli_error (&c->cli, "offset %llu is behind the end, %llu", (unsigned long long) offset,
+                          (unsigned long long) end);
     Factmesh__Cursor at = FACTMESH__CURSOR__INIT;
     at.major = PROTO_MAJOR;
     at.journal = control_put_id (&c->link.journal);
@@ -287,8 +287,8 @@ static int seek (struct cursor_command *c, const char *name, const char *text)
     request.cursor_put = &body;
     status = link_request (&c->link, &request, FACTMESH__CONTROL__BODY_CURSOR_REPLY, &reply);
     if (status == CLI_OK && !c->cli.quiet)
-        (void)printf ("%s: offset %llu, %llu facts before the end\n", name, (unsigned long long)offset,
-                      (unsigned long long)(end - offset));
+        (void) printf ("%s: offset %llu, %llu facts before the end\n", name, (unsigned long long) offset,
+                       (unsigned long long) (end - offset));
     return status;
 }
 
@@ -333,7 +333,7 @@ static const char *take_last_count (int argc, char **argv)
     for (int i = 1; i < argc; i++)
         if (argv[i][0] == '-' && argv[i][1] >= '0' && argv[i][1] <= '9') {
             const char *where = argv[i];
-            argv[i] = (char *)(uintptr_t) "";
+            argv[i] = (char *) (uintptr_t) "";
             return where;
         }
     return NULL;
@@ -360,7 +360,7 @@ int command_cursor (int argc, char **argv)
         return cli_usage (&c.cli, "what? write ls, show, seek or rm");
     for (int i = optind; i < argc; i++)
         if (last_count && !*argv[i])
-            argv[i] = (char *)(uintptr_t)last_count;
+            argv[i] = (char *) (uintptr_t) last_count;
     const char *const verb = argv[optind++];
     int status = check (&c.cli, verb, argc - optind);
     if (status >= 0)

@@ -73,13 +73,13 @@ static int parse (struct dump *d, int argc, char **argv)
     if (optind == argc)
         return cli_usage (&d->cli, "which directory?");
     d->path = argv[optind++];
-    d->filter_count = (size_t)(argc - optind);
+    d->filter_count = (size_t) (argc - optind);
     if (d->filter_count > FILTERS_MAX)
         return cli_usage (&d->cli, "more than %d patterns", FILTERS_MAX);
     for (size_t i = 0; i < d->filter_count; i++) {
-        d->filters[i] = fm_text (argv[optind + (int)i]);
+        d->filters[i] = fm_text (argv[optind + (int) i]);
         if (topic_pattern_check (d->filters[i]) < 0)
-            return cli_usage (&d->cli, "pattern '%s': %s", argv[optind + (int)i], fm_error_detail ());
+            return cli_usage (&d->cli, "pattern '%s': %s", argv[optind + (int) i], fm_error_detail ());
     }
     return -1;
 }
@@ -120,7 +120,7 @@ static int dump_item (struct dump *d, const struct log_item *item)
     const struct fm_gap gap = { .stream = item->stream,
                                 .first = item->first_seq,
                                 .end = item->end_seq,
-                                .reason = (enum fm_gap_reason)item->reason };
+                                .reason = (enum fm_gap_reason) item->reason };
     return format_gap (&d->cli, d->out, &gap);
 }
 
@@ -166,7 +166,7 @@ int command_dump (int argc, char **argv)
         if (rc == -EPIPE || rc == FM_INTERRUPTED)
             status = format_output_failed (&d.cli, rc);
         else if (rc < 0)
-            status = cli_fail (&d.cli, rc, "%s: after %llu facts", d.path, (unsigned long long)d.facts);
+            status = cli_fail (&d.cli, rc, "%s: after %llu facts", d.path, (unsigned long long) d.facts);
     }
     log_reader_destroy (&d.reader);
     log_destroy (&d.log);

@@ -49,7 +49,7 @@ int input_open (const char *path, const struct input_options *options, struct in
         in->fd = open (path, O_RDONLY | O_CLOEXEC);
         rc = -errno;
         if (in->fd < 0) {
-            (void)error_set (rc, "%s: %s", path, strerror (-rc));
+            (void) error_set (rc, "%s: %s", path, strerror (-rc));
             goto fail;
         }
         in->ours = true;
@@ -68,7 +68,7 @@ void input_destroy (struct input **input)
     if (!in)
         return;
     if (in->ours)
-        (void)close (in->fd); /* only read from: nothing can be lost */
+        (void) close (in->fd); /* only read from: nothing can be lost */
     free (in->buffer);
     free (in);
     *input = NULL;
@@ -111,7 +111,7 @@ static int input_make_room (struct input *in)
     uint8_t *buffer = realloc (in->buffer, size);
     if (!buffer)
         return error_set (-ENOMEM, "%s:%llu: no memory for a record of %zu bytes", in->name,
-                          (unsigned long long)in->line, pending);
+                          (unsigned long long) in->line, pending);
     in->buffer = buffer;
     in->size = size;
     return 0;
@@ -138,7 +138,7 @@ int input_more (struct input *in)
     /* One byte of grace: the delimiter may be all that is missing. */
     if (in->end - in->start > in->options.record_max + 1)
         return error_set (FM_ERR_TOO_LARGE, "%s:%llu: more than the limit of %zu bytes", in->name,
-                          (unsigned long long)in->line, in->options.record_max);
+                          (unsigned long long) in->line, in->options.record_max);
     int rc = input_wait (in);
     if (rc < 0)
         return rc;
@@ -150,13 +150,13 @@ int input_more (struct input *in)
         rc = -errno;
         if (rc == -EINTR || rc == -EAGAIN)
             return FM_TIMEOUT;
-        return error_set (rc, "%s:%llu: %s", in->name, (unsigned long long)in->line, strerror (-rc));
+        return error_set (rc, "%s:%llu: %s", in->name, (unsigned long long) in->line, strerror (-rc));
     }
     if (got == 0) {
         in->ended = true;
         return FM_ERR_END;
     }
-    in->end += (size_t)got;
+    in->end += (size_t) got;
     return 0;
 }
 
@@ -165,7 +165,7 @@ static int input_check_size (const struct input *in, size_t len)
     if (len <= in->options.record_max)
         return 0;
     return error_set (FM_ERR_TOO_LARGE, "%s:%llu: %zu bytes, more than the limit of %zu", in->name,
-                      (unsigned long long)in->line, len, in->options.record_max);
+                      (unsigned long long) in->line, len, in->options.record_max);
 }
 
 int input_line (struct input *in, uint8_t delimiter, struct input_record *ret_record)
@@ -175,7 +175,7 @@ int input_line (struct input *in, uint8_t delimiter, struct input_record *ret_re
         const uint8_t *const data = pending.data;
         const uint8_t *found =
             pending.len > in->scanned ? memchr (data + in->scanned, delimiter, pending.len - in->scanned) : NULL;
-        size_t len = found ? (size_t)(found - data) : pending.len;
+        size_t len = found ? (size_t) (found - data) : pending.len;
         int rc = 0;
         if (!found) {
             in->scanned = pending.len;

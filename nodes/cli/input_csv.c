@@ -241,15 +241,15 @@ static void csv_row_done (struct csv *csv, size_t taken)
 static struct fm_slice csv_value (struct csv *csv, size_t index)
 {
     const struct csv_field *f = &csv->fields[index];
-    const uint8_t *p = (const uint8_t *)input_pending (csv->in).data + f->start;
+    const uint8_t *p = (const uint8_t *) input_pending (csv->in).data + f->start;
     const uint8_t *const end = p + (f->end - f->start);
     if (!f->escaped)
         return slice (p, f->end - f->start);
     text_clear (&csv->unescaped);
     while (p < end) {
-        const uint8_t *quote = memchr (p, '"', (size_t)(end - p));
+        const uint8_t *quote = memchr (p, '"', (size_t) (end - p));
         const uint8_t *stop = quote ? quote + 1 : end;
-        text_put (&csv->unescaped, slice (p, (size_t)(stop - p)));
+        text_put (&csv->unescaped, slice (p, (size_t) (stop - p)));
         p = quote ? quote + 2 : end;
     }
     return slice (csv->unescaped.data, csv->unescaped.len);
@@ -293,8 +293,8 @@ static int csv_add_column (struct csv *csv, struct fm_slice name)
     if (!copy)
         return csv_no_memory (csv);
     if (csv_find_column (csv, copy) != SIZE_MAX) {
-        (void)error_set (FM_ERR_MALFORMED, "%s:1: two columns are named '%s'; rename one, or publish with --raw", file,
-                         copy);
+        (void) error_set (FM_ERR_MALFORMED, "%s:1: two columns are named '%s'; rename one, or publish with --raw", file,
+                          copy);
         free (copy);
         return FM_ERR_MALFORMED;
     }

@@ -67,10 +67,11 @@ static int json_lines_check (const struct json_lines *json, const struct input_r
     if (!text_is_utf8 (record->payload, &fault))
         return error_set (FM_ERR_MALFORMED, "%s:%llu: byte %zu is not UTF-8, as JSON must be", file, line, fault + 1);
     if (json_check (record->payload, &kind, &fault, &what) < 0)
-        return error_set (FM_ERR_MALFORMED, "%s:%llu: byte %zu: %s; each line must hold one whole JSON object", file, line, fault + 1,
-                          what);
+        return error_set (FM_ERR_MALFORMED, "%s:%llu: byte %zu: %s; each line must hold one whole JSON object", file,
+                          line, fault + 1, what);
     if (kind != '{')
-        return error_set (FM_ERR_MALFORMED, "%s:%llu: a JSON value that is no object; each line must hold one", file, line);
+        return error_set (FM_ERR_MALFORMED, "%s:%llu: a JSON value that is no object; each line must hold one", file,
+                          line);
     return 0;
 }
 
@@ -98,17 +99,17 @@ static int json_lines_member (const struct json_lines *json, const char *name, u
     if (!name)
         return 0;
     if (!json_object_object_get_ex (json->object, name, &member))
-        return error_set (FM_ERR_MALFORMED, "%s:%llu: no member '%s'", input_name (json->in), (unsigned long long)line,
+        return error_set (FM_ERR_MALFORMED, "%s:%llu: no member '%s'", input_name (json->in), (unsigned long long) line,
                           name);
     const enum json_type type = json_object_get_type (member);
     if (type != json_type_string && type != json_type_int && type != json_type_double && type != json_type_boolean)
         return error_set (FM_ERR_MALFORMED, "%s:%llu: member '%s' is %s, not a string or a number",
-                          input_name (json->in), (unsigned long long)line, name,
+                          input_name (json->in), (unsigned long long) line, name,
                           type == json_type_null ? "null" : json_type_to_name (type));
     const char *const text = json_object_get_string (member);
     if (!text)
-        return error_set (-ENOMEM, "%s:%llu: no memory", input_name (json->in), (unsigned long long)line);
-    *ret_value = slice (text, type == json_type_string ? (size_t)json_object_get_string_len (member) : strlen (text));
+        return error_set (-ENOMEM, "%s:%llu: no memory", input_name (json->in), (unsigned long long) line);
+    *ret_value = slice (text, type == json_type_string ? (size_t) json_object_get_string_len (member) : strlen (text));
     return 0;
 }
 

@@ -44,7 +44,7 @@ static void put_line (struct inspect *n, const char *line)
 /* Print what has gathered, so that memory does not grow with the journal. */
 static void emit (struct inspect *n)
 {
-    (void)fwrite (n->text.data, 1, n->text.len, stdout); /* a failure shows at the end */
+    (void) fwrite (n->text.data, 1, n->text.len, stdout); /* a failure shows at the end */
     text_clear (&n->text);
 }
 
@@ -85,11 +85,11 @@ static void put_identity (struct inspect *n, const char *path)
         put_number (n, "end_offset", at.end_offset);
         put_number (n, "bytes", at.bytes);
     } else {
-        text_format (&n->text, "journal %s, generation %llu, mesh '%s'\n", id, (unsigned long long)generation,
+        text_format (&n->text, "journal %s, generation %llu, mesh '%s'\n", id, (unsigned long long) generation,
                      log_mesh (n->log));
         text_format (&n->text, "%s facts, offsets %llu to %llu; %s bytes\n",
-                     text_grouped (at.end_offset - at.first_offset, facts), (unsigned long long)at.first_offset,
-                     (unsigned long long)(at.end_offset - 1), text_grouped (at.bytes, bytes));
+                     text_grouped (at.end_offset - at.first_offset, facts), (unsigned long long) at.first_offset,
+                     (unsigned long long) (at.end_offset - 1), text_grouped (at.bytes, bytes));
     }
     emit (n);
 }
@@ -121,8 +121,9 @@ static void put_segment (struct inspect *n, const struct log_segment_info *s)
         text_put_cstr (&n->text, "\"}");
     } else {
         text_format (&n->text, "  %-24s %-6s %12llu %12llu %12llu %10llu %8u %8u  %.19sZ  %.19sZ\n", name,
-                     s->sealed ? "sealed" : "open", (unsigned long long)s->first_offset, (unsigned long long)s->facts,
-                     (unsigned long long)s->bytes, (unsigned long long)s->records, s->streams, s->topics, first, last);
+                     s->sealed ? "sealed" : "open", (unsigned long long) s->first_offset, (unsigned long long) s->facts,
+                     (unsigned long long) s->bytes, (unsigned long long) s->records, s->streams, s->topics, first,
+                     last);
     }
     emit (n);
 }
@@ -164,8 +165,8 @@ static void put_stream (struct inspect *n, const struct log_stream *s)
         put_number (n, "last_offset", s->last_offset);
         text_put_byte (&n->text, '}');
     } else {
-        text_format (&n->text, "  %s epoch %llu, facts %llu to %llu\n", id, (unsigned long long)s->epoch,
-                     (unsigned long long)s->first_seq, (unsigned long long)s->last_seq);
+        text_format (&n->text, "  %s epoch %llu, facts %llu to %llu\n", id, (unsigned long long) s->epoch,
+                     (unsigned long long) s->first_seq, (unsigned long long) s->last_seq);
     }
     emit (n);
 }
@@ -204,7 +205,7 @@ static void put_topic (void *arg, struct fm_slice topic, uint64_t facts)
         put_number (n, "facts", facts);
         text_put_byte (&n->text, '}');
     } else {
-        text_format (&n->text, "  %12llu  ", (unsigned long long)facts);
+        text_format (&n->text, "  %12llu  ", (unsigned long long) facts);
         text_put (&n->text, topic);
         text_put_byte (&n->text, '\n');
     }

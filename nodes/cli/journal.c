@@ -92,15 +92,15 @@ static void on_notice (void *arg, const char *id, const char *text)
     const struct cli *cli = arg;
     char time[WHEN_TEXT];
     if (!cli->quiet)
-        (void)fprintf (stderr, "%.23sZ %s %s\n", when_format (cli_unix_ns (), time), id, text);
+        (void) fprintf (stderr, "%.23sZ %s %s\n", when_format (cli_unix_ns (), time), id, text);
 }
 
 /* Whoever sees the file sees all of it: write beside, then rename. */
 static int write_address (const struct journal_command *c, const char *address)
 {
     char path[PATH_MAX];
-    const int n = snprintf (path, sizeof path, "%s.%ld", c->address_file, (long)getpid ());
-    if (n < 0 || (size_t)n >= sizeof path)
+    const int n = snprintf (path, sizeof path, "%s.%ld", c->address_file, (long) getpid ());
+    if (n < 0 || (size_t) n >= sizeof path)
         return cli_error (&c->cli, "--address-file: %s: too long", c->address_file);
     FILE *file = fopen (path, "we");
     bool good = file && fprintf (file, "%s\n", address) > 0;
@@ -110,7 +110,7 @@ static int write_address (const struct journal_command *c, const char *address)
         return CLI_OK;
     const int status = cli_error (&c->cli, "--address-file: %s: %s", c->address_file, strerror (errno));
     if (file)
-        (void)unlink (path);
+        (void) unlink (path);
     return status;
 }
 
@@ -118,10 +118,10 @@ static void tell_recovery (const struct journal_command *c, const struct log_rec
 {
     char text[256];
     if (r->torn_bytes || r->damaged_ranges) {
-        (void)snprintf (text, sizeof text,
-                        "directory=%s torn_bytes=%llu damaged_ranges=%llu; kept in quarantine/, the rest is served",
-                        c->directory, (unsigned long long)r->torn_bytes, (unsigned long long)r->damaged_ranges);
-        on_notice ((void *)(uintptr_t)&c->cli, "JOURNAL-RECOVERED", text);
+        (void) snprintf (text, sizeof text,
+                         "directory=%s torn_bytes=%llu damaged_ranges=%llu; kept in quarantine/, the rest is served",
+                         c->directory, (unsigned long long) r->torn_bytes, (unsigned long long) r->damaged_ranges);
+        on_notice ((void *) (uintptr_t) &c->cli, "JOURNAL-RECOVERED", text);
     }
 }
 
@@ -136,10 +136,10 @@ static int serve (const struct journal_command *c, struct fm_node *node, struct 
         rc = write_address (c, fm_node_address (node));
     if (rc != CLI_OK)
         return rc;
-    (void)printf ("JOURNAL-SERVING address=%s journal=%s offset=%llu recovered_ms=%llu\n", fm_node_address (node),
-                  id_text (&status.journal, id), (unsigned long long)status.position.end_offset,
-                  (unsigned long long)took_ms);
-    (void)fflush (stdout); /* who started it need not read this */
+    (void) printf ("JOURNAL-SERVING address=%s journal=%s offset=%llu recovered_ms=%llu\n", fm_node_address (node),
+                   id_text (&status.journal, id), (unsigned long long) status.position.end_offset,
+                   (unsigned long long) took_ms);
+    (void) fflush (stdout); /* who started it need not read this */
     while (!cli_is_signalled ())
         cli_wait (-1, -1);
     return CLI_OK;

@@ -9,7 +9,7 @@
 
 struct json_scan {
     const char *start, *p, *end;
-    const char *what;                   /* the fault, once there is one */
+    const char *what; /* the fault, once there is one */
     char open[JSON_DEPTH_MAX];
     unsigned depth;
 };
@@ -22,7 +22,7 @@ static bool fault (struct json_scan *s, const char *what)
 
 static char next (const struct json_scan *s)
 {
-    return s->p < s->end ? *s->p : 0;   /* a NUL is allowed nowhere, so it can stand for the end */
+    return s->p < s->end ? *s->p : 0; /* a NUL is allowed nowhere, so it can stand for the end */
 }
 
 static void skip_blanks (struct json_scan *s)
@@ -152,7 +152,8 @@ static bool scan_value (struct json_scan *s, bool *ret_opened)
     }
 }
 
-/* Behind a value: close what ends here, and stand before the next value. *ret_done: the outermost is closed. `first`: nothing is in the bracket yet. */
+/* Behind a value: close what ends here, and stand before the next value. *ret_done: the outermost is closed. `first`:
+ * nothing is in the bracket yet. */
 static bool scan_between (struct json_scan *s, bool first, bool *ret_done)
 {
     for (;; first = false) {
@@ -168,8 +169,9 @@ static bool scan_between (struct json_scan *s, bool first, bool *ret_done)
         }
         if (!first) {
             if (next (s) != ',')
-                return fault (s, s->p == s->end ? (object ? "the line ends within an object" : "the line ends within an array")
-                                                : "a comma or a closing bracket belongs here");
+                return fault (s, s->p == s->end
+                                     ? (object ? "the line ends within an object" : "the line ends within an array")
+                                     : "a comma or a closing bracket belongs here");
             s->p++;
         }
         return !object || scan_name (s);

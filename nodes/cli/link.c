@@ -34,8 +34,8 @@ static int choose_journal (void *arg, const struct fm_member *m)
     choice->found = true;
     link->journal = m->journal;
     link->generation = m->generation;
-    (void)strncpy (link->name, m->name, sizeof link->name - 1);
-    (void)strncpy (link->address, m->control, sizeof link->address - 1);
+    (void) strncpy (link->name, m->name, sizeof link->name - 1);
+    (void) strncpy (link->address, m->control, sizeof link->address - 1);
     return 0;
 }
 
@@ -49,18 +49,18 @@ static int link_find (struct link *link, const char *journal)
     struct choice choice;
     for (unsigned members = 2;; members++) {
         choice = (struct choice){ .prefix = journal, .link = link };
-        (void)fm_node_members (link->node, choose_journal, &choice);
+        (void) fm_node_members (link->node, choose_journal, &choice);
         if (choice.found)
             return CLI_OK;
         const uint64_t passed = cli_monotonic_ms () - began;
-        if (passed >= (uint64_t)link->timeout_ms)
+        if (passed >= (uint64_t) link->timeout_ms)
             break;
         /* One more member than are known by now: it may be the one. */
-        (void)fm_node_wait_members (link->node, members + 1, LINK_SLICE_MS);
+        (void) fm_node_wait_members (link->node, members + 1, LINK_SLICE_MS);
     }
-    (void)cli_error (link->cli,
-                     "no journal whose id begins with '%s' among the %u that are here; factmesh nodes lists them",
-                     journal, choice.count);
+    (void) cli_error (link->cli,
+                      "no journal whose id begins with '%s' among the %u that are here; factmesh nodes lists them",
+                      journal, choice.count);
     return CLI_TIMEOUT;
 }
 
@@ -98,13 +98,13 @@ int link_wait (struct link *link, const char *what, struct replay_event *ret_eve
         if (cli_is_signalled ())
             return CLI_SIGNAL + cli_signalled ();
         const uint64_t passed = cli_monotonic_ms () - began;
-        if (passed >= (uint64_t)link->timeout_ms) {
-            (void)cli_error (link->cli, "%s: timed out: no answer from the journal at %s for %d ms", what,
-                             link->address, link->timeout_ms);
+        if (passed >= (uint64_t) link->timeout_ms) {
+            (void) cli_error (link->cli, "%s: timed out: no answer from the journal at %s for %d ms", what,
+                              link->address, link->timeout_ms);
             return CLI_TIMEOUT;
         }
-        const uint64_t left = (uint64_t)link->timeout_ms - passed;
-        cli_wait (replay_client_fd (link->client), left < LINK_SLICE_MS ? (int)left : LINK_SLICE_MS);
+        const uint64_t left = (uint64_t) link->timeout_ms - passed;
+        cli_wait (replay_client_fd (link->client), left < LINK_SLICE_MS ? (int) left : LINK_SLICE_MS);
     }
 }
 

@@ -27,12 +27,12 @@ enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
 static int print_help (FILE *to)
 {
-    (void)fputs ("usage: factmesh COMMAND [OPTION…] [ARGUMENT…]\n"
-                 "Services publish immutable facts to each other directly; a journal remembers them.\n\n",
-                 to);
+    (void) fputs ("usage: factmesh COMMAND [OPTION…] [ARGUMENT…]\n"
+                  "Services publish immutable facts to each other directly; a journal remembers them.\n\n",
+                  to);
     for (size_t i = 0; i < COMMAND_COUNT; i++)
-        (void)fprintf (to, "  %-9s %s\n", commands[i].name, commands[i].summary);
-    (void)fputs (
+        (void) fprintf (to, "  %-9s %s\n", commands[i].name, commands[i].summary);
+    (void) fputs (
         "  version   print the version\n\n"
         "'factmesh COMMAND --help' tells the options, with examples. To begin with, in three terminals:\n\n"
         "  factmesh journal ./orders-journal\n"
@@ -55,12 +55,12 @@ static const struct command *find_command (const char *name)
 int main (int argc, char **argv)
 {
     if (argc < 2) {
-        (void)print_help (stderr);
+        (void) print_help (stderr);
         return CLI_USAGE;
     }
     const char *name = argv[1];
     if (strcmp (name, "version") == 0 || strcmp (name, "--version") == 0) {
-        (void)printf ("factmesh %s\n", fm_version ());
+        (void) printf ("factmesh %s\n", fm_version ());
         return fflush (stdout) == 0 ? CLI_OK : CLI_ERROR;
     }
     const bool help = strcmp (name, "help") == 0 || strcmp (name, "--help") == 0 || strcmp (name, "-h") == 0;
@@ -68,8 +68,8 @@ int main (int argc, char **argv)
         return print_help (stdout);
     const struct command *command = find_command (help ? argv[2] : name);
     if (!command) {
-        (void)fprintf (stderr, "factmesh: there is no command '%s'%s. Try 'factmesh --help'.\n", help ? argv[2] : name,
-                       *name == '-' ? "; options come behind the command" : "");
+        (void) fprintf (stderr, "factmesh: there is no command '%s'%s. Try 'factmesh --help'.\n", help ? argv[2] : name,
+                        *name == '-' ? "; options come behind the command" : "");
         return CLI_USAGE;
     }
     if (help) {

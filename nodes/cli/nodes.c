@@ -88,21 +88,21 @@ static int put_member (void *arg, const struct fm_member *m)
 static int settle (struct nodes *n, struct fm_node *node, uint64_t wait_for)
 {
     const int timeout_ms = cli_timeout (&n->cli, NODES_TIMEOUT_MS);
-    const unsigned first = wait_for ? (unsigned)wait_for + 1 : 2; /* this node counts too */
+    const unsigned first = wait_for ? (unsigned) wait_for + 1 : 2; /* this node counts too */
     const int rc = fm_node_wait_members (node, first, timeout_ms);
     n->count = 0;
-    (void)fm_node_members (node, count_member, n);
+    (void) fm_node_members (node, count_member, n);
     if (rc < 0 && wait_for) {
-        (void)cli_fail (&n->cli, rc, "%u of %u nodes", n->count, first - 1);
+        (void) cli_fail (&n->cli, rc, "%u of %u nodes", n->count, first - 1);
         return CLI_TIMEOUT;
     }
     if (rc < 0)
         return cli_fail (&n->cli, rc, "no node");
     for (unsigned known = 0; !wait_for && known != n->count;) {
         known = n->count;
-        (void)fm_node_wait_members (node, known + 2, NODES_SETTLE_MS);
+        (void) fm_node_wait_members (node, known + 2, NODES_SETTLE_MS);
         n->count = 0;
-        (void)fm_node_members (node, count_member, n);
+        (void) fm_node_members (node, count_member, n);
     }
     return CLI_OK;
 }
@@ -132,9 +132,9 @@ int command_nodes (int argc, char **argv)
         status = settle (&n, node, wait_for);
     if (status == CLI_OK && !n.cli.quiet) {
         if (!n.json)
-            (void)printf ("%-24s %-8s %7s  %-28s %-20s  %s\n", "NAME", "KIND", "STREAMS", "ADDRESS", "STARTED", "ID");
-        (void)fm_node_members (node, put_member, &n);
-        (void)fwrite (n.text.data, 1, n.text.len, stdout); /* a failure shows when it is flushed */
+            (void) printf ("%-24s %-8s %7s  %-28s %-20s  %s\n", "NAME", "KIND", "STREAMS", "ADDRESS", "STARTED", "ID");
+        (void) fm_node_members (node, put_member, &n);
+        (void) fwrite (n.text.data, 1, n.text.len, stdout); /* a failure shows when it is flushed */
     }
     fm_node_close (&node);
     text_release (&n.text);

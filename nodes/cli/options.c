@@ -41,18 +41,18 @@ void cli_init (struct cli *cli, const char *command, const char *help, char **ar
         cli->mesh = NULL;
     if (cli->seeds && !*cli->seeds)
         cli->seeds = NULL;
-    (void)snprintf (program, sizeof program, "factmesh %s", command);
+    (void) snprintf (program, sizeof program, "factmesh %s", command);
     argv[0] = program;
 }
 
 static int cli_print_help (const struct cli *cli)
 {
-    (void)fputs (cli->help, stdout);
+    (void) fputs (cli->help, stdout);
     if (!cli->offline)
-        (void)fputs (help_mesh, stdout);
+        (void) fputs (help_mesh, stdout);
     else
-        (void)fputs ("\n", stdout);
-    (void)fputs (help_common, stdout);
+        (void) fputs ("\n", stdout);
+    (void) fputs (help_common, stdout);
     return fflush (stdout) == 0 ? CLI_OK : CLI_ERROR;
 }
 
@@ -83,31 +83,29 @@ int cli_option (struct cli *cli, int option, const char *value)
         return cli_milliseconds (cli, "--timeout", value, &cli->timeout_ms) ? CLI_USAGE : -1;
     default:
         /* getopt has said what is wrong. */
-        (void)fprintf (stderr, "Try 'factmesh %s --help'.\n", cli->command);
+        (void) fprintf (stderr, "Try 'factmesh %s --help'.\n", cli->command);
         return CLI_USAGE;
     }
 }
 
-static void cli_print (const struct cli *cli, const char *format, va_list args, const char *tail)
+static void cli_print (const struct cli *cli, const char *format, va_list args)
 {
     char line[LINE_MAX_LEN];
-    size_t len = (size_t)snprintf (line, sizeof line, "factmesh %s: ", cli->command);
-    const int body = vsnprintf (line + len, sizeof line - len, format, args);
-    len += body < 0 ? 0 : (size_t)body < sizeof line - len ? (size_t)body : sizeof line - len - 1;
-    (void)snprintf (line + len, sizeof line - len, "%s", tail);
+    const int len = snprintf (line, sizeof line, "factmesh %s: ", cli->command);
+    (void) vsnprintf (line + len, sizeof line - (size_t) len, format, args); /* what does not fit is cut */
     /* What it quotes may hold anything: a line stays one line, and moves no cursor. */
     for (char *p = line; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7F)
+        if ((unsigned char) *p < 0x20 || *p == 0x7F)
             *p = '?';
     /* One write, so that lines of several processes do not mix. */
-    (void)fprintf (stderr, "%s\n", line);
+    (void) fprintf (stderr, "%s\n", line);
 }
 
 void cli_say (const struct cli *cli, const char *format, ...)
 {
     va_list args;
     va_start (args, format);
-    cli_print (cli, format, args, "");
+    cli_print (cli, format, args);
     va_end (args);
 }
 
@@ -115,23 +113,23 @@ int cli_error (const struct cli *cli, const char *format, ...)
 {
     va_list args;
     va_start (args, format);
-    cli_print (cli, format, args, "");
+    cli_print (cli, format, args);
     va_end (args);
     return CLI_ERROR;
 }
 
 int cli_fail (const struct cli *cli, int code, const char *format, ...)
 {
-    char tail[1024];
-    const char *const detail = fm_error_detail ();
-    if (*detail)
-        (void)snprintf (tail, sizeof tail, ": %s: %s", fm_error_text (code), detail);
-    else
-        (void)snprintf (tail, sizeof tail, ": %s", fm_error_text (code));
+    char what[1024];
     va_list args;
     va_start (args, format);
-    cli_print (cli, format, args, tail);
+    (void) vsnprintf (what, sizeof what, format, args);
     va_end (args);
+    /* The detail may say already what failed and why: nothing is said twice. */
+    const char *const text = fm_error_text (code), *const detail = fm_error_detail ();
+    const bool says_what = strstr (detail, what), says_text = strstr (detail, text);
+    cli_say (cli, "%s%s%s%s%s", says_what ? "" : what, says_what ? "" : ": ", says_text ? "" : text,
+             says_text || !*detail ? "" : ": ", detail);
     return code == FM_TIMEOUT || code == FM_ERR_NO_JOURNAL ? CLI_TIMEOUT : CLI_ERROR;
 }
 
@@ -139,9 +137,9 @@ int cli_usage (const struct cli *cli, const char *format, ...)
 {
     va_list args;
     va_start (args, format);
-    cli_print (cli, format, args, "");
+    cli_print (cli, format, args);
     va_end (args);
-    (void)fprintf (stderr, "Try 'factmesh %s --help'.\n", cli->command);
+    (void) fprintf (stderr, "Try 'factmesh %s --help'.\n", cli->command);
     return CLI_USAGE;
 }
 
@@ -155,8 +153,8 @@ int cli_number (const struct cli *cli, const char *option, const char *text, uin
     if (*text < '0' || *text > '9' || *end || errno)
         return cli_usage (cli, "%s: '%s' is not a number", option, text);
     if (v < min || v > max)
-        return cli_usage (cli, "%s: %s is not between %llu and %llu", option, text, (unsigned long long)min,
-                          (unsigned long long)max);
+        return cli_usage (cli, "%s: %s is not between %llu and %llu", option, text, (unsigned long long) min,
+                          (unsigned long long) max);
     *ret = v;
     return 0;
 }
@@ -172,13 +170,13 @@ int cli_size (const struct cli *cli, const char *option, const char *text, uint6
         return cli_usage (cli, "%s: '%s' is not a size; write 4096, 64K, 128M or 10G", option, text);
     if (*end) {
         const char *unit = strchr (units, *end >= 'a' ? *end - 'a' + 'A' : *end);
-        shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+        shift = unit ? 10 * (unsigned) (unit - units + 1) : 0;
         if (!unit || (end[1] && strcmp (end + 1, "iB") != 0 && strcmp (end + 1, "B") != 0))
             return cli_usage (cli, "%s: '%s' is not a size; write 4096, 64K, 128M or 10G", option, text);
     }
     if (v > UINT64_MAX >> shift)
         return cli_usage (cli, "%s: '%s' is too large", option, text);
-    *ret_bytes = (uint64_t)v << shift;
+    *ret_bytes = (uint64_t) v << shift;
     return 0;
 }
 
@@ -189,7 +187,7 @@ int cli_milliseconds (const struct cli *cli, const char *option, const char *tex
         return cli_usage (cli, "%s: %s", option, fm_error_detail ());
     if (ns / 1000000 > INT_MAX)
         return cli_usage (cli, "%s: '%s' is too long", option, text);
-    *ret_ms = (int)(ns / 1000000);
+    *ret_ms = (int) (ns / 1000000);
     return 0;
 }
 
@@ -205,7 +203,7 @@ static void on_signal (int number)
     caught = number;
     /* An eventfd of a few signals cannot be full. */
     const ssize_t n = write (signal_event, &one, sizeof one);
-    (void)n;
+    (void) n;
     errno = saved_errno;
 }
 
@@ -215,11 +213,11 @@ int cli_catch_signals (const struct cli *cli)
     if (signal_event < 0)
         return cli_error (cli, "eventfd: %s", strerror (errno));
     /* No SA_RESTART: a read or write that waits for others must end. */
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
-    (void)sigemptyset (&action.sa_mask);
-    (void)sigaction (SIGINT, &action, NULL);
-    (void)sigaction (SIGTERM, &action, NULL);
-    (void)signal (SIGPIPE, SIG_IGN);
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int) SA_RESETHAND };
+    (void) sigemptyset (&action.sa_mask);
+    (void) sigaction (SIGINT, &action, NULL);
+    (void) sigaction (SIGTERM, &action, NULL);
+    (void) signal (SIGPIPE, SIG_IGN);
     return CLI_OK;
 }
 
@@ -243,7 +241,7 @@ bool cli_is_signalled (void)
 static void on_notice (void *arg, const char *id, const char *text)
 {
     const struct cli *cli = arg;
-    (void)fprintf (stderr, "factmesh %s: %s %s\n", cli->command, id, text);
+    (void) fprintf (stderr, "factmesh %s: %s %s\n", cli->command, id, text);
 }
 
 int cli_open_node (const struct cli *cli, struct fm_node **ret_node)
@@ -254,7 +252,7 @@ int cli_open_node (const struct cli *cli, struct fm_node **ret_node)
         .seeds = cli->seeds,
         .bind = cli->bind,
         .notice = cli->verbose ? on_notice : NULL,
-        .notice_arg = (void *)(uintptr_t)cli,
+        .notice_arg = (void *) (uintptr_t) cli,
     };
     const int rc = fm_node_open (&options, ret_node);
     return rc < 0 ? cli_fail (cli, rc, "cannot join the mesh '%s'", cli->mesh ? cli->mesh : "default") : CLI_OK;
@@ -272,14 +270,14 @@ void cli_wait (int fd, int timeout_ms)
         { .fd = fd, .events = POLLIN },
     };
     if (!cli_is_signalled ())
-        (void)poll (fds, 2, timeout_ms); /* -EINTR: a signal, which the caller sees */
+        (void) poll (fds, 2, timeout_ms); /* -EINTR: a signal, which the caller sees */
 }
 
 static uint64_t clock_ns (clockid_t clock)
 {
     struct timespec t;
-    (void)clock_gettime (clock, &t); /* cannot fail for these two */
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    (void) clock_gettime (clock, &t); /* cannot fail for these two */
+    return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
 }
 
 uint64_t cli_unix_ns (void)
@@ -287,7 +285,12 @@ uint64_t cli_unix_ns (void)
     return clock_ns (CLOCK_REALTIME);
 }
 
+uint64_t cli_monotonic_ns (void)
+{
+    return clock_ns (CLOCK_MONOTONIC);
+}
+
 uint64_t cli_monotonic_ms (void)
 {
-    return clock_ns (CLOCK_MONOTONIC) / 1000000;
+    return cli_monotonic_ns () / 1000000;
 }

@@ -55,7 +55,8 @@ int cli_option (struct cli *cli, int option, const char *value);
 
 void cli_say (const struct cli *cli, const char *format, ...) __attribute__ ((format (printf, 2, 3)));
 int cli_error (const struct cli *cli, const char *format, ...) __attribute__ ((format (printf, 2, 3)));
-/* "factmesh pub: what: text (detail)"; a time-out is CLI_TIMEOUT, all else CLI_ERROR. */
+/* "factmesh pub: what: text: detail", what the detail says itself left out; a time-out is CLI_TIMEOUT, all else
+ * CLI_ERROR. */
 int cli_fail (const struct cli *cli, int code, const char *format, ...) __attribute__ ((format (printf, 3, 4)));
 /* The same, and where to read more. */
 int cli_usage (const struct cli *cli, const char *format, ...) __attribute__ ((format (printf, 2, 3)));
@@ -86,6 +87,7 @@ int cli_timeout (const struct cli *cli, int default_ms);
 void cli_wait (int fd, int timeout_ms);
 
 uint64_t cli_unix_ns (void);
+uint64_t cli_monotonic_ns (void);
 uint64_t cli_monotonic_ms (void);
 
 #endif

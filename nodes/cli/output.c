@@ -52,7 +52,7 @@ static int custom_escape (struct output *o, char c)
     const char *found = c ? strchr (from, c) : NULL;
     if (!found)
         return error_set (FM_ERR_ARGUMENT, "--format: no escape '\\%c'; there are \\n \\t \\r \\0 \\\\", c ? c : ' ');
-    text_put_byte (&o->literals, (uint8_t)to[found - from]);
+    text_put_byte (&o->literals, (uint8_t) to[found - from]);
     return 0;
 }
 
@@ -63,7 +63,7 @@ static int custom_compile (struct output *o, const char *format)
         if (*p == '\\') {
             rc = custom_escape (o, *++p);
         } else if (*p != '%') {
-            text_put_byte (&o->literals, (uint8_t)*p);
+            text_put_byte (&o->literals, (uint8_t) *p);
         } else if (*++p == '%') {
             text_put_byte (&o->literals, '%');
         } else if (*p && strchr (directive_letters, *p)) {
@@ -420,10 +420,10 @@ int output_flush (struct output *o)
     while (o->written < o->text.len) {
         const ssize_t n = write (o->options.fd, o->text.data + o->written, o->text.len - o->written);
         if (n >= 0) {
-            o->written += (size_t)n;
+            o->written += (size_t) n;
         } else if (errno == EAGAIN) {
             struct pollfd room = { .fd = o->options.fd, .events = POLLOUT };
-            (void)poll (&room, 1, -1); /* a failure shows in the write that follows */
+            (void) poll (&room, 1, -1); /* a failure shows in the write that follows */
         } else if (errno != EINTR) {
             const int rc = -errno;
             return error_set (rc, "writing to standard output: %s", strerror (-rc));

@@ -37,11 +37,11 @@ void progress_draw (struct progress *p, uint64_t done, uint64_t all, const char 
     text_grouped (done, done_text);
     text_grouped (rate, rate_text);
     if (all)
-        (void)fprintf (stderr, "\r\033[K%s of %s facts %s, %s/s", done_text, text_grouped (all, all_text), verb,
-                       rate_text);
+        (void) fprintf (stderr, "\r\033[K%s of %s facts %s, %s/s", done_text, text_grouped (all, all_text), verb,
+                        rate_text);
     else
-        (void)fprintf (stderr, "\r\033[K%s facts %s, %s/s", done_text, verb, rate_text);
-    (void)fflush (stderr);
+        (void) fprintf (stderr, "\r\033[K%s facts %s, %s/s", done_text, verb, rate_text);
+    (void) fflush (stderr);
 }
 
 void progress_draw_bytes (struct progress *p, uint64_t done, uint64_t all, const char *verb)
@@ -50,15 +50,15 @@ void progress_draw_bytes (struct progress *p, uint64_t done, uint64_t all, const
     if (!progress_is_due (p, &now))
         return;
     char done_text[TEXT_GROUPED], all_text[TEXT_GROUPED];
-    (void)fprintf (stderr, "\r\033[K%s of %s MiB %s", text_grouped (done >> 20, done_text),
-                   text_grouped (all >> 20, all_text), verb);
-    (void)fflush (stderr);
+    (void) fprintf (stderr, "\r\033[K%s of %s MiB %s", text_grouped (done >> 20, done_text),
+                    text_grouped (all >> 20, all_text), verb);
+    (void) fflush (stderr);
 }
 
 void progress_clear (struct progress *p)
 {
     if (!p->shown)
         return;
-    (void)fputs ("\r\033[K", stderr);
+    (void) fputs ("\r\033[K", stderr);
     p->shown = false;
 }

@@ -72,7 +72,7 @@ static int pub_tend (struct pub *p)
             *strchr (line, ':') = ' ';
             const size_t len = strlen (line);
             line[len] = '\n';
-            if (write (p->ack_fd, line, len + 1) != (ssize_t)(len + 1)) {
+            if (write (p->ack_fd, line, len + 1) != (ssize_t) (len + 1)) {
                 const int rc = errno ? -errno : -EIO;
                 return error_set (rc, "%s: %s", p->o.ack_log, strerror (-rc));
             }
@@ -87,7 +87,7 @@ static int pub_tend (struct pub *p)
 
 static bool pub_is_stuck (const struct pub *p)
 {
-    return cli_monotonic_ms () - p->moved_ms >= (uint64_t)p->timeout_ms;
+    return cli_monotonic_ms () - p->moved_ms >= (uint64_t) p->timeout_ms;
 }
 
 /* Keep to --rate. */
@@ -98,7 +98,7 @@ static int pub_pace (struct pub *p)
     const uint64_t due_ms = p->started_ms + p->published * 1000 / p->o.rate;
     for (uint64_t now; (now = cli_monotonic_ms ()) < due_ms;) {
         const uint64_t left = due_ms - now;
-        cli_wait (-1, left < PUB_SLICE_MS ? (int)left : PUB_SLICE_MS);
+        cli_wait (-1, left < PUB_SLICE_MS ? (int) left : PUB_SLICE_MS);
         if (cli_is_signalled ())
             return FM_INTERRUPTED;
         const int rc = pub_tend (p);
@@ -179,7 +179,7 @@ struct source {
 static int source_open (const struct pub_options *o, const char *path, struct source *ret_source)
 {
     const struct input_options options = {
-        .record_max = (size_t)o->payload_max,
+        .record_max = (size_t) o->payload_max,
         .wake_fd = cli_signal_fd (),
         .idle_ms = PUB_SLICE_MS,
     };
@@ -230,12 +230,12 @@ static void pub_fault (struct pub *p, int code, const char *where, uint64_t line
     const char *const detail = fm_error_detail ();
     const char *const text = fm_error_text (code);
     if (where && line)
-        (void)snprintf (p->fault, sizeof p->fault, "%s:%llu: %s%s%s", where, (unsigned long long)line, text,
-                        *detail ? ": " : "", detail);
+        (void) snprintf (p->fault, sizeof p->fault, "%s:%llu: %s%s%s", where, (unsigned long long) line, text,
+                         *detail ? ": " : "", detail);
     else if (where)
-        (void)snprintf (p->fault, sizeof p->fault, "%s: %s%s%s", where, text, *detail ? ": " : "", detail);
+        (void) snprintf (p->fault, sizeof p->fault, "%s: %s%s%s", where, text, *detail ? ": " : "", detail);
     else
-        (void)snprintf (p->fault, sizeof p->fault, "%s", *detail ? detail : text);
+        (void) snprintf (p->fault, sizeof p->fault, "%s", *detail ? detail : text);
 }
 
 /* Publish a file's facts: 0, or what ended it, with p->fault. */
@@ -287,7 +287,7 @@ static int pub_texts (struct pub *p)
         const int rc = pub_send (p, &record);
         if (rc < 0) {
             char where[32];
-            (void)snprintf (where, sizeof where, "fact %zu", i + 1);
+            (void) snprintf (where, sizeof where, "fact %zu", i + 1);
             pub_fault (p, rc, where, 0);
             return rc;
         }
@@ -350,12 +350,12 @@ static int pub_report (struct pub *p, int rc, int synced_rc)
     }
     char state[256];
     if (!missing)
-        (void)snprintf (state, sizeof state, "%llu facts are recorded", recorded);
+        (void) snprintf (state, sizeof state, "%llu facts are recorded", recorded);
     else
-        (void)snprintf (state, sizeof state,
-                        "%llu facts are recorded; of %llu more that were published (from fact %llu on) "
-                        "it is not known: a journal may or may not have them",
-                        recorded, missing, recorded + 1);
+        (void) snprintf (state, sizeof state,
+                         "%llu facts are recorded; of %llu more that were published (from fact %llu on) "
+                         "it is not known: a journal may or may not have them",
+                         recorded, missing, recorded + 1);
     if (cli_is_signalled ()) {
         cli_say (&p->cli, "interrupted: %s", state);
         return CLI_SIGNAL + cli_signalled ();
@@ -363,11 +363,12 @@ static int pub_report (struct pub *p, int rc, int synced_rc)
     if (rc < 0 && rc != FM_TIMEOUT)
         return cli_error (&p->cli, "%s; nothing from there on was published; %s", p->fault, state);
     if (rc < 0)
-        (void)cli_error (&p->cli, "%s; nothing from there on was published; no journal recorded anything for %d ms: %s",
-                         p->fault, p->timeout_ms, state);
+        (void) cli_error (&p->cli,
+                          "%s; nothing from there on was published; no journal recorded anything for %d ms: %s",
+                          p->fault, p->timeout_ms, state);
     else if (synced_rc == FM_TIMEOUT)
-        (void)cli_error (&p->cli, "timed out: no journal recorded anything for %d ms (%s): %s", p->timeout_ms,
-                         fm_error_detail (), state);
+        (void) cli_error (&p->cli, "timed out: no journal recorded anything for %d ms (%s): %s", p->timeout_ms,
+                          fm_error_detail (), state);
     else
         return cli_fail (&p->cli, synced_rc, "%s", state);
     return CLI_TIMEOUT;
@@ -380,7 +381,7 @@ static int pub_open_stream (struct pub *p)
         .directory = p->o.identity,
         .when_full = p->o.no_wait ? FM_DROP_OLDEST : FM_BLOCK,
         .block_ms = PUB_SLICE_MS,
-        .payload_max = (size_t)p->o.payload_max,
+        .payload_max = (size_t) p->o.payload_max,
         .journals = p->o.journals,
     };
     const char *const mesh = p->cli.mesh ? p->cli.mesh : "default";
@@ -435,7 +436,7 @@ int command_pub (int argc, char **argv)
         int rc = p.o.text_count ? pub_texts (&p) : 0;
         for (size_t i = 0; i < p.o.file_count && rc == 0; i++)
             rc = pub_file (&p, p.o.files[i]);
-        (void)fm_publisher_flush (p.publisher); /* what is not sent shows in the watermark */
+        (void) fm_publisher_flush (p.publisher); /* what is not sent shows in the watermark */
         int synced_rc = 0;
         if (p.o.no_wait)
             pub_linger (&p);

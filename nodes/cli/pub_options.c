@@ -116,7 +116,7 @@ static int add_header (const struct cli *cli, struct pub_options *o, const char 
     const char *equals = strchr (text, '=');
     if (!equals || equals == text)
         return cli_usage (cli, "--header: '%s' is not NAME=VALUE", text);
-    const struct fm_slice name = slice (text, (size_t)(equals - text));
+    const struct fm_slice name = slice (text, (size_t) (equals - text));
     const int rc = fm_header_add (o->headers, sizeof o->headers, &o->headers_len, name, fm_text (equals + 1));
     return rc < 0 ? cli_usage (cli, "--header: %s: %s", text, fm_error_text (rc)) : -1;
 }
@@ -126,7 +126,7 @@ static int set_delimiter (const struct cli *cli, struct pub_options *o, const ch
     if (strcmp (text, "tab") == 0 || strcmp (text, "\\t") == 0)
         o->csv_delimiter = '\t';
     else if (text[0] && !text[1] && !strchr ("\"\r\n", text[0]))
-        o->csv_delimiter = (uint8_t)text[0];
+        o->csv_delimiter = (uint8_t) text[0];
     else
         return cli_usage (cli, "--delimiter: '%s' is not one character", text);
     return -1;
@@ -239,7 +239,7 @@ static int check (const struct cli *cli, struct pub_options *o)
     if (o->no_wait && (o->ack_log || o->journals))
         return cli_usage (cli, "--no-wait waits for no journal: it excludes --ack-log and --journals");
     if (topic_check (fm_text (o->topic)) < 0)
-        return cli_usage (cli, "topic '%s': %s", o->topic, fm_error_detail ());
+        return cli_usage (cli, "%s", fm_error_detail ());
     if (o->key && strlen (o->key) > KEY_MAX)
         return cli_usage (cli, "--key: more than %d bytes", KEY_MAX);
     if (o->fact.type.len > TYPE_MAX || o->fact.content_type.len > TYPE_MAX || o->fact.correlation.len > CORRELATION_MAX)
@@ -263,7 +263,7 @@ int pub_options_parse (int argc, char **argv, struct cli *cli, struct pub_option
         return cli_usage (cli, "which topic? factmesh pub TOPIC [TEXT…]");
     o->topic = argv[optind++];
     o->texts = argv + optind;
-    o->text_count = (size_t)(argc - optind);
+    o->text_count = (size_t) (argc - optind);
     const int status = check (cli, o);
     if (status >= 0)
         return status;

@@ -110,13 +110,13 @@ static int parse (struct replay *r, int argc, char **argv)
             return status;
     }
     r->patterns = argv + optind;
-    r->pattern_count = (size_t)(argc - optind);
+    r->pattern_count = (size_t) (argc - optind);
     if (r->pattern_count > FILTERS_MAX)
         return cli_usage (&r->cli, "more than %d patterns", FILTERS_MAX);
     for (size_t i = 0; i < r->pattern_count; i++) {
         r->filters[i] = fm_text (r->patterns[i]);
         if (topic_pattern_check (r->filters[i]) < 0)
-            return cli_usage (&r->cli, "pattern '%s': %s", r->patterns[i], fm_error_detail ());
+            return cli_usage (&r->cli, "%s", fm_error_detail ());
     }
     if (r->from.kind == WHEN_END)
         return cli_usage (&r->cli, "--from end: nothing is recorded there yet; factmesh sub prints what comes");
@@ -218,7 +218,7 @@ static int print_gaps (struct replay *r, const struct replay_header *header)
     for (size_t i = 0; i < header->gap_count; i++) {
         const struct replay_gap *g = &header->gaps[i];
         const struct fm_gap gap = {
-            .stream = g->stream, .first = g->first_seq, .end = g->end_seq, .reason = (enum fm_gap_reason)g->reason
+            .stream = g->stream, .first = g->first_seq, .end = g->end_seq, .reason = (enum fm_gap_reason) g->reason
         };
         r->gaps++;
         const int rc = format_gap (&r->cli, r->out, &gap);
@@ -243,7 +243,7 @@ static int failed (struct replay *r, int rc)
 {
     if (rc == -EPIPE || rc == FM_INTERRUPTED)
         return format_output_failed (&r->cli, rc);
-    return cli_fail (&r->cli, rc, "after %llu facts", (unsigned long long)r->facts);
+    return cli_fail (&r->cli, rc, "after %llu facts", (unsigned long long) r->facts);
 }
 
 static int replay_run (struct replay *r)
@@ -282,14 +282,14 @@ static int replay_run (struct replay *r)
     return status == CLI_OK && r->gaps && r->fail_on_gap ? CLI_GAP : status;
 }
 
-static void print_stats (const struct replay *r, uint64_t took_ms)
+static void print_stats (const struct replay *r, uint64_t took_ns)
 {
     char facts[TEXT_GROUPED], bytes[TEXT_GROUPED], rate[TEXT_GROUPED];
-    text_grouped (r->facts, facts);
-    text_grouped (r->bytes, bytes);
-    text_grouped (r->facts * 1000 / (took_ms ? took_ms : 1), rate);
-    cli_say (&r->cli, "%s facts, %s bytes of payload in %.3f s, %s facts/s; %llu gaps; the next offset is %llu", facts,
-             bytes, (double)took_ms / 1000, rate, (unsigned long long)r->gaps, (unsigned long long)r->next_offset);
+    const double seconds = (double) (took_ns ? took_ns : 1) / 1e9;
+    cli_say (&r->cli, "%s facts, %s bytes of payload in %.4f s, %s facts/s; %llu gaps; the next offset is %llu",
+             text_grouped (r->facts, facts), text_grouped (r->bytes, bytes), seconds,
+             text_grouped ((uint64_t) ((double) r->facts / seconds), rate), (unsigned long long) r->gaps,
+             (unsigned long long) r->next_offset);
 }
 
 int command_replay (int argc, char **argv)
@@ -304,11 +304,11 @@ int command_replay (int argc, char **argv)
     status = link_open (&r.link, &r.cli, r.journal);
     if (status == CLI_OK) {
         status = cli_catch_signals (&r.cli);
-        const uint64_t began = cli_monotonic_ms ();
+        const uint64_t began = cli_monotonic_ns ();
         if (status == CLI_OK)
             status = replay_run (&r);
         if (r.stats)
-            print_stats (&r, cli_monotonic_ms () - began);
+            print_stats (&r, cli_monotonic_ns () - began);
         link_close (&r.link);
     }
     batch_scratch_release (&r.scratch);

@@ -40,9 +40,9 @@ static void put_json (struct status *s, const Factmesh__StatusReply *r, const ch
         t,
         "{\"journal\":\"%s\",\"generation\":%llu,\"first_offset\":%llu,\"written_offset\":%llu,\"synced_offset\":%llu,"
         "\"bytes_on_disk\":%llu,\"read_only\":%s,\"counters\":{",
-        journal, (unsigned long long)r->generation, (unsigned long long)r->first_offset,
-        (unsigned long long)r->written_offset, (unsigned long long)r->synced_offset,
-        (unsigned long long)r->bytes_on_disk, r->read_only ? "true" : "false");
+        journal, (unsigned long long) r->generation, (unsigned long long) r->first_offset,
+        (unsigned long long) r->written_offset, (unsigned long long) r->synced_offset,
+        (unsigned long long) r->bytes_on_disk, r->read_only ? "true" : "false");
     for (size_t i = 0; i < r->n_counters; i++) {
         text_put_cstr (t, i ? "," : "");
         text_put_json (t, control_get_slice (&r->counters[i]->name));
@@ -57,17 +57,17 @@ static void put_text (struct status *s, const Factmesh__StatusReply *r, const ch
     char bytes[TEXT_GROUPED], facts[TEXT_GROUPED];
     const uint64_t held = r->synced_offset > r->first_offset ? r->synced_offset - r->first_offset : 0;
     text_format (&s->text, "journal         %s, generation %llu%s\naddress         %s\n", journal,
-                 (unsigned long long)r->generation, r->read_only ? ", READ-ONLY after a failed write or sync" : "",
+                 (unsigned long long) r->generation, r->read_only ? ", READ-ONLY after a failed write or sync" : "",
                  s->link.address);
     text_format (
         &s->text, "holds           %s facts, %s bytes\noffsets         first %llu, written %llu, synced %llu\n",
-        text_grouped (held, facts), text_grouped (r->bytes_on_disk, bytes), (unsigned long long)r->first_offset,
-        (unsigned long long)r->written_offset, (unsigned long long)r->synced_offset);
+        text_grouped (held, facts), text_grouped (r->bytes_on_disk, bytes), (unsigned long long) r->first_offset,
+        (unsigned long long) r->written_offset, (unsigned long long) r->synced_offset);
     for (size_t i = 0; i < r->n_counters; i++) {
         const Factmesh__Counter *c = r->counters[i];
-        text_format (&s->text, "%-32.*s %20llu %.*s\n", (int)(c->name.len < 64 ? c->name.len : 64),
-                     (const char *)c->name.data, (unsigned long long)c->value,
-                     (int)(c->unit.len < 32 ? c->unit.len : 32), (const char *)c->unit.data);
+        text_format (&s->text, "%-32.*s %20llu %.*s\n", (int) (c->name.len < 64 ? c->name.len : 64),
+                     (const char *) c->name.data, (unsigned long long) c->value,
+                     (int) (c->unit.len < 32 ? c->unit.len : 32), (const char *) c->unit.data);
     }
 }
 
@@ -80,14 +80,14 @@ static void put_stream (struct status *s, const Factmesh__StreamStatus *stream)
     id_text (&id, text);
     if (s->json) {
         text_format (&s->text, "%s{\"stream\":\"%s\",\"epoch\":%llu,\"first_seq\":%llu,\"synced\":%llu,",
-                     s->first ? "" : ",", text, (unsigned long long)stream->epoch,
-                     (unsigned long long)stream->first_seq, (unsigned long long)stream->synced);
+                     s->first ? "" : ",", text, (unsigned long long) stream->epoch,
+                     (unsigned long long) stream->first_seq, (unsigned long long) stream->synced);
         text_put_json_member (&s->text, "name", control_get_slice (&stream->name));
         text_put_byte (&s->text, '}');
     } else {
         text_format (&s->text, "stream          %s epoch %llu, facts %llu to %llu  ", text,
-                     (unsigned long long)stream->epoch, (unsigned long long)stream->first_seq,
-                     (unsigned long long)stream->synced);
+                     (unsigned long long) stream->epoch, (unsigned long long) stream->first_seq,
+                     (unsigned long long) stream->synced);
         text_put (&s->text, control_get_slice (&stream->name));
         text_put_byte (&s->text, '\n');
     }
@@ -123,7 +123,7 @@ static int ask (struct status *s, bool head, bool *ret_more)
     *ret_more = s->streams && r->more && r->n_streams;
     if (!*ret_more && s->json)
         text_put_cstr (&s->text, s->streams ? "]}\n" : "}\n");
-    (void)fwrite (s->text.data, 1, s->text.len, stdout); /* a failure shows when it is flushed */
+    (void) fwrite (s->text.data, 1, s->text.len, stdout); /* a failure shows when it is flushed */
     return CLI_OK;
 }
 

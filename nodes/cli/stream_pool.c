@@ -32,7 +32,7 @@ static int path_add_name (char *path, const char *name)
                            c == '_' || (c == '.' && p != name);
         char part[4] = { c, 0 };
         if (!plain)
-            (void)snprintf (part, sizeof part, "%%%02X", (unsigned)(unsigned char)c);
+            (void) snprintf (part, sizeof part, "%%%02X", (unsigned) (unsigned char) c);
         rc = path_add (path, part);
     }
     return rc;
@@ -86,7 +86,7 @@ int stream_pool_open (struct fm_node *node, const char *mesh, const char *name, 
     options->directory = path;
     for (unsigned i = 0; i < STREAM_POOL_MAX; i++) {
         char number[16];
-        (void)snprintf (number, sizeof number, "pub-%u", i);
+        (void) snprintf (number, sizeof number, "pub-%u", i);
         path[base] = 0;
         rc = path_add_name (path, name ? name : number);
         if (rc == 0)

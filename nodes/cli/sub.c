@@ -124,7 +124,7 @@ static int check (const struct sub *s)
         return cli_usage (cli, "--no-journal excludes --cursor, --synced and a past --from");
     for (char **p = s->patterns; *p; p++)
         if (topic_pattern_check (fm_text (*p)) < 0)
-            return cli_usage (cli, "pattern '%s': %s", *p, fm_error_detail ());
+            return cli_usage (cli, "%s", fm_error_detail ());
     return -1;
 }
 
@@ -199,13 +199,13 @@ static int sub_wait_ms (const struct sub *s)
     int wait_ms = -1;
     if (s->cli.timeout_ms >= 0) {
         const uint64_t passed = cli_monotonic_ms () - s->heard_ms;
-        wait_ms = passed >= (uint64_t)s->cli.timeout_ms ? 0 : s->cli.timeout_ms - (int)passed;
+        wait_ms = passed >= (uint64_t) s->cli.timeout_ms ? 0 : s->cli.timeout_ms - (int) passed;
     }
     if (s->has_until && s->until.kind == WHEN_TIME && s->caught_up && (wait_ms < 0 || wait_ms > SUB_UNTIL_SLICE_MS)) {
         /* In slices: the wall clock may be set. */
         const uint64_t now = cli_unix_ns ();
         const uint64_t left_ms = s->until.value > now ? (s->until.value - now) / 1000000 + 1 : 0;
-        wait_ms = left_ms < SUB_UNTIL_SLICE_MS ? (int)left_ms : SUB_UNTIL_SLICE_MS;
+        wait_ms = left_ms < SUB_UNTIL_SLICE_MS ? (int) left_ms : SUB_UNTIL_SLICE_MS;
     }
     return wait_ms;
 }
@@ -262,15 +262,15 @@ static int sub_finish (struct sub *s, int rc)
     if (rc == -EPIPE || flushed == -EPIPE)
         return CLI_OK;
     if (rc == FM_TIMEOUT) {
-        (void)cli_error (&s->cli, "timed out: nothing came for %d ms; %llu facts were printed", s->cli.timeout_ms,
-                         (unsigned long long)s->printed);
+        (void) cli_error (&s->cli, "timed out: nothing came for %d ms; %llu facts were printed", s->cli.timeout_ms,
+                          (unsigned long long) s->printed);
         return CLI_TIMEOUT;
     }
     if (rc < 0)
-        return cli_fail (&s->cli, rc, "after %llu facts", (unsigned long long)s->printed);
+        return cli_fail (&s->cli, rc, "after %llu facts", (unsigned long long) s->printed);
     if (flushed < 0)
         return cli_fail (&s->cli, flushed, "%llu facts were printed, but cursor '%s' may stand before them",
-                         (unsigned long long)s->printed, s->cursor ? s->cursor : "");
+                         (unsigned long long) s->printed, s->cursor ? s->cursor : "");
     return s->gaps && s->fail_on_gap ? CLI_GAP : CLI_OK;
 }
 
@@ -304,6 +304,18 @@ static int sub_fetch_cursor (struct sub *s, void **ret_bytes, size_t *ret_len)
     return status;
 }
 
+/* Wait for whom it cannot do without, so that an address where nobody answers is named. */
+static int sub_await (struct sub *s)
+{
+    const int timeout_ms = cli_timeout (&s->cli, SUB_OPEN_TIMEOUT_MS);
+    int rc = 0;
+    if (s->cursor || s->synced || s->from.kind != WHEN_END)
+        rc = fm_node_wait_journal (s->node, timeout_ms);
+    else if (s->cli.seeds)
+        rc = fm_node_wait_members (s->node, 2, timeout_ms);
+    return rc < 0 ? cli_fail (&s->cli, rc, "cannot subscribe") : CLI_OK;
+}
+
 static int sub_open (struct sub *s)
 {
     void *place = NULL;
@@ -311,9 +323,11 @@ static int sub_open (struct sub *s)
     int status = s->from.kind == WHEN_CURSOR ? sub_fetch_cursor (s, &place, &place_len) : CLI_OK;
     if (status == CLI_OK)
         status = cli_open_node (&s->cli, &s->node);
+    if (status == CLI_OK)
+        status = sub_await (s);
     if (status == CLI_OK) {
         const struct fm_subscription_options options = {
-            .topics = *s->patterns ? (const char *const *)s->patterns : NULL,
+            .topics = *s->patterns ? (const char *const *) s->patterns : NULL,
             .from = sub_start (s->from.kind),
             .from_time_ns = s->from.kind == WHEN_TIME ? s->from.value : 0,
             .from_last = s->from.kind == WHEN_LAST ? s->from.value : 0,

@@ -63,7 +63,7 @@ void text_put_u64 (struct text *t, uint64_t v)
     char digits[20];
     size_t pos = sizeof digits;
     do {
-        digits[--pos] = (char)('0' + v % 10);
+        digits[--pos] = (char) ('0' + v % 10);
         v /= 10;
     } while (v);
     text_put (t, slice (digits + pos, sizeof digits - pos));
@@ -75,9 +75,9 @@ void text_format (struct text *t, const char *format, ...)
     va_start (args, format);
     va_copy (again, args);
     const int len = vsnprintf (NULL, 0, format, args);
-    if (len >= 0 && text_reserve (t, (size_t)len + 1)) {
-        (void)vsnprintf ((char *)t->data + t->len, (size_t)len + 1, format, again);
-        t->len += (size_t)len; /* the NUL behind is not ours */
+    if (len >= 0 && text_reserve (t, (size_t) len + 1)) {
+        (void) vsnprintf ((char *) t->data + t->len, (size_t) len + 1, format, again);
+        t->len += (size_t) len; /* the NUL behind is not ours */
     } else {
         t->failed = true;
     }
@@ -104,7 +104,7 @@ void text_put_json (struct text *t, struct fm_slice utf8)
         const uint8_t *run = p;
         while (p < end && !json_escape[*p])
             p++;
-        text_put (t, slice (run, (size_t)(p - run)));
+        text_put (t, slice (run, (size_t) (p - run)));
         if (p == end)
             break;
         const char letter = json_escape[*p];
@@ -144,18 +144,18 @@ void text_put_base64 (struct text *t, struct fm_slice bytes)
     uint8_t *out = t->data + t->len;
     size_t left = bytes.len;
     for (; left >= 3; left -= 3, p += 3) {
-        const uint32_t v = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
+        const uint32_t v = (uint32_t) p[0] << 16 | (uint32_t) p[1] << 8 | p[2];
         for (unsigned shift = 24; shift;)
-            *out++ = (uint8_t)digits[v >> (shift -= 6) & 63];
+            *out++ = (uint8_t) digits[v >> (shift -= 6) & 63];
     }
     if (left) {
-        const uint32_t v = (uint32_t)p[0] << 16 | (left > 1 ? (uint32_t)p[1] << 8 : 0);
-        *out++ = (uint8_t)digits[v >> 18];
-        *out++ = (uint8_t)digits[v >> 12 & 63];
-        *out++ = left > 1 ? (uint8_t)digits[v >> 6 & 63] : '=';
+        const uint32_t v = (uint32_t) p[0] << 16 | (left > 1 ? (uint32_t) p[1] << 8 : 0);
+        *out++ = (uint8_t) digits[v >> 18];
+        *out++ = (uint8_t) digits[v >> 12 & 63];
+        *out++ = left > 1 ? (uint8_t) digits[v >> 6 & 63] : '=';
         *out++ = '=';
     }
-    t->len = (size_t)(out - t->data);
+    t->len = (size_t) (out - t->data);
 }
 
 /* The length of the well-formed sequence at p (its first byte is above 0x7F), or 0. Unicode, table 3-7. */
@@ -219,7 +219,7 @@ bool text_is_utf8 (struct fm_slice bytes, size_t *ret_fault)
 char *text_grouped (uint64_t v, char out[TEXT_GROUPED])
 {
     char digits[21];
-    const int count = snprintf (digits, sizeof digits, "%llu", (unsigned long long)v);
+    const int count = snprintf (digits, sizeof digits, "%llu", (unsigned long long) v);
     char *p = out;
     for (int i = 0; i < count; i++) {
         if (i && (count - i) % 3 == 0)

@@ -37,12 +37,12 @@ static void damage_json (const struct log_damage *d, const char *stream)
     text_put_json_member (&t, "what", slice_of (d->what));
     text_put_byte (&t, 0);
     if (!t.failed)
-        (void)printf (
+        (void) printf (
             "%s,\"first_pos\":%llu,\"end_pos\":%llu,\"first_offset\":%llu,\"end_offset\":%llu,\"stream\":\"%s\","
             "\"first_seq\":%llu,\"end_seq\":%llu}\n",
-            (const char *)t.data, (unsigned long long)d->first_pos, (unsigned long long)d->end_pos,
-            (unsigned long long)d->first_offset, (unsigned long long)d->end_offset, stream,
-            (unsigned long long)d->first_seq, (unsigned long long)d->end_seq);
+            (const char *) t.data, (unsigned long long) d->first_pos, (unsigned long long) d->end_pos,
+            (unsigned long long) d->first_offset, (unsigned long long) d->end_offset, stream,
+            (unsigned long long) d->first_seq, (unsigned long long) d->end_seq);
     text_release (&t);
 }
 
@@ -58,15 +58,15 @@ static void on_damage (void *arg, const struct log_damage *d)
         damage_json (d, stream);
         return;
     }
-    (void)printf ("%s: bytes %llu to %llu: %s", d->path, (unsigned long long)d->first_pos,
-                  (unsigned long long)d->end_pos, d->what);
+    (void) printf ("%s: bytes %llu to %llu: %s", d->path, (unsigned long long) d->first_pos,
+                   (unsigned long long) d->end_pos, d->what);
     if (d->end_offset > d->first_offset)
-        (void)printf ("; offsets %llu to %llu", (unsigned long long)d->first_offset,
-                      (unsigned long long)(d->end_offset - 1));
+        (void) printf ("; offsets %llu to %llu", (unsigned long long) d->first_offset,
+                       (unsigned long long) (d->end_offset - 1));
     if (*stream)
-        (void)printf ("; stream %s, facts %llu to %llu", stream, (unsigned long long)d->first_seq,
-                      (unsigned long long)(d->end_seq ? d->end_seq - 1 : 0));
-    (void)putchar ('\n');
+        (void) printf ("; stream %s, facts %llu to %llu", stream, (unsigned long long) d->first_seq,
+                       (unsigned long long) (d->end_seq ? d->end_seq - 1 : 0));
+    (void) putchar ('\n');
 }
 
 static void on_progress (void *arg, uint64_t done, uint64_t all)
@@ -91,15 +91,15 @@ static int verify_run (struct verify *v, const char *path)
     if (result.damaged > v->damaged)
         v->damaged = result.damaged;
     if (v->json)
-        (void)printf ("{\"segments\":%llu,\"records\":%llu,\"facts\":%llu,\"bytes\":%llu,\"damaged\":%llu}\n",
-                      (unsigned long long)result.segments, (unsigned long long)result.records,
-                      (unsigned long long)result.facts, (unsigned long long)result.bytes,
-                      (unsigned long long)v->damaged);
+        (void) printf ("{\"segments\":%llu,\"records\":%llu,\"facts\":%llu,\"bytes\":%llu,\"damaged\":%llu}\n",
+                       (unsigned long long) result.segments, (unsigned long long) result.records,
+                       (unsigned long long) result.facts, (unsigned long long) result.bytes,
+                       (unsigned long long) v->damaged);
     else if (!v->cli.quiet)
-        (void)printf ("%llu segments, %llu records, %llu facts, %llu bytes: %llu damaged\n",
-                      (unsigned long long)result.segments, (unsigned long long)result.records,
-                      (unsigned long long)result.facts, (unsigned long long)result.bytes,
-                      (unsigned long long)v->damaged);
+        (void) printf ("%llu segments, %llu records, %llu facts, %llu bytes: %llu damaged\n",
+                       (unsigned long long) result.segments, (unsigned long long) result.records,
+                       (unsigned long long) result.facts, (unsigned long long) result.bytes,
+                       (unsigned long long) v->damaged);
     return v->damaged ? CLI_DAMAGED : CLI_OK;
 }
 

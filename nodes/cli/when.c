@@ -19,7 +19,7 @@ static const char *take_number (const char *p, uint64_t *ret_v)
     uint64_t v = 0;
     const char *const first = p;
     for (; *p >= '0' && *p <= '9'; p++) {
-        const unsigned digit = (unsigned)(*p - '0');
+        const unsigned digit = (unsigned) (*p - '0');
         if (v > (UINT64_MAX - digit) / 10)
             return NULL;
         v = v * 10 + digit;
@@ -49,7 +49,7 @@ static const char *take_fraction (const char *p, uint64_t *ret_ns)
     uint64_t ns = 0, unit = NS / 10;
     const char *const first = p;
     for (; *p >= '0' && *p <= '9'; p++) {
-        ns += (uint64_t)(*p - '0') * unit;
+        ns += (uint64_t) (*p - '0') * unit;
         unit /= 10;
     }
     if (p == first)
@@ -68,7 +68,7 @@ static const char *take_unit (const char *p, uint64_t *ret_ns)
         { "m", 60ull * NS }, { "h", 3600ull * NS }, { "d", 86400ull * NS }, { "w", 7 * 86400ull * NS },
     };
     size_t len = 0;
-    while (isalpha ((unsigned char)p[len]))
+    while (isalpha ((unsigned char) p[len]))
         len++;
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
         if (len == strlen (units[i].name) && memcmp (p, units[i].name, len) == 0) {
@@ -174,9 +174,9 @@ static int stamp_to_ns (const char *text, struct stamp s, uint64_t *ret_ns)
     s.tm.tm_isdst = -1;
     const time_t t = s.zoned ? timegm (&s.tm) - s.east_s : mktime (&s.tm);
     /* In nanoseconds 64 bits reach to the year 2554. */
-    if (t < 0 || (uint64_t)t > UINT64_MAX / NS - 1)
+    if (t < 0 || (uint64_t) t > UINT64_MAX / NS - 1)
         return error_set (FM_ERR_ARGUMENT, "'%s': not between 1970 and 2554", text);
-    *ret_ns = (uint64_t)t * NS + s.fraction_ns;
+    *ret_ns = (uint64_t) t * NS + s.fraction_ns;
     return 0;
 }
 
@@ -250,7 +250,7 @@ int when_parse (const char *text, uint64_t now_ns, struct when *ret_when)
 static char *put_digits (char *p, uint64_t v, unsigned count)
 {
     for (unsigned i = count; i--; v /= 10)
-        p[i] = (char)('0' + v % 10);
+        p[i] = (char) ('0' + v % 10);
     return p + count;
 }
 
