@@ -114,8 +114,8 @@ static uint64_t deadline_in (int timeout_ms)
 static int set_lost (const struct fm_publisher *p)
 {
     char text[ID_TEXT_LEN + 1];
-    return error_set (FM_ERR_LOST, "stream %s, epoch %" PRIu64 ": a journal knows another publisher with this epoch, so this directory was copied; "
-                      "end one of them", id_text (&p->identity.stream, text), p->identity.epoch);
+    return error_set (FM_ERR_LOST, "stream %s, epoch %" PRIu64 ": refused by a journal: %s; close it, see that only one process has this stream, "
+                      "and open it again", id_text (&p->identity.stream, text), p->identity.epoch, p->lost_reason);
 }
 
 static int set_window_full (const struct fm_publisher *p)

@@ -31,6 +31,7 @@ enum {
     PUBLISHER_HEAD_LEVELS_MAX = 64,         /* levels in a head notice */
     PUBLISHER_RETRY_MS = 1000,              /* after reserving sequences failed */
     PUBLISHER_OFFSET_MS = 10,               /* how long the distance of Unix and monotonic time is taken as fixed */
+    PUBLISHER_REASON_MAX = 127,
     PUBLISHER_BLOB_REF_MAX = 512,           /* bytes of an encoded BlobRef */
     PUBLISHER_FACT_OVERHEAD_MAX = 192       /* what a fact's encoding adds to its slices, at most */
 };
@@ -66,6 +67,7 @@ struct fm_publisher {
     pthread_cond_t changed;         /* window, marks, lost */
     unsigned waiting;               /* threads at `changed` */
     bool lost;
+    char lost_reason[PUBLISHER_REASON_MAX + 1];     /* in a journal's words */
     uint64_t next_seq;
     uint64_t reserved_end;          /* sequences below may be used */
     struct open_batch open;

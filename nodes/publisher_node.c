@@ -2,6 +2,7 @@
 #include "error.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 enum { NS_PER_US = 1000, NS_PER_MS = 1000000 };
 
@@ -160,12 +161,14 @@ static int take_error (struct fm_publisher *p, const Factmesh__Error *e)
     pthread_mutex_lock (&p->lock);
     const bool news = !p->lost;
     p->lost = true;
+    if (news)
+        (void) snprintf (p->lost_reason, sizeof p->lost_reason, "%.*s", (int) e->text.len, (const char *) e->text.data);    /* cut if it must be */
     if (p->waiting)
         pthread_cond_broadcast (&p->changed);
     pthread_mutex_unlock (&p->lock);
     if (news)
-        node_notice (p->node, "STREAM-CONFLICT", "stream %s, epoch %" PRIu64 ": refused by a journal: %.*s: publishing has stopped", p->name,
-                     p->identity.epoch, (int) e->text.len, (const char *) e->text.data);
+        node_notice (p->node, "STREAM-CONFLICT", "stream %s, epoch %" PRIu64 ": refused by a journal: %s: publishing has stopped", p->name,
+                     p->identity.epoch, p->lost_reason);
     return 0;
 }
 

@@ -398,12 +398,14 @@ static void a_refused_incarnation_stops_publishing (void **state)
     Factmesh__Error error = FACTMESH__ERROR__INIT;
     error.code = FACTMESH__ERROR_CODE__ERROR_STREAM_CONFLICT;
     error.stream = control_put_id (&p->identity.stream);
+    error.text = control_put_slice (slice_of ("a copied data directory?"));
     Factmesh__Control control = FACTMESH__CONTROL__INIT;
     control.body_case = FACTMESH__CONTROL__BODY_ERROR;
     control.error = &error;
     (void) hand_over (&control, 'j');
     assert_string_equal (fake.notice, "STREAM-CONFLICT");
     assert_int_equal (fm_publish_text (p, "a", "x"), FM_ERR_LOST);
+    assert_non_null (strstr (fm_error_detail (), "a copied data directory?"));
     assert_int_equal (fm_publisher_wait_synced (p, 1, -1), FM_ERR_LOST);
     assert_int_equal (fm_publish_text (q, "a", "x"), 0);
     fm_publisher_close (&p);
