@@ -54,6 +54,8 @@ struct replay {
     struct fm_id table_after;       /* START: streams up to this one have been told */
     bool table_begun;
     size_t positions_told;
+    bool start_gap;                 /* the first item is the gap that TABLE_EXPIRED tells of */
+    bool astride;                   /* the first item begins below the start and ends above it */
 
     bool start_told, caught_up, caught_up_told;
     uint64_t told_ns;               /* when the last message was built */
@@ -145,8 +147,12 @@ static int begin_at_offset (struct replay *r)
         r->table = TABLE_EXPIRED;
         if (r->start_offset <= 1)
             r->has_item = false;            /* from the very beginning: the streams' own gaps say it all */
-    } else if (item->kind == LOG_ITEM_BATCH && item->bytes.len && item->offset < r->start_offset)
+        else
+            r->start_gap = true;
+    } else if (item->kind == LOG_ITEM_BATCH && item->bytes.len && item->offset < r->start_offset) {
+        r->astride = true;
         note_covered (r, &item->stream, item->first_seq + (r->start_offset - item->offset) - 1);
+    }
     return 0;
 }
 
@@ -295,8 +301,11 @@ static void table_tell (struct replay *r, const struct log_stream *s, uint64_t f
     if (gap && held_from > 1) {
         note_gap (r, &s->stream, known + 1, held_from, FACTMESH__GAP_REASON__GAP_EXPIRED);
         note_covered (r, &s->stream, held_from - 1);
-    } else if (s->last_offset < r->start_offset)
-        note_covered (r, &s->stream, s->last_seq);
+    } else if (s->last_offset < r->start_offset) {
+        /* A record that begins below the start ends there too, all but the one astride. */
+        if (!r->astride || !r->has_item || !id_equal (&r->item.stream, &s->stream))
+            note_covered (r, &s->stream, s->last_seq);
+    }
     else if (r->table == TABLE_EXPIRED && held_from > 1)
         note_covered (r, &s->stream, held_from - 1);
 }
@@ -405,11 +414,22 @@ static void use_offset_gap (struct replay *r)
 {
     const struct log_item *item = &r->item;
     note_gap (r, &item->stream, item->first_seq, item->end_seq, item->reason);
-    if (item->reason == FACTMESH__GAP_REASON__GAP_EXPIRED && r->start_told && !r->has_stream) {
+    if (item->reason == FACTMESH__GAP_REASON__GAP_EXPIRED && !r->start_gap && !r->has_stream) {
         r->table = TABLE_OVERTAKEN;
         r->table_begun = false;
         r->phase = PHASE_START;
     }
+    r->start_gap = false;
+}
+
+/* The range that was asked for ends before the record at hand, and what comes before it was not met: damage took it. */
+static void end_range (struct replay *r)
+{
+    if (r->end == REPLAY_TO_SEQ && r->through < r->end_value - 1) {
+        note_gap (r, &r->stream, r->through + 1, r->end_value, FACTMESH__GAP_REASON__GAP_DAMAGED);
+        note_covered (r, &r->stream, r->end_value - 1);
+    }
+    r->phase = PHASE_DONE;
 }
 
 /* Put r->item into the message. Returns 0; -EAGAIN: no room, it waits for the next message; -ENOMEM. */
@@ -469,7 +489,8 @@ static int scan (struct replay *r, struct replay_buffer *buffer, size_t target)
             r->caught_up = false;
         }
         if (ends_before (r, &r->item)) {
-            r->phase = PHASE_DONE;
+            if (notes_have_room (r))
+                end_range (r);
             return 0;
         }
         const int rc = use_item (r, buffer, target);
