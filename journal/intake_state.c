@@ -430,6 +430,10 @@ static void give_up (struct intake_state *s, uint64_t end, struct intake_todo *r
 static bool todo_step (struct intake_state *s, uint64_t end, uint64_t now, size_t journals, struct intake_todo *ret_todo)
 {
     const bool waits = now < s->deadline;
+    /* What the owner lacked has been filled: the rest it may have. */
+    const bool journals_turn = s->stage == INTAKE_NEXT_JOURNAL || s->stage == INTAKE_JOURNAL || s->stage == INTAKE_WAIT;
+    if (journals_turn && s->owned && s->next_seq >= s->gone_end)
+        s->stage = INTAKE_IDLE;
     switch (s->stage) {
     case INTAKE_IDLE:
         if (s->owned && s->next_seq >= s->gone_end) {
