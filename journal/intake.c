@@ -253,7 +253,21 @@ static void take_live_batch (struct intake *in, const struct live_frame *frame)
         intake_take_batch (in, s, &b, &frame->peer->info.node, false);
 }
 
-/* A head notice shows that the last facts were lost. */
+/* A stream's head shows that the last facts were lost, or were sent before our subscription had arrived. */
+static void take_stream_head (struct intake *in, const struct live_peer *peer, const struct fm_id *id, const struct intake_batch *event)
+{
+    const bool valid = event->end_seq > 0 && event->epoch_first_seq > 0 && event->epoch > 0;
+    struct intake_stream *s = valid ? stream_of (in, id, peer) : NULL;
+    if (!s)
+        return;
+    const enum intake_verdict verdict = intake_state_head (&s->state, event, in->now);
+    intake_stream_mark (in, s);
+    if (verdict != INTAKE_HAVE)
+        refuse (in, s, verdict, event);
+    if (verdict != INTAKE_HAVE || s->state.next_seq < event->end_seq || s->state.pending)
+        intake_stream_list (in, s, in->now);
+}
+
 static void take_head (struct intake *in, const struct live_frame *frame)
 {
     Factmesh__HeadNotice *notice;
@@ -262,25 +276,40 @@ static void take_head (struct intake *in, const struct live_frame *frame)
         journal_count (in->context, JOURNAL_BATCHES_REFUSED, 1);
         return;
     }
-    const bool valid = control_get_id (&notice->stream, &id) == 0 && notice->head < UINT64_MAX && notice->epoch_first_seq > 0
-                       && notice->epoch > 0;
-    struct intake_stream *s = valid ? stream_of (in, &id, frame->peer) : NULL;
-    if (s) {
+    const struct intake_batch event = {
+        .end_seq = notice->head + 1,        /* 0 when it has no next: refused */
+        .epoch = notice->epoch,
+        .incarnation = notice->incarnation,
+        .epoch_first_seq = notice->epoch_first_seq,
+        .from = frame->peer->info.node,
+    };
+    if (control_get_id (&notice->stream, &id) == 0)
+        take_stream_head (in, frame->peer, &id, &event);
+    factmesh__head_notice__free_unpacked (notice, NULL);
+}
+
+/* Our subscription has arrived. What a publisher sent before is asked for at once: a short-lived one cannot wait for its next head notice. */
+static void take_fence (struct intake *in, const struct live_frame *frame)
+{
+    Factmesh__FenceAnswer *answer;
+    struct fm_id id;
+    if (reserved_decode_fence (frame->body, node_mesh (in->context->node), &answer) != 0) {
+        journal_count (in->context, JOURNAL_BATCHES_REFUSED, 1);
+        return;
+    }
+    for (size_t i = 0; i < answer->n_streams; i++) {
+        const Factmesh__StreamHead *head = answer->streams[i];
         const struct intake_batch event = {
-            .end_seq = notice->head + 1,
-            .epoch = notice->epoch,
-            .incarnation = notice->incarnation,
-            .epoch_first_seq = notice->epoch_first_seq,
+            .end_seq = head->next_seq,
+            .epoch = head->epoch,
+            .incarnation = head->incarnation,
+            .epoch_first_seq = head->epoch_first_seq,
             .from = frame->peer->info.node,
         };
-        const enum intake_verdict verdict = intake_state_head (&s->state, &event, in->now);
-        intake_stream_mark (in, s);
-        if (verdict != INTAKE_HAVE)
-            refuse (in, s, verdict, &event);
-        if (verdict != INTAKE_HAVE || s->state.next_seq <= notice->head || s->state.pending)
-            intake_stream_list (in, s, in->now);
+        if (control_get_id (&head->stream, &id) == 0)
+            take_stream_head (in, frame->peer, &id, &event);
     }
-    factmesh__head_notice__free_unpacked (notice, NULL);
+    factmesh__fence_answer__free_unpacked (answer, NULL);
 }
 
 static void owner_gone (struct intake *in, struct intake_stream *s, void *arg)
@@ -330,6 +359,8 @@ static bool take_live (struct intake *in)
             take_peer_gone (in, frame.peer);
             break;
         case LIVE_FENCE:
+            take_fence (in, &frame);
+            break;
         case LIVE_WATERMARK:
             break;
         }
