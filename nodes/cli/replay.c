@@ -15,6 +15,7 @@
 #include "link.h"
 #include "progress.h"
 #include "text.h"
+#include "through.h"
 #include "topic.h"
 #include "when.h"
 
@@ -22,7 +23,8 @@ static const char help[] =
     "usage: factmesh replay [OPTION…] [PATTERN…]\n"
     "Print the recorded facts of the topics that any PATTERN matches (none: all), in the journal's order, and end.\n\n"
     "      --from WHERE         start, -100 (the last 100 facts), @TIME, cursor:NAME, offset:N [start]\n"
-    "      --until WHERE        end (what is on disk when it begins), @TIME, offset:N (before N) [end].\n"
+    "      --until WHERE        end (what is on disk when it begins), @TIME, offset:N (before N; facts share\n"
+    "                           batches: it prints the last one whole) [end].\n"
     "                           Times are the journal's. TIME: 2026-11-01T10:00, with Z or +01:00, Unix seconds, -1h\n"
     "      --stream ID          of this stream only\n"
     "      --journal ID         from this journal; the first digits will do\n"
@@ -47,6 +49,7 @@ struct replay {
     struct link link;
     struct output *out;
     struct batch_scratch scratch;
+    struct through through; /* batches may begin below the session's start, and it says so */
     struct progress progress;
     uint64_t facts, bytes, gaps, next_offset;
 };
@@ -191,18 +194,19 @@ static bool wanted (const struct replay *r, struct fm_slice topic)
     return r->pattern_count == 0;
 }
 
-/* Print a batch's facts. 0, output.h's errors, or what is wrong with the batch. */
+/* Print a batch's facts that are above what is done. 0, output.h's errors, or what is wrong with the batch. */
 static int print_batch (struct replay *r, struct fm_slice bytes)
 {
     struct batch batch;
     int rc = batch_decode (bytes.data, bytes.len, node_mesh (r->link.node), &r->scratch, &batch);
     if (rc < 0)
         return rc;
+    const uint64_t done = through_get (&r->through, &batch.stream);
     struct batch_reader reader;
     batch_reader_init (&reader, &batch);
     struct fm_fact fact;
     while ((rc = batch_reader_next (&reader, &fact)) == 0) {
-        if (!wanted (r, fact.topic))
+        if (fact.id.seq <= done || !wanted (r, fact.topic))
             continue;
         r->facts++;
         r->bytes += fact.payload.len;
@@ -210,16 +214,21 @@ static int print_batch (struct replay *r, struct fm_slice bytes)
         if (rc < 0)
             return rc;
     }
-    return rc == FM_ERR_END ? 0 : rc;
+    return rc == FM_ERR_END ? through_put (&r->through, &batch.stream, batch_end_seq (&batch) - 1) : rc;
 }
 
 static int print_gaps (struct replay *r, const struct replay_header *header)
 {
     for (size_t i = 0; i < header->gap_count; i++) {
         const struct replay_gap *g = &header->gaps[i];
-        const struct fm_gap gap = {
+        struct fm_gap gap = {
             .stream = g->stream, .first = g->first_seq, .end = g->end_seq, .reason = (enum fm_gap_reason) g->reason
         };
+        const uint64_t done = id_is_zero (&gap.stream) ? 0 : through_get (&r->through, &gap.stream);
+        if (gap.end <= done + 1)
+            continue;
+        if (gap.first <= done)
+            gap.first = done + 1;
         r->gaps++;
         const int rc = format_gap (&r->cli, r->out, &gap);
         if (rc < 0)
@@ -228,14 +237,20 @@ static int print_gaps (struct replay *r, const struct replay_header *header)
     return 0;
 }
 
+/* One message: gaps and batches, then how far each stream is. */
 static int print_data (struct replay *r, struct replay_view *view)
 {
+    const struct replay_header *const header = &view->header;
     struct fm_slice bytes;
-    int rc = print_gaps (r, &view->header);
+    int rc = print_gaps (r, header);
     while (rc == 0 && (rc = replay_view_next (view, &bytes)) == 0)
         rc = print_batch (r, bytes);
-    r->next_offset = view->header.next_offset;
-    return rc == FM_ERR_END ? 0 : rc;
+    if (rc == FM_ERR_END)
+        rc = 0;
+    for (size_t i = 0; i < header->covered_count && rc == 0; i++)
+        rc = through_put (&r->through, &header->covered[i].stream, header->covered[i].through);
+    r->next_offset = header->next_offset;
+    return rc;
 }
 
 /* The journal's reasons may be output's or the batch's: -EPIPE and an interruption end quietly. */
@@ -311,6 +326,7 @@ int command_replay (int argc, char **argv)
             print_stats (&r, cli_monotonic_ns () - began);
         link_close (&r.link);
     }
+    through_release (&r.through);
     batch_scratch_release (&r.scratch);
     output_destroy (&r.out);
     return status;

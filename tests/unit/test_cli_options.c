@@ -17,7 +17,8 @@
 /* A publisher that is in use wherever the test says so. */
 static char opened[PATH_MAX];
 static unsigned in_use;
-static int fake_publisher_open (struct fm_node *node, const struct fm_publisher_options *options, struct fm_publisher **ret_publisher)
+static int fake_publisher_open (struct fm_node *node, const struct fm_publisher_options *options,
+                                struct fm_publisher **ret_publisher)
 {
     (void) node;
     (void) snprintf (opened, sizeof opened, "%s", options->directory);
@@ -61,8 +62,14 @@ static void sizes_are_powers_of_1024 (void **state)
         const char *text;
         uint64_t bytes;
     } good[] = {
-        { "0", 0 },        { "4096", 4096 },       { "64K", 65536 },        { "64k", 65536 },
-        { "128M", 128 << 20 }, { "10GiB", UINT64_C (10) << 30 }, { "1TB", UINT64_C (1) << 40 }, { "18446744073709551615", UINT64_MAX },
+        { "0", 0 },
+        { "4096", 4096 },
+        { "64K", 65536 },
+        { "64k", 65536 },
+        { "128M", 128 << 20 },
+        { "10GiB", UINT64_C (10) << 30 },
+        { "1TB", UINT64_C (1) << 40 },
+        { "18446744073709551615", UINT64_MAX },
     };
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         uint64_t got = 1;

@@ -35,7 +35,7 @@ static void source_open (struct source *s, struct fm_slice bytes, size_t piece, 
 {
     int fds[2];
     assert_int_equal (pipe (fds), 0);
-    *s = (struct source) { .write_fd = fds[1], .left = bytes, .piece = piece, .saved_stdin = dup (STDIN_FILENO) };
+    *s = (struct source){ .write_fd = fds[1], .left = bytes, .piece = piece, .saved_stdin = dup (STDIN_FILENO) };
     assert_int_equal (dup2 (fds[0], STDIN_FILENO), STDIN_FILENO);
     close (fds[0]);
     const struct input_options options = { .record_max = limit, .wake_fd = -1, .idle_ms = 0 };
@@ -74,7 +74,8 @@ struct result {
     char detail[512];
 };
 
-static struct result read_all (enum kind kind, struct fm_slice bytes, size_t piece, size_t limit, const char *key, const char *level)
+static struct result read_all (enum kind kind, struct fm_slice bytes, size_t piece, size_t limit, const char *key,
+                               const char *level)
 {
     struct source s;
     struct csv *csv = NULL;
@@ -116,17 +117,18 @@ static struct result read_all (enum kind kind, struct fm_slice bytes, size_t pie
 }
 
 /* The same records in pieces of every size, and all at once. */
-static void expect (enum kind kind, struct fm_slice bytes, const char *key, const char *level, struct fm_slice want, int want_rc,
-                    const char *want_detail)
+static void expect (enum kind kind, struct fm_slice bytes, const char *key, const char *level, struct fm_slice want,
+                    int want_rc, const char *want_detail)
 {
     const size_t pieces[] = { 1, 2, 3, 7, 60000 };
     for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
         struct result r = read_all (kind, bytes, pieces[i], LIMIT, key, level);
         if (!slice_equal (slice (r.text.data, r.text.len), want))
-            fail_msg ("pieces of %zu: '%.*s' instead of '%.*s'", pieces[i], (int) r.text.len, (const char *) r.text.data,
-                      (int) want.len, (const char *) want.data);
+            fail_msg ("pieces of %zu: '%.*s' instead of '%.*s'", pieces[i], (int) r.text.len,
+                      (const char *) r.text.data, (int) want.len, (const char *) want.data);
         if (r.rc != want_rc)
-            fail_msg ("pieces of %zu: %s instead of %s (%s)", pieces[i], fm_error_text (r.rc), fm_error_text (want_rc), r.detail);
+            fail_msg ("pieces of %zu: %s instead of %s (%s)", pieces[i], fm_error_text (r.rc), fm_error_text (want_rc),
+                      r.detail);
         if (want_detail && !strstr (r.detail, want_detail))
             fail_msg ("'%s' is not in '%s'", want_detail, r.detail);
         text_release (&r.text);
@@ -259,7 +261,8 @@ static void a_row_becomes_a_json_object_of_strings (void **state)
 static void quotes_commas_and_newlines_in_fields_are_kept (void **state)
 {
     (void) state;
-    const struct fm_slice file = TEXT ("id,text\r\n1,\"a,b\"\r\n2,\"say \"\"hi\"\"\"\r\n3,\"two\nlines\r\n\"\r\n\"4\",\"\"\r\n5,\"\"\"\"");
+    const struct fm_slice file =
+        TEXT ("id,text\r\n1,\"a,b\"\r\n2,\"say \"\"hi\"\"\"\r\n3,\"two\nlines\r\n\"\r\n\"4\",\"\"\r\n5,\"\"\"\"");
     expect (CSV, file, "text", "id",
             TEXT ("a,b|1|2|{\"id\":\"1\",\"text\":\"a,b\"}\1"
                   "say \"hi\"|2|3|{\"id\":\"2\",\"text\":\"say \\\"hi\\\"\"}\1"
@@ -284,7 +287,8 @@ static void a_byte_order_mark_and_empty_lines_are_passed_over (void **state)
             TEXT ("1||3|{\"id\":\"1\",\"n\":\"2\"}\1"
                   "3||5|{\"id\":\"3\",\"n\":\"4\"}\1"),
             FM_ERR_END, NULL);
-    expect (CSV, TEXT ("\xEF\xBB\xBF\"id\",n\n1,2\n"), NULL, NULL, TEXT (""), FM_ERR_MALFORMED, "standard input:1: field 1: a quote inside");
+    expect (CSV, TEXT ("\xEF\xBB\xBF\"id\",n\n1,2\n"), NULL, NULL, TEXT (""), FM_ERR_MALFORMED,
+            "standard input:1: field 1: a quote inside");
     /* With one column an empty line is an empty field. */
     expect (CSV, TEXT ("id\n\n1\n"), NULL, NULL, TEXT ("||2|{\"id\":\"\"}\1||3|{\"id\":\"1\"}\1"), FM_ERR_END, NULL);
 }
@@ -293,14 +297,22 @@ static void a_malformed_row_is_named_and_nothing_comes_after_it (void **state)
 {
     (void) state;
     const struct fm_slice first = TEXT ("||2|{\"a\":\"1\",\"b\":\"2\"}\1");
-    expect (CSV, TEXT ("a,b\n1,2\n3\n5,6\n"), NULL, NULL, first, FM_ERR_MALFORMED, "standard input:3: 1 fields where the header has 2");
-    expect (CSV, TEXT ("a,b\n1,2\n3,4,5\n5,6\n"), NULL, NULL, first, FM_ERR_MALFORMED, "standard input:3: 3 fields where the header has 2");
-    expect (CSV, TEXT ("a,b\n1,2\n3,x\"y\n"), NULL, NULL, first, FM_ERR_MALFORMED, "standard input:3: field 2: a quote inside");
-    expect (CSV, TEXT ("a,b\n1,2\n3,\"x\"y\n"), NULL, NULL, first, FM_ERR_MALFORMED, "standard input:3: field 2: something behind");
-    expect (CSV, TEXT ("a,b\n1,2\n3,\"x\"\ry\n"), NULL, NULL, first, FM_ERR_MALFORMED, "standard input:3: field 2: something behind");
-    expect (CSV, TEXT ("a,b\n1,2\n3,\"x\n\n\n"), NULL, NULL, first, FM_ERR_MALFORMED, "standard input:3: field 2: the row begins here");
-    expect (CSV, TEXT ("a,b\n1,2\n3,\"x\n\n\"z\n"), NULL, NULL, first, FM_ERR_MALFORMED, "standard input:5: field 2: something behind");
-    expect (CSV, TEXT ("a,b\n1,2\n3,\xff\n"), NULL, NULL, first, FM_ERR_MALFORMED, "standard input:3: field 2 (b) is not UTF-8");
+    expect (CSV, TEXT ("a,b\n1,2\n3\n5,6\n"), NULL, NULL, first, FM_ERR_MALFORMED,
+            "standard input:3: 1 fields where the header has 2");
+    expect (CSV, TEXT ("a,b\n1,2\n3,4,5\n5,6\n"), NULL, NULL, first, FM_ERR_MALFORMED,
+            "standard input:3: 3 fields where the header has 2");
+    expect (CSV, TEXT ("a,b\n1,2\n3,x\"y\n"), NULL, NULL, first, FM_ERR_MALFORMED,
+            "standard input:3: field 2: a quote inside");
+    expect (CSV, TEXT ("a,b\n1,2\n3,\"x\"y\n"), NULL, NULL, first, FM_ERR_MALFORMED,
+            "standard input:3: field 2: something behind");
+    expect (CSV, TEXT ("a,b\n1,2\n3,\"x\"\ry\n"), NULL, NULL, first, FM_ERR_MALFORMED,
+            "standard input:3: field 2: something behind");
+    expect (CSV, TEXT ("a,b\n1,2\n3,\"x\n\n\n"), NULL, NULL, first, FM_ERR_MALFORMED,
+            "standard input:3: field 2: the row begins here");
+    expect (CSV, TEXT ("a,b\n1,2\n3,\"x\n\n\"z\n"), NULL, NULL, first, FM_ERR_MALFORMED,
+            "standard input:5: field 2: something behind");
+    expect (CSV, TEXT ("a,b\n1,2\n3,\xff\n"), NULL, NULL, first, FM_ERR_MALFORMED,
+            "standard input:3: field 2 (b) is not UTF-8");
     expect (CSV, TEXT (""), NULL, NULL, TEXT (""), FM_ERR_MALFORMED, "must name the columns");
     expect (CSV, TEXT ("a,a\n1,2\n"), NULL, NULL, TEXT (""), FM_ERR_MALFORMED, "two columns are named 'a'");
 }
@@ -323,7 +335,8 @@ static void a_column_that_is_not_there_is_named_with_those_that_are (void **stat
         text_put_u64 (&header, (uint64_t) i);
     }
     text_put_cstr (&header, "\nx\n");
-    expect (CSV, slice (header.data, header.len), "c", NULL, TEXT (""), FM_ERR_ARGUMENT, "there are: column-0, column-1");
+    expect (CSV, slice (header.data, header.len), "c", NULL, TEXT (""), FM_ERR_ARGUMENT,
+            "there are: column-0, column-1");
     text_release (&header);
 }
 
@@ -369,8 +382,9 @@ static void random_rows_come_back_as_json_says (void **state)
             const char name[] = { (char) ('a' + f), 0 };
             struct json_object *member;
             assert_true (json_object_object_get_ex (object, name, &member));
-            assert_true (slice_equal (slice (json_object_get_string (member), (size_t) json_object_get_string_len (member)),
-                                      slice (fields[f].data, fields[f].len)));
+            assert_true (
+                slice_equal (slice (json_object_get_string (member), (size_t) json_object_get_string_len (member)),
+                             slice (fields[f].data, fields[f].len)));
             text_release (&fields[f]);
         }
         json_object_put (object);
@@ -384,7 +398,8 @@ static void random_rows_come_back_as_json_says (void **state)
 static void a_json_line_stays_as_it_is (void **state)
 {
     (void) state;
-    expect (JSON, TEXT (" {\"id\": 7, \"x\":[1,2.50]} \n\n{\"id\":\"a\\u00e9b\"}\r\n{\"id\":1.50}\n{\"id\":true}"), "id", NULL,
+    expect (JSON, TEXT (" {\"id\": 7, \"x\":[1,2.50]} \n\n{\"id\":\"a\\u00e9b\"}\r\n{\"id\":1.50}\n{\"id\":true}"),
+            "id", NULL,
             TEXT ("7||1| {\"id\": 7, \"x\":[1,2.50]} \1"
                   "a\xc3\xa9"
                   "b||3|{\"id\":\"a\\u00e9b\"}\r\1"
@@ -445,7 +460,8 @@ static void a_line_that_is_no_object_is_named (void **state)
         text_put_cstr (&file, "{\"id\":1}\n");
         text_put_cstr (&file, bad[i].line);
         text_put_cstr (&file, "\n{\"id\":3}\n");
-        expect (JSON, slice (file.data, file.len), "id", NULL, TEXT ("1||1|{\"id\":1}\1"), FM_ERR_MALFORMED, bad[i].what);
+        expect (JSON, slice (file.data, file.len), "id", NULL, TEXT ("1||1|{\"id\":1}\1"), FM_ERR_MALFORMED,
+                bad[i].what);
         text_release (&file);
     }
 }
@@ -453,8 +469,22 @@ static void a_line_that_is_no_object_is_named (void **state)
 static void what_rfc_8259_allows_is_allowed (void **state)
 {
     (void) state;
-    const char *good[] = { "{}", "[]", "[[],{},[{}]]", "0", "-0", "10.25", "1e5", "1E-05", "-0.0e+0", "true", "false", "null", "\"\"",
-                           "\"\\u00e9\\\"\\\\\\/\\b\\f\\n\\r\\t\"", " { \"a\" : [ 1 , { \"b\" : null } ] , \"a\" : \"\x7f\" } ", "\"\xf0\x9f\xa6\x8a\"" };
+    const char *good[] = { "{}",
+                           "[]",
+                           "[[],{},[{}]]",
+                           "0",
+                           "-0",
+                           "10.25",
+                           "1e5",
+                           "1E-05",
+                           "-0.0e+0",
+                           "true",
+                           "false",
+                           "null",
+                           "\"\"",
+                           "\"\\u00e9\\\"\\\\\\/\\b\\f\\n\\r\\t\"",
+                           " { \"a\" : [ 1 , { \"b\" : null } ] , \"a\" : \"\x7f\" } ",
+                           "\"\xf0\x9f\xa6\x8a\"" };
     size_t pos;
     const char *what;
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)

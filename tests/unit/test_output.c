@@ -26,7 +26,7 @@ static const struct fm_id stream = { { 0xab, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 
 
 static struct fm_fact plain_fact (const char *payload)
 {
-    return (struct fm_fact) {
+    return (struct fm_fact){
         .id = { stream, 17 },
         .topic = slice_of ("orders.placed"),
         .payload = slice_of (payload),
@@ -61,7 +61,8 @@ static void expect (struct output_options options, const struct fm_fact *facts, 
 {
     struct text got = printed (options, facts, count);
     if (!slice_equal (slice (got.data, got.len), want))
-        fail_msg ("'%.*s' instead of '%.*s'", (int) got.len, (const char *) got.data, (int) want.len, (const char *) want.data);
+        fail_msg ("'%.*s' instead of '%.*s'", (int) got.len, (const char *) got.data, (int) want.len,
+                  (const char *) want.data);
     text_release (&got);
 }
 
@@ -70,9 +71,9 @@ static void payloads_pass_unchanged_in_the_plain_formats (void **state)
     (void) state;
     struct fm_fact facts[] = { plain_fact ("one"), plain_fact (""), plain_fact ("") };
     facts[2].payload = TEXT ("\0\n\xff");
-    expect ((struct output_options) { .format = OUTPUT_PAYLOAD }, facts, 3, TEXT ("one\n\n\0\n\xff\n"));
-    expect ((struct output_options) { .format = OUTPUT_NULL }, facts, 3, TEXT ("one\0\0\0\n\xff\0"));
-    expect ((struct output_options) { .format = OUTPUT_RAW }, facts, 3, TEXT ("one\0\n\xff"));
+    expect ((struct output_options){ .format = OUTPUT_PAYLOAD }, facts, 3, TEXT ("one\n\n\0\n\xff\n"));
+    expect ((struct output_options){ .format = OUTPUT_NULL }, facts, 3, TEXT ("one\0\0\0\n\xff\0"));
+    expect ((struct output_options){ .format = OUTPUT_RAW }, facts, 3, TEXT ("one\0\n\xff"));
 }
 
 static void the_long_format_has_a_dash_for_what_is_not_there (void **state)
@@ -82,10 +83,10 @@ static void the_long_format_has_a_dash_for_what_is_not_there (void **state)
     facts[1].key = slice_of ("key");
     facts[1].type = slice_of ("Placed");
     facts[1].id.seq = UINT64_MAX;
-    expect ((struct output_options) { .format = OUTPUT_LONG }, facts, 2,
+    expect ((struct output_options){ .format = OUTPUT_LONG }, facts, 2,
             TEXT ("2026-11-23T15:24:00.123456789Z orders.placed - - " STREAM ":17 one two\n"
                   "2026-11-23T15:24:00.123456789Z orders.placed key Placed " STREAM ":18446744073709551615 x\n"));
-    expect ((struct output_options) { .format = OUTPUT_LONG, .offsets = true }, facts, 1,
+    expect ((struct output_options){ .format = OUTPUT_LONG, .offsets = true }, facts, 1,
             TEXT ("40 2026-11-23T15:24:00.123456789Z orders.placed - - " STREAM ":17 one two\n"));
 }
 
@@ -101,15 +102,16 @@ static void a_custom_format_has_every_field (void **state)
     f.type = slice_of ("Y");
     f.content_type = slice_of ("text/plain");
     f.correlation = slice_of ("conv");
-    f.causation = (struct fm_fact_id) { stream, 3 };
+    f.causation = (struct fm_fact_id){ stream, 3 };
     f.headers = slice (headers, len);
-    expect ((struct output_options) { .format = OUTPUT_CUSTOM, .custom = "%t|%k|%y|%c|%p|%i|%S|%s|%T|%N|%C|%A|%o|%h|%%\\n\\t\\\\\\0" }, &f,
-            1,
+    expect ((struct output_options){ .format = OUTPUT_CUSTOM,
+                                     .custom = "%t|%k|%y|%c|%p|%i|%S|%s|%T|%N|%C|%A|%o|%h|%%\\n\\t\\\\\\0" },
+            &f, 1,
             TEXT ("orders.placed|K|Y|text/plain|payload|" STREAM ":17|" STREAM
                   "|17|2026-11-23T15:24:00.123456789Z|1795447440123456789|conv|" STREAM ":3|40|a=1,b=|%\n\t\\\0"));
     f = plain_fact ("");
-    expect ((struct output_options) { .format = OUTPUT_CUSTOM, .custom = "[%k%A%h%p]" }, &f, 1, TEXT ("[]"));
-    expect ((struct output_options) { .format = OUTPUT_CUSTOM, .custom = "" }, &f, 1, TEXT (""));
+    expect ((struct output_options){ .format = OUTPUT_CUSTOM, .custom = "[%k%A%h%p]" }, &f, 1, TEXT ("[]"));
+    expect ((struct output_options){ .format = OUTPUT_CUSTOM, .custom = "" }, &f, 1, TEXT (""));
 }
 
 static void a_custom_format_that_is_wrong_is_refused (void **state)
@@ -118,7 +120,8 @@ static void a_custom_format_that_is_wrong_is_refused (void **state)
     const char *bad[] = { "%", "%q", "a%", "\\", "\\x", "%p %-5t" };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct output *o = NULL;
-        assert_int_equal (output_new (&(struct output_options) { .format = OUTPUT_CUSTOM, .custom = bad[i] }, &o), FM_ERR_ARGUMENT);
+        assert_int_equal (output_new (&(struct output_options){ .format = OUTPUT_CUSTOM, .custom = bad[i] }, &o),
+                          FM_ERR_ARGUMENT);
         assert_null (o);
         assert_non_null (strstr (fm_error_detail (), "--format"));
     }
@@ -127,7 +130,8 @@ static void a_custom_format_that_is_wrong_is_refused (void **state)
         memcpy (many + 2 * i, "%p", 2);
     many[sizeof many - 1] = 0;
     struct output *o = NULL;
-    assert_int_equal (output_new (&(struct output_options) { .format = OUTPUT_CUSTOM, .custom = many }, &o), FM_ERR_ARGUMENT);
+    assert_int_equal (output_new (&(struct output_options){ .format = OUTPUT_CUSTOM, .custom = many }, &o),
+                      FM_ERR_ARGUMENT);
 }
 
 static const char *member (struct json_object *object, const char *name)
@@ -150,13 +154,13 @@ static void json_has_every_field_and_is_json (void **state)
     f.schema = slice_of ("s1");
     f.correlation = slice_of ("c");
     f.identity = slice_of ("i");
-    f.causation = (struct fm_fact_id) { stream, 3 };
-    f.corrects = (struct fm_fact_id) { stream, 4 };
+    f.causation = (struct fm_fact_id){ stream, 3 };
+    f.corrects = (struct fm_fact_id){ stream, 4 };
     f.headers = slice (headers, len);
     f.expires_ns = 1;
     f.flags = FM_TOMBSTONE;
     f.blob = TEXT ("\x08\x01");
-    struct text got = printed ((struct output_options) { .format = OUTPUT_JSON, .offsets = true }, &f, 1);
+    struct text got = printed ((struct output_options){ .format = OUTPUT_JSON, .offsets = true }, &f, 1);
     assert_int_equal (got.data[got.len - 1], '\n');
     assert_ptr_equal (memchr (got.data, '\n', got.len), got.data + got.len - 1);
     struct json_object *object = json_tokener_parse ((const char *) got.data);
@@ -210,7 +214,7 @@ static void bytes_that_are_not_utf8_come_as_base64 (void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct fm_fact f = plain_fact ("");
         f.payload = cases[i].bytes;
-        struct text got = printed ((struct output_options) { .format = OUTPUT_JSON }, &f, 1);
+        struct text got = printed ((struct output_options){ .format = OUTPUT_JSON }, &f, 1);
         struct json_object *object = json_tokener_parse ((const char *) got.data);
         assert_non_null (object);
         assert_non_null (member (object, cases[i].name));
@@ -226,16 +230,17 @@ static void gaps_and_events_are_json_objects (void **state)
     struct output *o = NULL;
     int fds[2];
     assert_int_equal (pipe (fds), 0);
-    assert_int_equal (output_new (&(struct output_options) { .format = OUTPUT_JSON, .fd = fds[1] }, &o), 0);
-    assert_int_equal (output_gap_json (o, &(struct fm_gap) { stream, 5, 9, FM_GAP_VOID }), 0);
-    assert_int_equal (output_gap_json (o, &(struct fm_gap) { .first = 1, .end = 3, .reason = FM_GAP_EXPIRED }), 0);
+    assert_int_equal (output_new (&(struct output_options){ .format = OUTPUT_JSON, .fd = fds[1] }, &o), 0);
+    assert_int_equal (output_gap_json (o, &(struct fm_gap){ stream, 5, 9, FM_GAP_VOID }), 0);
+    assert_int_equal (output_gap_json (o, &(struct fm_gap){ .first = 1, .end = 3, .reason = FM_GAP_EXPIRED }), 0);
     assert_int_equal (output_event_json (o, "caught_up"), 0);
     assert_int_equal (output_flush (o), 0);
     char got[1024];
     const ssize_t len = read (fds[0], got, sizeof got - 1);
     assert_true (len > 0);
     got[len] = 0;
-    assert_string_equal (got, "{\"event\":\"gap\",\"stream\":\"" STREAM "\",\"first_seq\":5,\"end_seq\":9,\"reason\":\"void\"}\n"
+    assert_string_equal (got, "{\"event\":\"gap\",\"stream\":\"" STREAM
+                              "\",\"first_seq\":5,\"end_seq\":9,\"reason\":\"void\"}\n"
                               "{\"event\":\"gap\",\"first_offset\":1,\"end_offset\":3,\"reason\":\"expired\"}\n"
                               "{\"event\":\"caught_up\"}\n");
     output_destroy (&o);
@@ -269,7 +274,7 @@ static void facts_pass_unchanged_through_a_pipe_that_takes_a_part_at_a_time (voi
         struct text want = { 0 };
         struct output *o = NULL;
         pthread_t thread;
-        assert_int_equal (output_new (&(struct output_options) { .format = OUTPUT_PAYLOAD, .fd = fds[1] }, &o), 0);
+        assert_int_equal (output_new (&(struct output_options){ .format = OUTPUT_PAYLOAD, .fd = fds[1] }, &o), 0);
         assert_int_equal (pthread_create (&thread, NULL, drain, &d), 0);
         static char payload[300000];
         for (size_t i = 0; i < 60; i++) {
@@ -300,7 +305,7 @@ static void a_reader_that_went_is_told_and_nothing_counts_as_written (void **sta
     int fds[2];
     assert_int_equal (pipe (fds), 0);
     struct output *o = NULL;
-    assert_int_equal (output_new (&(struct output_options) { .fd = fds[1] }, &o), 0);
+    assert_int_equal (output_new (&(struct output_options){ .fd = fds[1] }, &o), 0);
     close (fds[0]);
     const struct fm_fact f = plain_fact ("x");
     assert_int_equal (output_fact (o, &f, 0), 0);
@@ -322,7 +327,8 @@ static void an_interruption_leaves_what_was_not_taken (void **state)
     int fds[2];
     assert_int_equal (pipe (fds), 0);
     struct output *o = NULL;
-    assert_int_equal (output_new (&(struct output_options) { .format = OUTPUT_RAW, .fd = fds[1], .interrupted = always }, &o), 0);
+    assert_int_equal (
+        output_new (&(struct output_options){ .format = OUTPUT_RAW, .fd = fds[1], .interrupted = always }, &o), 0);
     assert_int_equal (fcntl (fds[1], F_SETFL, O_NONBLOCK), 0);
     static char payload[100000];
     struct fm_fact f = plain_fact ("");

@@ -68,11 +68,31 @@ static void a_time_without_a_zone_is_local (void **state)
 static void what_is_no_time_is_refused_with_its_text (void **state)
 {
     (void) state;
-    const char *bad[] = { "",           "yesterday",        "2026",      "2026-13-01",          "2026-02-29",      "2026-11-31",
-                          "2026-11-1",  "2026-11-01T",      "2026-11-01T10", "2026-11-01T24:00", "2026-11-01T10:60", "2026-11-01T10:00:61",
-                          "2026-11-01T10:00Zx", "2026-11-01T10:00+25:00", "2026-11-01T10:00+1", "1969-12-31T23:59Z", "2600-01-01",
-                          "-",          "-1x",              "--1h",      "99999999999999999999", "18446744074",     "1.",
-                          "-h",         "2026-11-01T10:00:30.Z" };
+    const char *bad[] = { "",
+                          "yesterday",
+                          "2026",
+                          "2026-13-01",
+                          "2026-02-29",
+                          "2026-11-31",
+                          "2026-11-1",
+                          "2026-11-01T",
+                          "2026-11-01T10",
+                          "2026-11-01T24:00",
+                          "2026-11-01T10:60",
+                          "2026-11-01T10:00:61",
+                          "2026-11-01T10:00Zx",
+                          "2026-11-01T10:00+25:00",
+                          "2026-11-01T10:00+1",
+                          "1969-12-31T23:59Z",
+                          "2600-01-01",
+                          "-",
+                          "-1x",
+                          "--1h",
+                          "99999999999999999999",
+                          "18446744074",
+                          "1.",
+                          "-h",
+                          "2026-11-01T10:00:30.Z" };
     uint64_t got = 7;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         const int rc = when_time (bad[i], NOW, &got);
@@ -115,7 +135,8 @@ static void durations_are_read_with_their_units (void **state)
         assert_int_equal (when_duration (good[i].text, &got), 0);
         assert_int_equal (got, good[i].ns);
     }
-    const char *bad[] = { "", "s", "1y", "1 s", "-1s", "1h30", "1.s", "31000w", "18446744073709551616", "1ss", "1h-1m", "1e3" };
+    const char *bad[] = { "",    "s",     "1y", "1 s", "-1s", "1h30", "1.s", "31000w", "18446744073709551616",
+                          "1ss", "1h-1m", "1e3" };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         uint64_t got = 7;
         if (when_duration (bad[i], &got) != FM_ERR_ARGUMENT || got != 7)
@@ -144,7 +165,8 @@ static void places_are_read (void **state)
     assert_int_equal (when_parse ("offset:18446744073709551615", NOW, &w), 0);
     assert_int_equal (w.kind, WHEN_OFFSET);
     assert_int_equal (w.value, UINT64_MAX);
-    const char *bad[] = { "", "-", "-0", "-1h", "-1x", "@", "Start", "cursor:", "offset:", "offset:x", "offset:1x", "100" };
+    const char *bad[] = { "",      "-",       "-0",      "-1h",      "-1x",       "@",
+                          "Start", "cursor:", "offset:", "offset:x", "offset:1x", "100" };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         if (when_parse (bad[i], NOW, &w) != FM_ERR_ARGUMENT)
             fail_msg ("'%s' was taken", bad[i]);
@@ -169,7 +191,9 @@ static void a_time_is_written_as_the_calendar_says (void **state)
 static void what_is_written_is_read_again (void **state)
 {
     (void) state;
-    const uint64_t times[] = { 0, 1, NOW, NOW + 999999999, UINT64_C (951782400) * NS - 1, UINT64_C (18446744072) * NS + 5 };
+    const uint64_t times[] = {
+        0, 1, NOW, NOW + 999999999, UINT64_C (951782400) * NS - 1, UINT64_C (18446744072) * NS + 5
+    };
     for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
         char text[WHEN_TEXT];
         expect_time (when_format (times[i], text), times[i]);
