@@ -194,6 +194,8 @@ static int wait_fences (struct fm_subscription *s)
     s->fences_only = true;
     s->caught_up_told = s->tell_caught_up = true;
     s->live_ready = true;
+    live_set_look (s->live);
+    (void) live_set_update (s->live, node_now ());      /* the members that there are */
     while (!live_set_fenced (s->live) && !s->walking && node_now () < deadline_ns) {
         if (s->live_ready && subscription_live_step (s) == 0)
             continue;
