@@ -6,8 +6,7 @@
 
 static int fault (const struct batch_reader *r, const char *what)
 {
-    (void) error_set (FM_ERR_MALFORMED, "batch: fact %llu: %s", (unsigned long long) r->next_seq, what);
-    return FM_ERR_MALFORMED;        /* a constant: the compiler sees that no result is set */
+    return error_set (FM_ERR_MALFORMED, "batch: fact %llu: %s", (unsigned long long) r->next_seq, what);
 }
 
 void batch_reader_init (struct batch_reader *r, const struct batch *b)
@@ -128,7 +127,7 @@ static const uint8_t *get_headers (const uint8_t *tag_pos, const uint8_t *end, s
     if (ret_headers->len || *p != FACT_HEADER)
         return NULL;        /* a second run, which the slice could not hold; or the tag in two bytes: the walk would not move */
     while (p < end && *p == FACT_HEADER) {
-        struct fm_slice name, value;
+        struct fm_slice name = { 0 }, value = { 0 };
         const struct fm_slice rest = slice (p, (size_t) (end - p));
         size_t pos = 0;
         if (fact_header_next (rest, &pos, &name, &value) != 0)

@@ -9,7 +9,7 @@ enum { DETAIL_MAX = 512 };
 
 static _Thread_local char detail[DETAIL_MAX];
 
-int error_set (int code, const char *format, ...)
+int error_note (const char *format, ...)
 {
     /* The text may quote the detail that was set before: build the new one beside it. */
     char text[DETAIL_MAX];
@@ -22,7 +22,7 @@ int error_set (int code, const char *format, ...)
         text[0] = 0;
     memcpy (detail, text, sizeof text);
     errno = saved_errno;
-    return code;
+    return 0;
 }
 
 const char *fm_error_text (int code)

@@ -12,8 +12,15 @@
 /* These two are part of the public face too, which lies above this header. */
 #define FM_ERROR_EXPORT __attribute__ ((visibility ("default")))
 
-/* Remember, for this thread, what failed, on what, why and what to do; returns code. */
-int error_set (int code, const char *format, ...) __attribute__ ((format (printf, 2, 3)));
+/* error_set (code, format, ...): remember, for this thread, what failed, on what, why and what to do. Its value is code, which the compiler
+ * can see: so it knows that a path with an error sets no result. */
+#define error_set(code, ...) error_pass ((code), error_note (__VA_ARGS__))
+int error_note (const char *format, ...) __attribute__ ((format (printf, 1, 2)));
+static inline int error_pass (int code, int noted)
+{
+    (void) noted;       /* evaluated for what it does */
+    return code;
+}
 
 /* The text of a code, or of an errno. Never NULL. */
 FM_ERROR_EXPORT const char *fm_error_text (int code);
