@@ -79,7 +79,7 @@ static bool record (struct intake *in, struct intake_stream *s, const struct bat
 }
 
 /* What was held above is in turn now. */
-static void record_held (struct intake *in, struct intake_stream *s)
+void intake_record_held (struct intake *in, struct intake_stream *s)
 {
     struct intake_item item;
     bool in_turn;
@@ -107,7 +107,7 @@ void intake_record_gap (struct intake *in, struct intake_stream *s, uint64_t fir
                     id_text (&s->id, text), first_seq, end_seq, reason == FACTMESH__GAP_REASON__GAP_VOID ? "void" : "not_held");
     /* A gap is of no epoch of its own. */
     intake_state_appended (&s->state, end_seq, s->state.recorded_epoch, s->state.recorded_incarnation, in->now);
-    record_held (in, s);
+    intake_record_held (in, s);
 }
 
 static void hold (struct intake *in, struct intake_stream *s, const struct batch *b)
@@ -197,7 +197,7 @@ void intake_take_batch (struct intake *in, struct intake_stream *s, const struct
             break;
         }
         if (record (in, s, b) && s->state.held_count)
-            record_held (in, s);
+            intake_record_held (in, s);
         if (!s->listed)
             return;                         /* the usual way: nothing is missing, nothing to look after */
         break;
@@ -318,7 +318,7 @@ static void owner_gone (struct intake *in, struct intake_stream *s, void *arg)
     if (!intake_state_owner_gone (&s->state, &gone->node, gone->said_goodbye, in->now))
         return;
     intake_stream_mark (in, s);
-    record_held (in, s);                    /* of a newer epoch that waited for this, and misses nothing */
+    intake_record_held (in, s);                    /* of a newer epoch that waited for this, and misses nothing */
     intake_stream_list (in, s, in->now);
 }
 

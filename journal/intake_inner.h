@@ -92,6 +92,8 @@ void intake_stream_mark (struct intake *in, struct intake_stream *s);
 
 /* A batch that was decoded, live or as an answer. */
 void intake_take_batch (struct intake *in, struct intake_stream *s, const struct batch *b, const struct fm_id *from, bool repaired);
+/* Record what is held and in turn. */
+void intake_record_held (struct intake *in, struct intake_stream *s);
 /* Record that [first, end) is nowhere. */
 void intake_record_gap (struct intake *in, struct intake_stream *s, uint64_t first_seq, uint64_t end_seq, uint32_t reason);
 

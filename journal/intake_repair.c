@@ -261,6 +261,9 @@ static void look_after (struct intake *in, struct intake_stream *s)
                 return;
             }
             break;
+        case INTAKE_TODO_TAKE:
+            intake_record_held (in, s);
+            break;
         case INTAKE_TODO_GAP: {
             const uint64_t before = s->state.next_seq;
             intake_record_gap (in, s, todo.first_seq, todo.end_seq, todo.reason);

@@ -191,18 +191,24 @@ static void held_account (struct intake_state *s, const struct intake_item *item
         s->held_first = 0;
 }
 
-bool intake_state_take (struct intake_state *s, struct intake_item *ret_item, bool *ret_append)
+/* Is the first one in turn, or useless by now? */
+static bool held_in_turn (const struct intake_state *s)
 {
     if (!s->held_count)
         return false;
-    const struct intake_item item = *held_at (s, 0);
-    const bool in_turn = item.first_seq == s->next_seq && item.epoch <= s->now.epoch;
-    if (item.first_seq >= s->next_seq && !in_turn)
+    const struct intake_item *item = held_at (s, 0);
+    return item->first_seq < s->next_seq || (item->first_seq == s->next_seq && item->epoch <= s->now.epoch);
+}
+
+bool intake_state_take (struct intake_state *s, struct intake_item *ret_item, bool *ret_append)
+{
+    if (!held_in_turn (s))
         return false;
+    const struct intake_item item = *held_at (s, 0);
     s->held_first++;
     held_account (s, &item);
     *ret_item = item;
-    *ret_append = in_turn;
+    *ret_append = item.first_seq == s->next_seq;
     return true;
 }
 
@@ -487,6 +493,10 @@ void intake_state_todo (struct intake_state *s, uint64_t now, size_t journals, s
 {
     epoch_enter_when_due (s, now);
     uint64_t end;
+    if (held_in_turn (s)) {             /* they waited for their epoch */
+        *ret_todo = (struct intake_todo) { .kind = INTAKE_TODO_TAKE };
+        return;
+    }
     if (!hole (s, &end)) {
         s->stage = INTAKE_IDLE;
         const bool forget = !s->pending && !s->owned && !s->held_count && !s->orphaned_epoch;

@@ -146,6 +146,7 @@ enum intake_todo_kind {
     INTAKE_TODO_NOTHING,                /* until until_ns */
     INTAKE_TODO_ASK_OWNER,              /* for [first_seq, end_seq); drop an older question */
     INTAKE_TODO_ASK_JOURNAL,            /* number `journal` of the journals known */
+    INTAKE_TODO_TAKE,                   /* held batches are in turn: intake_state_take */
     INTAKE_TODO_GAP,                    /* record that [first_seq, end_seq) is nowhere, then intake_state_appended */
     INTAKE_TODO_FORGET                  /* nobody publishes it, nothing is held: the log knows the rest */
 };

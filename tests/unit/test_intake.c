@@ -350,7 +350,7 @@ static void a_stream_that_nobody_publishes_is_forgotten (void **state)
 
 /* --- The model. */
 
-enum { SCHEDULES = 20000, SEQ_MAX = 600, LINK_MAX = 64, BATCHES_MAX = 300 };
+enum { SCHEDULES = 50000, SEQ_MAX = 600, LINK_MAX = 64, BATCHES_MAX = 300 };
 
 struct model_batch {
     uint64_t first, end, epoch;
@@ -649,6 +649,9 @@ static void look_after (struct world *w)
             break;
         case INTAKE_TODO_ASK_JOURNAL:
             w->journal = (struct question) { .open = true, .next = todo.first_seq, .end = todo.end_seq };
+            break;
+        case INTAKE_TODO_TAKE:
+            record_held (w);
             break;
         case INTAKE_TODO_GAP:
             record_gap (w, &todo);
