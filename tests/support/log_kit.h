@@ -6,7 +6,7 @@
 
 #include "log.h"
 
-/* A new directory under the system's temporary one; kit_remove deletes it with all that is in it. */
+/* A new directory under TMPDIR, or else in memory; kit_remove deletes it with all that is in it. */
 void kit_directory (char path[128]);
 void kit_remove (const char *path);
 
