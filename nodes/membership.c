@@ -192,7 +192,7 @@ static void seek (struct membership *m, uint64_t now_ns, struct peer *p)
 {
     assert (p->state != PEER_MEMBER);
     peer_set_state (m, p, PEER_SEEKING);
-    p->sought_ns = now_ns;
+    p->since_ns = p->sought_ns = now_ns;
     p->next_address = 0;
     p->said_goodbye = false;
     peer_try_next_address (m, now_ns, p);

@@ -25,6 +25,7 @@ enum {
     RETRY_OPEN_MS = 2000,               /* … for so long each time … */
     FORGET_MS = 3600 * 1000,            /* … until so long after the death */
     REFUSED_MS = 10000,                 /* a seed of another mesh or version is asked again */
+    PATIENCE = 4,                       /* of two that have both been silent one waits a PATIENCE-th of a period longer: else both would always ask at once */
     GRAINS = 8                          /* a ping period is so many steps of our time: what falls into one is done together */
 };
 
@@ -39,7 +40,8 @@ struct peer {
     unsigned next_address;              /* of info->control, the next to try */
     bool unreachable_told;
     /* SEEKING: */
-    uint64_t sought_ns;                 /* since when, or its last own sign */
+    uint64_t since_ns;                  /* since when */
+    uint64_t sought_ns;                 /* the same, or its last own sign */
     uint64_t try_ns;                    /* when the next address is due */
     /* MEMBER: */
     uint32_t contact;

@@ -45,6 +45,12 @@ static uint64_t tick_tries (struct membership *m, uint64_t now_ns, struct peer *
     return due;
 }
 
+/* How long we say nothing to a member before we ping it. */
+static uint64_t quiet_ns (const struct membership *m, const struct peer *p)
+{
+    return m->ping_ns + (memcmp (m->self->node.bytes, p->id.bytes, ID_LEN) < 0 ? m->ping_ns / PATIENCE : 0);
+}
+
 static uint64_t tick_member (struct membership *m, uint64_t now_ns, struct peer *p)
 {
     if (now_ns - p->heard_ns > m->dead_ns) {
@@ -53,19 +59,20 @@ static uint64_t tick_member (struct membership *m, uint64_t now_ns, struct peer 
         return p->retry_ns;
     }
     /* What falls due within half a grain goes with this one: the pings of a period leave together. */
-    if (now_ns - p->said_ns + grain_ns (m) / 2 >= m->ping_ns || now_ns - p->pinged_ns >= PING_ALWAYS * m->ping_ns) {
+    if (now_ns - p->said_ns + grain_ns (m) / 2 >= quiet_ns (m, p) || now_ns - p->pinged_ns >= PING_ALWAYS * m->ping_ns) {
         action_send (m, p->contact, SAY_PING);
         p->said_ns = p->pinged_ns = now_ns;
     }
-    return least (p->heard_ns + m->dead_ns + 1, p->said_ns + m->ping_ns);
+    return least (p->heard_ns + m->dead_ns + 1, p->said_ns + quiet_ns (m, p));
 }
 
 static uint64_t tick_seeking (struct membership *m, uint64_t now_ns, struct peer *p)
 {
-    if (now_ns - p->sought_ns > seek_ns (m)) {
-        if (!p->unreachable_told)
-            action_notice (m, NOTICE_UNREACHABLE, &p->id, 0);
+    if (now_ns - p->since_ns > seek_ns (m) && !p->unreachable_told) {
+        action_notice (m, NOTICE_UNREACHABLE, &p->id, 0);
         p->unreachable_told = true;
+    }
+    if (now_ns - p->sought_ns > seek_ns (m)) {
         peer_bury (m, now_ns, p, false);
         return p->died_ns + TOMBSTONE_MS * MS_NS;
     }
@@ -144,7 +151,7 @@ static void forgive (struct membership *m, uint64_t now_ns)
         action_notice (m, NOTICE_STALLED, NULL, (now_ns - m->due_ns) / MS_NS);
     for (size_t i = 0; i < m->peer_count; i++) {
         m->peers[i]->heard_ns = now_ns;
-        m->peers[i]->sought_ns = now_ns;
+        m->peers[i]->since_ns = m->peers[i]->sought_ns = now_ns;
     }
 }
 
