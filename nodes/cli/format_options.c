@@ -34,6 +34,26 @@ int format_option (const struct cli *cli, struct output_options *o, int option, 
     }
 }
 
+/* What a reason means, for people. */
+static const char *gap_meaning (enum fm_gap_reason reason)
+{
+    switch (reason) {
+    case FM_GAP_EXPIRED:
+        return "deleted by the journal's retention";
+    case FM_GAP_DAMAGED:
+        return "damaged on the journal's disk";
+    case FM_GAP_VOID:
+        return "skipped when their publisher restarted, or lost with it before any journal had them";
+    case FM_GAP_REDACTED:
+        return "taken out on purpose";
+    case FM_GAP_NOT_HELD:
+        return "no journal has them";
+    case FM_GAP_UNKNOWN:
+        break;
+    }
+    return "for a reason that this version does not know";
+}
+
 int format_gap (const struct cli *cli, struct output *out, const struct fm_gap *gap)
 {
     if (output_format (out) == OUTPUT_JSON)
@@ -42,13 +62,13 @@ int format_gap (const struct cli *cli, struct output *out, const struct fm_gap *
     if (rc < 0)
         return rc;
     const unsigned long long first = gap->first, end = gap->end;
+    const char *const reason = output_gap_reason (gap->reason), *const meaning = gap_meaning (gap->reason);
     char stream[ID_TEXT_LEN + 1];
     if (id_is_zero (&gap->stream))
-        cli_say (cli, "gap: offsets %llu to %llu (%llu facts) are missing: %s", first, end - 1, end - first,
-                 output_gap_reason (gap->reason));
+        cli_say (cli, "gap: offsets %llu to %llu (%llu) are missing: %s: %s", first, end - 1, end - first, reason, meaning);
     else
-        cli_say (cli, "gap: stream %s, facts %llu to %llu (%llu) are missing: %s", id_text (&gap->stream, stream),
-                 first, end - 1, end - first, output_gap_reason (gap->reason));
+        cli_say (cli, "gap: stream %s, sequences %llu to %llu (%llu) are missing: %s: %s", id_text (&gap->stream, stream), first,
+                 end - 1, end - first, reason, meaning);
     return 0;
 }
 

@@ -170,28 +170,30 @@ static int input_check_size (const struct input *in, size_t len)
 
 int input_line (struct input *in, uint8_t delimiter, struct input_record *ret_record)
 {
+    const uint8_t *found;
+    int rc = 0;
     for (;;) {
         const struct fm_slice pending = input_pending (in);
-        const uint8_t *const data = pending.data;
-        const uint8_t *found =
-            pending.len > in->scanned ? memchr (data + in->scanned, delimiter, pending.len - in->scanned) : NULL;
-        size_t len = found ? (size_t) (found - data) : pending.len;
-        int rc = 0;
-        if (!found) {
-            in->scanned = pending.len;
-            rc = input_more (in);
-            if (rc == 0)
-                continue;
-            if (rc != FM_ERR_END || pending.len == 0)
-                return rc;
-        }
-        rc = input_check_size (in, len);
-        if (rc < 0)
+        const uint8_t *const fresh = (const uint8_t *) pending.data + in->scanned;
+        found = pending.len > in->scanned ? memchr (fresh, delimiter, pending.len - in->scanned) : NULL;
+        if (found || rc == FM_ERR_END)
+            break;
+        in->scanned = pending.len;
+        rc = input_more (in);
+        if (rc < 0 && rc != FM_ERR_END)
             return rc;
-        *ret_record = (struct input_record){ .payload = slice (data, len), .line = in->line };
-        input_take (in, found ? len + 1 : len, 1);
-        return 0;
     }
+    /* Asked for again: reading may have moved it. */
+    const struct fm_slice pending = input_pending (in);
+    if (!found && pending.len == 0)
+        return FM_ERR_END;
+    const size_t len = found ? (size_t) (found - (const uint8_t *) pending.data) : pending.len;
+    rc = input_check_size (in, len);
+    if (rc < 0)
+        return rc;
+    *ret_record = (struct input_record) { .payload = slice (pending.data, len), .line = in->line };
+    input_take (in, found ? len + 1 : len, 1);
+    return 0;
 }
 
 int input_whole (struct input *in, struct input_record *ret_record)

@@ -217,6 +217,25 @@ static void long_lines_between_short_ones_pass_unchanged (void **state)
     text_release (&want);
 }
 
+/* At the end of the file the buffer has just been grown for more that does not come. */
+static void a_long_last_line_without_a_newline_passes_unchanged (void **state)
+{
+    (void) state;
+    for (size_t len = INPUT_READ / 2 - 2; len < 4 * INPUT_READ; len = len * 5 / 4) {
+        struct text all = { 0 };
+        for (size_t i = 0; i < len; i++)
+            text_put_byte (&all, (uint8_t) ('a' + i % 23));
+        for (enum kind kind = LINES; kind <= WHOLE; kind++) {
+            struct result r = read_all (kind, slice (all.data, all.len), 60000, LIMIT, NULL, NULL);
+            assert_int_equal (r.rc, FM_ERR_END);
+            assert_int_equal (r.text.len, len + 5);
+            assert_memory_equal (r.text.data + 4, all.data, len);
+            text_release (&r.text);
+        }
+        text_release (&all);
+    }
+}
+
 static void a_file_that_is_not_there_is_named (void **state)
 {
     (void) state;
@@ -542,6 +561,7 @@ int main (void)
         cmocka_unit_test (a_record_over_the_limit_is_refused_with_its_line),
         cmocka_unit_test (an_endless_line_is_refused_before_it_is_read),
         cmocka_unit_test (long_lines_between_short_ones_pass_unchanged),
+        cmocka_unit_test (a_long_last_line_without_a_newline_passes_unchanged),
         cmocka_unit_test (a_file_that_is_not_there_is_named),
         cmocka_unit_test (a_readable_wake_descriptor_ends_a_read),
         cmocka_unit_test (a_row_becomes_a_json_object_of_strings),
