@@ -60,7 +60,9 @@ static int read_snapshot (struct stream_table *map, const struct record *r, cons
         const int rc = advance (map, &s.stream, s.last_seq, 0);
         if (rc)
             return rc;
+        stream_table_find (map, &s.stream)->first_seq = s.first_seq;
     }
+    map->complete &= (r->flags & RECORD_FLAG_COMPLETE) != 0;
     return 0;
 }
 
@@ -94,22 +96,28 @@ static int new_map (struct log *log, struct stream_table *map)
     return stream_table_init (map, most);
 }
 
-/* What the footer says of the streams' ends. */
-static int ends (struct log *log, const struct log_segment_view *s, struct stream_table *map, struct log_lost_list *list)
+/* What the footer says of where each stream begins in the segment (before its records are followed), or ends (after). A snapshot says more,
+ * but not of a stream that is new. */
+static int read_footer (struct log *log, const struct log_segment_view *s, bool is_end, struct stream_table *map, struct log_lost_list *list)
 {
     struct index_stream *streams;
     if (!s->sealed || index_read_streams (log->fs, s->fd, &s->trailer, &streams))
         return 0;
     int rc = 0;
     for (uint32_t i = 0; i < s->trailer.stream_count && rc == 0; i++) {
-        const struct stream_entry *e = stream_table_find (map, &streams[i].stream);
-        if (!e)
-            rc = advance (map, &streams[i].stream, streams[i].first_seq - 1, 0);
-        if (rc == 0)
-            rc = met (map, list, &streams[i].stream, streams[i].last_seq + 1, streams[i].last_seq, UINT64_MAX);
+        const struct index_stream *x = &streams[i];
+        rc = is_end ? met (map, list, &x->stream, x->last_seq + 1, x->last_seq, UINT64_MAX) : advance (map, &x->stream, x->first_seq - 1, 0);
     }
     free (streams);
     return rc;
+}
+
+static int follow_whole (struct log *log, const struct log_segment_view *s, struct stream_table *map, struct log_lost_list *list)
+{
+    int rc = read_footer (log, s, false, map, list);
+    if (rc == 0)
+        rc = follow (log, s, s->end_pos, map, list);
+    return rc ? rc : read_footer (log, s, true, map, list);
 }
 
 int log_lost_in (struct log *log, const struct log_view *view, uint64_t number, struct log_lost_list *list)
@@ -121,9 +129,7 @@ int log_lost_in (struct log *log, const struct log_view *view, uint64_t number, 
         return rc;
     rc = log_segment_open (log, view, number, &s);
     if (rc == 0) {
-        rc = follow (log, &s, s.end_pos, &map, list);
-        if (rc == 0)
-            rc = ends (log, &s, &map, list);
+        rc = follow_whole (log, &s, &map, list);
         log_segment_close (log, &s);
     }
     stream_table_release (&map);
@@ -141,9 +147,7 @@ int log_lost_between (struct log *log, const struct log_view *view, uint64_t bef
     if (rc == 0)
         rc = log_segment_open (log, view, before, &s);
     if (rc == 0) {
-        rc = follow (log, &s, s.end_pos, &then, &others);
-        if (rc == 0)
-            rc = ends (log, &s, &then, &others);
+        rc = follow_whole (log, &s, &then, &others);
         log_segment_close (log, &s);
     }
     if (rc == 0)
@@ -154,7 +158,11 @@ int log_lost_between (struct log *log, const struct log_view *view, uint64_t bef
     }
     for (uint32_t i = 1; i <= now.count && rc == 0; i++) {
         const struct stream_entry *e = &now.entries[i];
-        rc = met (&then, list, &e->stream, e->last_seq + 1, e->last_seq, UINT64_MAX);
+        /* A stream that was not there before began in between. */
+        if (then.complete && !stream_table_find (&then, &e->stream))
+            rc = advance (&then, &e->stream, e->first_seq - 1, 0);
+        if (rc == 0)
+            rc = met (&then, list, &e->stream, e->last_seq + 1, e->last_seq, UINT64_MAX);
     }
     stream_table_release (&then);
     stream_table_release (&now);

@@ -205,9 +205,10 @@ static void leave_segment (struct log_reader *r)
 /* Segments between the last one read and this one can't be read: find out what was in them. */
 static int note_missing (struct log_reader *r)
 {
-    if (r->last_read == 0 || r->last_read + 1 >= r->number || r->segment.header.base_offset <= r->next_offset)
+    if (r->last_read < r->view.first_number || r->last_read + 1 >= r->number || r->segment.header.base_offset <= r->next_offset)
         return 0;
-    return log_lost_between (r->log, &r->view, r->last_read, r->number, &r->due);
+    const int rc = log_lost_between (r->log, &r->view, r->last_read, r->number, &r->due);
+    return rc == FM_ERR_CORRUPT || rc == -ENOENT ? 0 : rc;  /* one of them went meanwhile: a range of offsets has to do */
 }
 
 /* Open the next segment that can be read. FM_ERR_END: there is none. */
