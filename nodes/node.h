@@ -96,6 +96,8 @@ uint64_t node_now (void);
 
 /* Apply to each new socket of this node: heartbeats, linger 0, no-HWM-on-subscriptions and such (nodes/sockets.c). */
 int node_socket (struct fm_node *node, int type, void **ret_socket);
+/* Before connect: a socket that may not be read for long (each SUB is one already): no ZeroMQ heartbeats, TCP's instead. */
+void node_socket_patient (void *socket);
 
 /* --- Counters: each a name, a unit, one line of meaning; NODE_COUNTERS is the list. */
 #define NODE_COUNTERS(X)                                                                            \

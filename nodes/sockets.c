@@ -17,6 +17,9 @@ enum {
     RECONNECT_MAX_MS = 1000,
     HEARTBEAT_LEAST_MS = 1000,
     HEARTBEAT_DEAD = 3,                 /* heartbeats without an answer */
+    KEEPALIVE_IDLE_S = 10,
+    KEEPALIVE_INTERVAL_S = 3,
+    KEEPALIVE_PROBES = 3,
     BACKLOG = 1024,                     /* a mesh may come up at once */
     SUBSCRIPTION_MAX = 4096,            /* bytes of a message that an XPUB takes: subscriptions only */
     LIVE_MESSAGE_MAX = 1 << 20          /* that a SUB takes: frames are at most LIVE_FRAME_MAX; the rest is room for the future */
@@ -46,6 +49,18 @@ static void set (void *socket, int option, int value)
     (void) rc;
 }
 
+/* Heartbeats see a peer as dead when we ourselves do not read: a connection whose queue is full stops reading, misses the answers, and
+ * is made anew while the word that there is room again is on its way to the old one. Then libzmq 4.3.4 aborts the process
+ * (`_input_stopped`, #3937). So where the application decides when to read, TCP must find half-open connections. */
+void node_socket_patient (void *socket)
+{
+    set (socket, ZMQ_HEARTBEAT_IVL, 0);
+    set (socket, ZMQ_TCP_KEEPALIVE, 1);
+    set (socket, ZMQ_TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S);
+    set (socket, ZMQ_TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S);
+    set (socket, ZMQ_TCP_KEEPALIVE_CNT, KEEPALIVE_PROBES);
+}
+
 int node_socket (struct fm_node *node, int type, void **ret_socket)
 {
     void *socket = zmq_socket (node->zmq, type);
@@ -62,10 +77,11 @@ int node_socket (struct fm_node *node, int type, void **ret_socket)
     const int beat_ms = 2 * (int) node->dead_ms > HEARTBEAT_LEAST_MS ? 2 * (int) node->dead_ms : HEARTBEAT_LEAST_MS;
     set (socket, ZMQ_HEARTBEAT_IVL, beat_ms);
     set (socket, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_DEAD * beat_ms);
-    set (socket, ZMQ_HEARTBEAT_TTL, HEARTBEAT_DEAD * beat_ms < 6553500 ? HEARTBEAT_DEAD * beat_ms : 6553500);
+    /* No ZMQ_HEARTBEAT_TTL: it would make the other side time out, and see node_socket_patient. */
     switch (type) {
     case ZMQ_SUB:
         set (socket, ZMQ_SNDHWM, 0);    /* subscriptions above the mark are lost without a word (libzmq #2258) */
+        node_socket_patient (socket);
         message_max = LIVE_MESSAGE_MAX;
         break;
     case ZMQ_XPUB:
