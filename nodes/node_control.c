@@ -273,6 +273,7 @@ static bool take_from_router (struct fm_node *node, struct node_route *ret_from,
 {
     (void) pthread_mutex_lock (&node->control_lock);
     const int len = zmq_recv (node->router, ret_from->bytes, sizeof ret_from->bytes, ZMQ_DONTWAIT);
+    node->router_draining = len >= 0;
     if (len >= 0) {
         ret_from->len = (uint8_t) (len < (int) sizeof ret_from->bytes ? len : (int) sizeof ret_from->bytes);
         /* The rest of a message is there when its first frame is. */
@@ -301,6 +302,7 @@ void node_drain_router (struct fm_node *node)
     if (n > CONTROL_BURST) {
         (void) pthread_mutex_lock (&node->control_lock);
         node->router_touched = true;            /* there may be more: after the others */
+        node->router_draining = false;
         (void) pthread_mutex_unlock (&node->control_lock);
     }
 }

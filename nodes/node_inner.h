@@ -76,6 +76,7 @@ struct fm_node {
     size_t route_count, route_size;
     struct node_contact *touched;
     bool router_touched, loop_touched;
+    bool router_draining;               /* the node's thread will ask for one more message before it sleeps */
 
     pthread_mutex_t members_lock;
     pthread_cond_t members_changed;     /* told_count, told_journals */

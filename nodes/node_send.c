@@ -47,7 +47,8 @@ int node_reply (struct fm_node *node, const struct node_route *to, zmq_msg_t *me
     int rc = zmq_send (node->router, to->bytes, to->len, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0 ? send_failure () : 0;
     if (rc == 0 && zmq_msg_send (message, node->router, ZMQ_DONTWAIT) < 0)
         rc = send_failure ();
-    const bool wake = (events_of (node->router) & ZMQ_POLLIN) && !node->router_touched;
+    /* While it is being drained the thread will look again anyway. */
+    const bool wake = !node->router_draining && (events_of (node->router) & ZMQ_POLLIN) && !node->router_touched;
     node->router_touched = node->router_touched || wake;
     unlock (node);
     if (wake)
