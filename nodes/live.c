@@ -1,6 +1,6 @@
 #include "live.h"
 #include "control.h"
-#include "node_inner.h"
+#include "node.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -24,7 +24,7 @@ struct live {
     pthread_mutex_t lock;           /* socket, fences */
     void *socket;
     int fd;
-    char address[ADDRESS_TEXT_MAX];
+    char address[FM_PEER_ADDRESS_MAX];
     struct nonce fences[LIVE_FENCES_MAX];   /* ring */
     size_t fence_first, fence_count;
 

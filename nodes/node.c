@@ -77,7 +77,7 @@ static int open_router (struct fm_node *node, const struct address *bind, struct
     (void) snprintf (loop, sizeof loop, "inproc://%s", id_text (&node->id, id));
     int rc = node_socket (node, ZMQ_ROUTER, &node->router);
     if (rc == 0)
-        rc = node_bind (node, node->router, address_text (bind, text), bound);
+        rc = node_bind (node->router, address_text (bind, text), bound);
     if (rc == 0)
         rc = address_parse (slice_of (bound), ADDRESS_TO_CONNECT, ret_bound);
     if (rc == 0)

@@ -96,6 +96,11 @@ uint64_t node_now (void);
 
 /* Apply to each new socket of this node: heartbeats, linger 0, no-HWM-on-subscriptions and such (nodes/sockets.c). */
 int node_socket (struct fm_node *node, int type, void **ret_socket);
+/* zmq_connect (same returns), for IPv6 addresses too. */
+int node_connect (void *socket, const char *address);
+/* Bind, also to IPv6, and learn the real endpoint. FM_ERR_ADDRESS with a detail for people (in use, not ours, not allowed); -errno. An ipc path at
+ * which somebody listens is in use, though libzmq would take it. */
+int node_bind (void *socket, const char *address, char ret_bound[FM_PEER_ADDRESS_MAX]);
 /* Before connect: a socket that may not be read for long (each SUB is one already): no ZeroMQ heartbeats, TCP's instead. */
 void node_socket_patient (void *socket);
 

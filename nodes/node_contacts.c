@@ -40,7 +40,7 @@ static int make_dealer (struct fm_node *node, const char *address, struct node_c
     size_t size = sizeof c->fd;
     rc = zmq_setsockopt (c->dealer, ZMQ_IMMEDIATE, &immediate, sizeof immediate);
     assert (rc == 0);
-    if (zmq_connect (c->dealer, address) != 0)
+    if (node_connect (c->dealer, address) != 0)
         return -errno;
     rc = zmq_getsockopt (c->dealer, ZMQ_FD, &c->fd, &size);
     assert (rc == 0);

@@ -58,7 +58,6 @@ struct fm_node {
     int live_queue, io_threads;
     int beacon_port;
     char *beacon_interface;
-    bool v6;
     void (*notice) (void *arg, const char *id, const char *text);
     void *notice_arg;
     char address[ADDRESS_TEXT_MAX];     /* that others can use as a seed */
@@ -157,6 +156,5 @@ void node_notices_flush (struct fm_node *node);
 
 /* --- sockets.c */
 int node_zmq_new (struct fm_node *node);
-int node_bind (struct fm_node *node, void *socket, const char *address, char ret_bound[ADDRESS_TEXT_MAX]);
 
 #endif

@@ -71,7 +71,7 @@ static int take_numbers (struct fm_node *node, const struct fm_node_options *o)
     return 0;
 }
 
-static int take_seeds (struct fm_node *node, const char *seeds, struct node_plan *plan, bool *ret_all_local)
+static int take_seeds (const char *seeds, struct node_plan *plan, bool *ret_all_local)
 {
     struct fm_slice item;
     *ret_all_local = true;
@@ -87,19 +87,17 @@ static int take_seeds (struct fm_node *node, const char *seeds, struct node_plan
             return error_set (FM_ERR_ARGUMENT, "option seeds: more than %d", SEEDS_MAX);
         address_text (&a, plan->seeds[plan->seed_count++]);
         *ret_all_local = *ret_all_local && address_is_local (&a);
-        node->v6 = node->v6 || a.v6;
     }
     return 0;
 }
 
-static int take_bind (struct fm_node *node, const char *bind, bool local, struct node_plan *plan)
+static int take_bind (const char *bind, bool local, struct node_plan *plan)
 {
     if (!bind || !*bind)
         bind = local ? "tcp://127.0.0.1:*" : "tcp://0.0.0.0:*";
     int rc = address_parse (slice_of (bind), ADDRESS_TO_BIND, &plan->bind);
     if (rc == 0)
         rc = address_resolve_bind (&plan->bind);
-    node->v6 = node->v6 || plan->bind.v6;
     return rc;
 }
 
@@ -114,13 +112,13 @@ int node_take_options (struct fm_node *node, const struct fm_node_options *optio
     if (rc == 0)
         rc = take_numbers (node, o);
     if (rc == 0)
-        rc = take_seeds (node, o->seeds, ret_plan, &seeds_local);
+        rc = take_seeds (o->seeds, ret_plan, &seeds_local);
     if (rc != 0)
         return rc;
     ret_plan->discover = ret_plan->seed_count == 0 && o->beacon_port != -1;
     ret_plan->advertise = o->advertise;
     /* A node that looks for others on the network must be reached from there; one that looks nowhere, or on this machine only, stays on it. */
-    rc = take_bind (node, o->bind, seeds_local && !ret_plan->discover, ret_plan);
+    rc = take_bind (o->bind, seeds_local && !ret_plan->discover, ret_plan);
     if (rc != 0)
         return rc;
     if (o->beacon_interface && !(node->beacon_interface = strdup (o->beacon_interface)))

@@ -71,8 +71,6 @@ int node_socket (struct fm_node *node, int type, void **ret_socket)
     set (socket, ZMQ_RECONNECT_IVL, RECONNECT_MS);
     set (socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS);
     set (socket, ZMQ_BACKLOG, BACKLOG);
-    if (node->v6)
-        set (socket, ZMQ_IPV6, 1);
     /* For half-open connections only: who is dead the membership knows sooner. Often would cost an idle mesh more than its own pings. */
     const int beat_ms = 2 * (int) node->dead_ms > HEARTBEAT_LEAST_MS ? 2 * (int) node->dead_ms : HEARTBEAT_LEAST_MS;
     set (socket, ZMQ_HEARTBEAT_IVL, beat_ms);
@@ -100,6 +98,14 @@ int node_socket (struct fm_node *node, int type, void **ret_socket)
     return 0;
 }
 
+int node_connect (void *socket, const char *address)
+{
+    /* Not for all: with it libzmq would look up a name as IPv6 first, and "localhost" miss who listens at 127.0.0.1. */
+    if (strchr (address, '['))
+        set (socket, ZMQ_IPV6, 1);
+    return zmq_connect (socket, address);
+}
+
 /* libzmq unlinks what is at an ipc path before it binds there: it would silently take the path away from a node that lives. */
 static int check_path_free (const char *address)
 {
@@ -118,14 +124,17 @@ static int check_path_free (const char *address)
     return alive ? error_set (FM_ERR_ADDRESS, "cannot listen at %s: another process does; choose another path or stop it", address) : 0;
 }
 
-int node_bind (struct fm_node *node, void *socket, const char *address, char ret_bound[ADDRESS_TEXT_MAX])
+int node_bind (void *socket, const char *address, char ret_bound[FM_PEER_ADDRESS_MAX])
 {
-    (void) node;
     const int rc = check_path_free (address);
+    if (strchr (address, '['))
+        set (socket, ZMQ_IPV6, 1);
     if (rc != 0)
         return rc;
     if (zmq_bind (socket, address) != 0) {
         const int why = errno;
+        if (why == ENOMEM || why == EMFILE || why == ENFILE)
+            return -why;
         const char *advice = why == EADDRINUSE    ? "another process does; choose another port or stop it"
                              : why == EADDRNOTAVAIL || why == ENODEV ? "that is no address of this machine; use one of its own, or *"
                              : why == EACCES      ? "not allowed; choose a port from 1024, or a path that may be written"

@@ -43,8 +43,6 @@ struct fm_node {
 
 /* ------------------------------------------------------------------ the node's functions */
 
-int node_bind (struct fm_node *node, void *socket, const char *address, char *ret_bound);
-
 struct live *node_live (struct fm_node *node)
 {
     return node->live;
@@ -155,7 +153,7 @@ int node_socket (struct fm_node *node, int type, void **ret_socket)
     return zmq_setsockopt (*ret_socket, ZMQ_LINGER, &linger, sizeof linger);
 }
 
-int node_bind (struct fm_node *node, void *socket, const char *address, char *ret_bound)
+int node_bind (struct fm_node *node, void *socket, const char *address, char ret_bound[FM_PEER_ADDRESS_MAX])
 {
     (void) node;
     strcpy (ret_bound, address);

@@ -356,6 +356,23 @@ static void nodes_meet_over_ipc_and_a_living_path_is_not_taken (void **state)
     assert_int_equal (rmdir (directory), 0);
 }
 
+static void nodes_meet_over_ipv6 (void **state)
+{
+    (void) state;
+    struct fm_node_options options = { .mesh = "test", .bind = "tcp://[::1]:*", .beacon_port = -1, .ping_ms = 100 };
+    struct fm_node *a = NULL, *b;
+    if (fm_node_open (&options, &a) != 0) {
+        printf ("skipped: this machine has no ::1: %s\n", fm_error_detail ());
+        skip ();
+    }
+    assert_int_equal (strncmp (fm_node_address (a), "tcp://[::1]:", 12), 0);
+    b = open_node (fm_node_address (a), "b");       /* itself at 127.0.0.1 */
+    assert_done (fm_node_wait_members (a, 2, PATIENCE_MS));
+    assert_done (fm_node_wait_members (b, 2, PATIENCE_MS));
+    fm_node_close (&a);
+    fm_node_close (&b);
+}
+
 static void another_mesh_is_kept_out_and_told (void **state)
 {
     (void) state;
@@ -740,6 +757,7 @@ int main (void)
         cmocka_unit_test (options_out_of_range_are_refused),
         cmocka_unit_test (a_port_in_use_is_told),
         cmocka_unit_test (nodes_meet_over_ipc_and_a_living_path_is_not_taken),
+        cmocka_unit_test (nodes_meet_over_ipv6),
         cmocka_unit_test (another_mesh_is_kept_out_and_told),
         cmocka_unit_test (a_time_out_names_the_seed_that_does_not_answer),
         cmocka_unit_test (a_journal_that_comes_later_is_told),
