@@ -1,4 +1,5 @@
-/* cookie_newer: turns a journal's cookie into that of the next major format version, checksum and all, as a future factmesh would write it. */
+/* cookie_newer: turns a journal's cookie into that of the next major format version, checksum and all, as a future
+ * factmesh would write it. */
 
 #include <stdio.h>
 
@@ -6,7 +7,7 @@
 #include "checksum.h"
 #include "cookie.h"
 
-enum { AT_MAJOR = 8, AT_SUM = COOKIE_LEN - 8 };     /* FORMAT.md, "Cookie" */
+enum { AT_MAJOR = 8, AT_SUM = COOKIE_LEN - 8 }; /* FORMAT.md, "Cookie" */
 
 int main (int argc, char **argv)
 {

@@ -1,7 +1,8 @@
-/* flow_check: compares what a flow_subscriber logged with what the flow_publisher made, and, when a second log is
- * given, with what another subscriber logged: every byte, every place.
+/* flow_check: compares what flow_subscribers logged with what the flow_publisher made, and the second and further logs
+ * with the first: every byte, every place.
  *
- * Each difference is a line of the oracle's; the last line is CHECKED facts=… faults=…. Exit 0 only without faults. */
+ * Each difference is a line of the oracle's; behind those of a log comes CHECKED log=… facts=… faults=…. Exit 0 only
+ * without faults. */
 
 #include <getopt.h>
 #include <stdio.h>
@@ -12,22 +13,20 @@
 #include "../support/oracle.h"
 #include "../support/tool.h"
 
-enum { PATTERNS_MAX = 16, STREAMS_MAX = 16 };
+enum { STREAMS_MAX = 16 };
 
 struct settings {
     struct flow flow;
     struct fm_id streams[STREAMS_MAX];
     unsigned stream_count;
-    const char *patterns[PATTERNS_MAX];
-    size_t pattern_count;
-    const char *early; /* another's log; NULL: none */
-    const char *got;
+    char **logs; /* pairs: a pattern, and the log of a subscription to it */
+    size_t log_count;
 };
 
 static void usage (void)
 {
     (void) fputs ("usage: flow_check --contents N --count N --topics N [--payload BYTES] [--large] --stream ID… "
-                  "[--topic PATTERN]… [--early LOG] LOG\n"
+                  "PATTERN LOG [PATTERN LOG]…\n"
                   "    streams in the order of their index\n",
                   stderr);
     exit (2);
@@ -38,7 +37,7 @@ static void settings_parse (struct settings *set, int argc, char **argv)
     static const struct option options[] = {
         { "contents", 1, NULL, 'c' }, { "count", 1, NULL, 'n' }, { "topics", 1, NULL, 'T' },
         { "payload", 1, NULL, 'p' },  { "large", 0, NULL, 'l' }, { "stream", 1, NULL, 's' },
-        { "topic", 1, NULL, 't' },    { "early", 1, NULL, 'e' }, { NULL, 0, NULL, 0 },
+        { NULL, 0, NULL, 0 },
     };
     int option, index = 0;
 
@@ -65,21 +64,14 @@ static void settings_parse (struct settings *set, int argc, char **argv)
             if (set->stream_count == STREAMS_MAX || tool_id_parse (optarg, &set->streams[set->stream_count++]) < 0)
                 usage ();
             break;
-        case 't':
-            if (set->pattern_count == PATTERNS_MAX)
-                usage ();
-            set->patterns[set->pattern_count++] = optarg;
-            break;
-        case 'e':
-            set->early = optarg;
-            break;
         default:
             usage ();
         }
     }
-    if (optind + 1 != argc || !set->stream_count)
+    if (optind == argc || (argc - optind) % 2 != 0 || !set->stream_count)
         usage ();
-    set->got = argv[optind];
+    set->logs = argv + optind;
+    set->log_count = (size_t) (argc - optind) / 2;
 }
 
 static int fact_add (struct oracle_log *log, const struct fm_id *stream, uint64_t seq, const struct flow_fact *made)
@@ -129,27 +121,42 @@ static int log_read (const char *path, struct oracle_log **ret_log)
     return rc;
 }
 
+/* One log against what was published, and against the first log, unless that is the one. Returns the faults, or 1 when
+ * it cannot be read. */
+static size_t log_check (const char *pattern, const char *path, const struct oracle_log *published,
+                         struct oracle_log **first)
+{
+    struct oracle_log *log = NULL;
+    size_t faults = 1;
+
+    if (log_read (path, &log) == 0) {
+        faults = oracle_compare (published, log, &pattern, 1, stdout);
+        if (*first)
+            faults += oracle_compare (*first, log, &pattern, 1, stdout);
+        (void) printf ("CHECKED log=%s facts=%zu faults=%zu\n", path, oracle_log_count (log), faults);
+    }
+    if (!*first) {
+        *first = log;
+        log = NULL;
+    }
+    oracle_log_destroy (&log);
+    return faults;
+}
+
 int main (int argc, char **argv)
 {
     struct settings set;
-    struct oracle_log *published = NULL, *got = NULL, *early = NULL;
+    struct oracle_log *published = NULL, *first = NULL;
     size_t faults = 0;
     int status = 1;
 
     settings_parse (&set, argc, argv);
-    if (oracle_log_new (&published) < 0 || published_make (&set, published) < 0 || log_read (set.got, &got) < 0)
-        goto out;
-    faults += oracle_compare (published, got, set.patterns, set.pattern_count, stdout);
-    if (set.early) {
-        if (log_read (set.early, &early) < 0)
-            goto out;
-        faults += oracle_compare (early, got, set.patterns, set.pattern_count, stdout);
+    if (oracle_log_new (&published) == 0 && published_make (&set, published) == 0) {
+        for (size_t i = 0; i < set.log_count; i++)
+            faults += log_check (set.logs[2 * i], set.logs[2 * i + 1], published, &first);
+        status = faults ? 1 : 0;
     }
-    (void) printf ("CHECKED facts=%zu faults=%zu\n", oracle_log_count (got), faults);
-    status = faults ? 1 : 0;
-out:
-    oracle_log_destroy (&early);
-    oracle_log_destroy (&got);
+    oracle_log_destroy (&first);
     oracle_log_destroy (&published);
     return status;
 }

@@ -51,11 +51,11 @@ static void notice_print (void *arg, const char *id, const char *text)
 static void settings_parse (struct settings *set, int argc, char **argv)
 {
     static const struct option options[] = {
-        { "seed", 1, NULL, 's' },      { "mesh", 1, NULL, 'm' },    { "contents", 1, NULL, 'c' },
-        { "count", 1, NULL, 'n' },     { "rate", 1, NULL, 'r' },    { "topics", 1, NULL, 't' },
-        { "streams", 1, NULL, 'S' },   { "payload", 1, NULL, 'p' }, { "live-queue", 1, NULL, 'q' },
-        { "window", 1, NULL, 'w' },    { "members", 1, NULL, 'M' }, { "no-journal", 0, NULL, 'j' },
-        { "synced-ms", 1, NULL, 'y' }, { "large", 0, NULL, 'l' },   { "first-stream", 1, NULL, 'f' },
+        { "seed", 1, NULL, 's' },      { "mesh", 1, NULL, 'm' },     { "contents", 1, NULL, 'c' },
+        { "count", 1, NULL, 'n' },     { "rate", 1, NULL, 'r' },     { "topics", 1, NULL, 't' },
+        { "streams", 1, NULL, 'S' },   { "payload", 1, NULL, 'p' },  { "live-queue", 1, NULL, 'q' },
+        { "window", 1, NULL, 'w' },    { "members", 1, NULL, 'M' },  { "no-journal", 0, NULL, 'j' },
+        { "synced-ms", 1, NULL, 'y' }, { "large", 0, NULL, 'l' },    { "first-stream", 1, NULL, 'f' },
         { "bind", 1, NULL, 'b' },      { "block-ms", 1, NULL, 'B' }, { NULL, 0, NULL, 0 },
     };
     int option, index = 0;

@@ -247,6 +247,8 @@ static int flow_take (struct program *p)
         int rc = fm_subscription_next (p->subscription, ended ? p->set.linger_ms : p->set.idle_ms, &event);
         if (rc == FM_TIMEOUT && ended)
             return 0;
+        if (rc == FM_INTERRUPTED)
+            continue; /* stopped and continued, say */
         if (rc < 0) {
             (void) fprintf (stderr, "flow_subscriber: facts=%llu ends=%llu of=%llu\n", (unsigned long long) p->facts,
                             (unsigned long long) p->ends, (unsigned long long) p->set.ends);

@@ -208,7 +208,7 @@ class Lab:
     """A scratch directory and the processes that were started in it."""
 
     def __init__(self, name):
-        self.dir = tempfile.mkdtemp(prefix=f"factmesh-{name[:40]}-")
+        self.dir = tempfile.mkdtemp(prefix=f"factmesh-e2e-{name[:40]}-")
         self.logs = self.path("logs")
         os.mkdir(self.logs)
         self.processes = []
@@ -234,7 +234,7 @@ class Lab:
         """Run to the end and return its Result; standard input is bytes or a file."""
         kind = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
         try:
-            done = subprocess.run([str(a) for a in argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.dir,
+            done = subprocess.run([a if isinstance(a, bytes) else str(a) for a in argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.dir,
                                   timeout=limit_s * PATIENCE, env={**os.environ, **self.env, **(env or {})}, **kind)
         except subprocess.TimeoutExpired:
             raise Failed(f"no end within {limit_s * PATIENCE:g} s: {' '.join(str(a) for a in argv)}") from None

@@ -91,7 +91,7 @@ static int events_take (struct program *p)
             (void) printf ("GAP first=%llu end=%llu\n", (unsigned long long) event.gap.first,
                            (unsigned long long) event.gap.end);
     }
-    return rc == FM_TIMEOUT ? 0 : fm_perror ("mesh_node: next", rc);
+    return rc == FM_TIMEOUT || rc == FM_INTERRUPTED ? 0 : fm_perror ("mesh_node: next", rc);
 }
 
 static int command_do (struct program *p, const char *line)

@@ -289,7 +289,7 @@ def noise_on_the_live_path_harms_nothing(lab):
 
 
 def live_address(lab, journal):
-    for line in lab.ok("nodes", "--json", "--seed", journal.address, "--wait", "2").decode().splitlines():
+    for line in lab.ok("nodes", "--json", "--seed", journal.address, "--wait", "1").decode().splitlines():
         node = json.loads(line)
         if node.get("control") == journal.address:
             return node["live"]

@@ -9,7 +9,7 @@ LINES = 200_000
 RATE = 20_000
 KILLS = 20
 # How much more must be recorded before the next kill, at most: the twenty share the flow.
-STEP_MAX = LINES // KILLS // 2
+STEP_MAX = LINES // KILLS
 
 
 def lines_write(lab, count):

@@ -10,7 +10,8 @@ import statistics
 from harness import check, fields, main, tool
 
 PAIRS = 5
-MORE_PAIRS = 6          # when the first do not agree: a busy machine
+MORE_PAIRS = 6          # when the first do not agree: a busy machine. What it costs shows in the median of more pairs, too
+ROUNDS = 4
 FACTS = 600_000
 PAYLOAD = 100
 TOPICS = 10
@@ -57,7 +58,7 @@ def one_half(lab, number, stopped):
         check(got == 0, f"the stopped subscriber took {got} thousand facts: it did not stand still")
         sub.cont()
         sub.line("^DONE", 60)
-        result = lab.run(tool("flow_check"), *pub.shape, sub.log, limit_s=60)
+        result = lab.run(tool("flow_check"), *pub.shape, "flow.>", sub.log, limit_s=60)
         check(result.status == 0, f"after SIGCONT it has other facts: {result.text()[:1000]}")
         check(not sub.lines("^GAP"), "it was told a gap")
         sub.ends_well()
@@ -83,8 +84,9 @@ def a_stopped_subscriber_costs_no_speed_and_bounded_memory(lab):
         return all(abs(median_ratio(what) - 1) <= TOLERANCE for what in (0, 1))
 
     pairs_add(PAIRS)
-    if not good():
-        pairs_add(MORE_PAIRS)
+    for _ in range(ROUNDS - 1):
+        if not good():
+            pairs_add(MORE_PAIRS)
     for what, name in ((0, "published"), (1, "synced")):
         rates = [f"{without[what] / 1e3:.0f}k/{with_it[what] / 1e3:.0f}k" for without, with_it in pairs]
         lab.tell(f"{name} facts/s without/with: {', '.join(rates)}; median ratio {median_ratio(what):.3f}")
@@ -115,7 +117,7 @@ def a_subscriber_stopped_within_its_replay_costs_the_journal_only_its_credit(lab
     check(more <= BOUND + SLACK, f"the journal grew by {more} bytes")
     sub.cont()
     sub.line("^DONE", 60)
-    result = lab.run(tool("flow_check"), *pub.shape, *other.shape[-2:], sub.log, limit_s=60)
+    result = lab.run(tool("flow_check"), *pub.shape, *other.shape[-2:], "flow.>", sub.log, limit_s=60)
     check(result.status == 0, f"after SIGCONT it has other facts: {result.text()[:1000]}")
 
 
