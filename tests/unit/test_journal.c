@@ -433,9 +433,9 @@ static void a_copied_identity_is_refused_and_its_publisher_told (void **state)
     kit_remove (copy);
     kit_copy (identity, copy);
     p = open_publisher (first, identity);
-    struct fm_publisher *q = open_publisher (second, copy);
     publish (p, 1);
     assert_done (fm_publisher_wait_synced (p, 0, PATIENCE_MS));
+    struct fm_publisher *q = open_publisher (second, copy);
     const struct fm_fact fact = { .topic = fm_text ("orders.placed"), .payload = fm_text ("x") };
     int rc = 0;
     const uint64_t until = node_now () + (uint64_t) PATIENCE_MS * 1000000;
