@@ -64,7 +64,7 @@ int live_new (struct fm_node *node, const char *bind, int queue, struct live **r
     if (rc == 0)
         rc = set_options (live->socket, queue);
     if (rc == 0)
-        rc = node_bind (node, live->socket, bind, live->address);
+        rc = node_bind (live->socket, bind, live->address);
     size_t len = sizeof live->fd;
     if (rc == 0 && zmq_getsockopt (live->socket, ZMQ_FD, &live->fd, &len))
         rc = -errno;

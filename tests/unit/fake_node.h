@@ -153,9 +153,8 @@ int node_socket (struct fm_node *node, int type, void **ret_socket)
     return zmq_setsockopt (*ret_socket, ZMQ_LINGER, &linger, sizeof linger);
 }
 
-int node_bind (struct fm_node *node, void *socket, const char *address, char ret_bound[FM_PEER_ADDRESS_MAX])
+int node_bind (void *socket, const char *address, char ret_bound[FM_PEER_ADDRESS_MAX])
 {
-    (void) node;
     strcpy (ret_bound, address);
     return zmq_bind (socket, address);
 }
