@@ -14,6 +14,7 @@
 
 struct entry {
     uint64_t last;                  /* no committed fact under this level lies above */
+    uint64_t exact;                 /* the same for facts of exactly this topic; <= last */
     uint64_t floor;                 /* the same for every level below that is not in the table; <= last */
     uint64_t touched;               /* last sequence of the batch that it was last used in */
     uint64_t batch;                 /* the open batch's number when it is a topic there */
@@ -201,6 +202,7 @@ static int add_child (struct level_table *t, uint32_t parent, struct fm_slice le
     const uint32_t hash = hash_of (level);
     t->entries[i] = (struct entry) {
         .last = p->floor,
+        .exact = p->floor,
         .floor = p->floor,
         .touched = t->committed,
         .name = name,
@@ -338,7 +340,7 @@ size_t level_table_header_bytes (const struct level_table *t, uint32_t topic, ui
 {
     enum { TAGS_AND_LENGTHS_MAX = 16 };     /* of the topic, its name and its backs */
     const struct entry *e = &t->entries[topic];
-    return TAGS_AND_LENGTHS_MAX + e->len + e->depth * bytes_varint_len (first_seq);
+    return TAGS_AND_LENGTHS_MAX + e->len + (e->depth + 1u) * bytes_varint_len (first_seq);
 }
 
 void level_table_describe (const struct level_table *t, uint64_t first_seq, struct batch_topic *ret_topics, uint8_t *backs)
@@ -356,6 +358,9 @@ void level_table_describe (const struct level_table *t, uint64_t first_seq, stru
             assert (last[d] < first_seq);
             p = bytes_put_varint (p, first_seq - 1 - last[d]);
         }
+        /* Facts below the topic came since: who takes the topic alone has missed nothing by them. */
+        if (topic->exact < topic->last)
+            p = bytes_put_varint (p, first_seq - 1 - topic->exact);
         ret_topics[i].name = slice (topic->name, topic->len);
         ret_topics[i].backs = slice (backs, (size_t) (p - backs));
         backs = p;
@@ -368,6 +373,7 @@ void level_table_commit (struct level_table *t, uint64_t last_seq)
     t->committed = last_seq;
     for (uint32_t i = 0; i < t->open_count; i++) {
         const uint64_t last = t->open[i].last;
+        t->entries[t->open[i].entry].exact = last;
         for (uint32_t at = t->open[i].entry; at != NONE; at = t->entries[at].parent) {
             if (t->entries[at].last < last)
                 t->entries[at].last = last;

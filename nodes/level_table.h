@@ -4,8 +4,11 @@
  * sequence then lives on in its parent's floor, an upper bound for every level below that parent that the table does not know. A bound
  * that is too high costs a receiver a question, never a fact.
  *
+ * Beside the last sequence under a level it keeps that of exactly this topic, which a batch tells where the two differ (SPEC.md, "Batch").
+ *
  * Invariants (checked by tests/unit/test_level_table):
- *   1. last(level) is at least the last committed sequence under the level, and exact for a level that was never forgotten.
+ *   1. last(level) is at least the last committed sequence under the level, and just that for a level that was never forgotten; the same for
+ *      exactly the topic.
  *   2. In order of use a parent comes before its children, so that what is forgotten first is always a leaf.
  *   3. Topics of the open batch are never forgotten.
  *

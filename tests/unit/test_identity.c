@@ -300,6 +300,7 @@ static void a_reservation_that_fails_leaves_what_was (void **state)
     assert_int_equal (mkdir (path ("stream.new"), 0755), 0);
     assert_int_equal (identity_reserve (&i, end), 0);
     assert_true (identity_reserve (&i, end + 1) < 0);
+    assert_true (identity_reserve (&i, end + 1) < 0);       /* again: what failed is not taken for done */
     assert_non_null (strstr (fm_error_detail (), "stream.new"));
     assert_true (identity_close (&i, 17) < 0);
     assert_int_equal (rmdir (path ("stream.new")), 0);

@@ -1,3 +1,5 @@
+/* level_table against a model that remembers every fact. */
+
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -54,6 +56,14 @@ static uint64_t model_last (const struct model *m, struct fm_slice level)
     return last;
 }
 
+static uint64_t model_exact (const struct model *m, struct fm_slice topic)
+{
+    size_t i = 0;
+    while (!slice_equal (slice_of (m->topics[i]), topic))
+        i++;
+    return m->last[i];
+}
+
 static uint32_t find_or_add (struct level_table *t, struct fm_slice topic)
 {
     uint32_t n;
@@ -80,7 +90,16 @@ static void check_description (struct level_table *t, const struct model *m, uin
             if (exact)
                 assert_int_equal (prev, truth > floor ? truth : floor);
         }
+        uint64_t back = 0;
+        const bool more = p < end;      /* for exactly the topic, where that differs */
+        if (more)
+            p = bytes_get_varint (p, end, &back);
         assert_ptr_equal (p, end);
+        const uint64_t of_level = level_table_last (t, topics[i].name), truth = model_exact (m, topics[i].name);
+        const uint64_t prev = more ? first_seq - 1 - back : of_level;
+        assert_true (prev >= truth && prev <= of_level);
+        if (exact)
+            assert_int_equal (prev, truth > floor ? truth : floor);
     }
 }
 

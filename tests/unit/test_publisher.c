@@ -76,6 +76,11 @@ static void a_lone_fact_leaves_at_once_and_says_all (void **state)
     assert_int_equal (got.expires_ns, 99);
     assert_int_equal (got.flags, FM_TOMBSTONE);
     assert_int_equal (b.features, fact_features (&fact));
+    assert_int_not_equal (b.features, 0);
+    zmq_msg_close (&message);
+    (void) publish (p, "plain", slice_of ("x"));
+    assert_true (receive_batch (&message, &topic, &b));
+    assert_int_equal (b.features, 0);
     zmq_msg_close (&message);
     assert_int_equal (drain_frames (), 0);
     fm_publisher_close (&p);

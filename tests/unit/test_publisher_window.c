@@ -87,6 +87,13 @@ static void a_full_window_forgets_the_oldest_when_told_so (void **state)
     assert_int_equal (p->next_seq, 1001);
     assert_true (p->window.start_seq > 900);
     assert_int_equal (p->window.synced, 0);
+
+    /* Small facts go on sharing frames: the window is always full now. */
+    (void) fm_publisher_flush (p);
+    const uint64_t sent = fake.counters[NODE_BATCHES_SENT];
+    for (int i = 0; i < 1000; i++)
+        (void) publish (p, "a", slice_of ("x"));
+    assert_true (fake.counters[NODE_BATCHES_SENT] - sent < 100);
     fm_publisher_close (&p);
 }
 
