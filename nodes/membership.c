@@ -227,6 +227,8 @@ static void join (struct membership *m, uint64_t now_ns, struct peer *p, uint32_
     p->told_digests = 0;
     p->said_goodbye = p->unreachable_told = false;
     action_node (m, MEMBERSHIP_UP, p);
+    /* Who joins at the same time as others was told of none of them: let the digests meet now, not after ping_ms. */
+    action_send (m, number, SAY_PING);
 }
 
 void peer_bury (struct membership *m, uint64_t now_ns, struct peer *p, bool said_goodbye)

@@ -127,10 +127,10 @@ static int check_path_free (const char *address)
 int node_bind (void *socket, const char *address, char ret_bound[FM_PEER_ADDRESS_MAX])
 {
     const int rc = check_path_free (address);
-    if (strchr (address, '['))
-        set (socket, ZMQ_IPV6, 1);
     if (rc != 0)
         return rc;
+    if (strchr (address, '['))
+        set (socket, ZMQ_IPV6, 1);
     if (zmq_bind (socket, address) != 0) {
         const int why = errno;
         if (why == ENOMEM || why == EMFILE || why == ENFILE)
