@@ -44,4 +44,7 @@ static inline uint64_t journal_counter (const struct journal_context *c, enum jo
 
 void journal_notice (struct journal_context *c, const char *id, const char *format, ...) __attribute__ ((format (printf, 3, 4)));
 
+/* Start a thread in which no signal is handled: signals are the program's. 0 or -errno. */
+int journal_thread (pthread_t *thread, void *(*run) (void *), void *arg);
+
 #endif

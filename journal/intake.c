@@ -458,7 +458,7 @@ int intake_new (struct journal_context *context, struct intake **ret_intake)
     if (!rc)
         rc = watch (in, live_set_fd (in->live));
     if (!rc) {
-        rc = -pthread_create (&in->thread, NULL, intake_run, in);
+        rc = journal_thread (&in->thread, intake_run, in);
         in->runs = rc == 0;
     }
     if (rc) {

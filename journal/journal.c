@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,6 +54,18 @@ void journal_counter_text (enum journal_counter counter, const char **ret_name, 
     *ret_name = texts[counter].name;
     *ret_unit = texts[counter].unit;
     *ret_meaning = texts[counter].meaning;
+}
+
+int journal_thread (pthread_t *thread, void *(*run) (void *), void *arg)
+{
+    sigset_t all, before;
+    sigfillset (&all);
+    int rc = pthread_sigmask (SIG_SETMASK, &all, &before);
+    if (rc)
+        return -rc;
+    rc = pthread_create (thread, NULL, run, arg);
+    (void) pthread_sigmask (SIG_SETMASK, &before, NULL);    /* it was valid a moment ago */
+    return -rc;
 }
 
 /* --- Options. */

@@ -234,7 +234,7 @@ int server_new (struct journal_context *context, struct server **ret_server)
     s->queue = calloc (SERVER_QUEUE_MAX, sizeof *s->queue);
     int rc = s->queue ? sessions_init (s) : -ENOMEM;
     if (!rc) {
-        rc = -pthread_create (&s->thread, NULL, server_run, s);
+        rc = journal_thread (&s->thread, server_run, s);
         s->runs = rc == 0;
     }
     if (!rc) {

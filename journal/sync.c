@@ -248,12 +248,12 @@ int sync_new (struct journal_context *context, struct sync **ret_sync)
     pthread_cond_init (&s->stopped, &monotonic);
     pthread_condattr_destroy (&monotonic);
     s->repeat_all_ns = node_now () + (uint64_t) SYNC_REPEAT_ALL_MS * NS_PER_MS;
-    const int rc = pthread_create (&s->thread, NULL, sync_run, s);
+    const int rc = journal_thread (&s->thread, sync_run, s);
     if (rc) {
         pthread_cond_destroy (&s->stopped);
         pthread_mutex_destroy (&s->lock);
         free (s);
-        return -rc;
+        return rc;
     }
     *ret_sync = s;
     return 0;
