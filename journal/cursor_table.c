@@ -64,7 +64,7 @@ int cursor_entry_decode (const uint8_t *p, size_t len, struct cursor_view *ret_c
 
 int cursor_table_init (struct cursor_table *t, uint32_t max)
 {
-    *t = (struct cursor_table) { .max = max };
+    *t = (struct cursor_table) { .size = max, .max = max };
     t->entries = calloc ((size_t) max + 1, sizeof *t->entries);
     return t->entries ? 0 : -ENOMEM;
 }
@@ -127,12 +127,23 @@ int cursor_table_check (const struct cursor_table *t, const struct cursor_view *
     if (is_at (t, i, c->name)) {
         const struct cursor_view old = view_of (t->entries[i]);
         bytes -= cursor_entry_len (&old);
-    } else if (t->count == t->max)
+    } else if (t->count >= t->max)
         return FM_ERR_LIMIT;
     return bytes > CURSORS_BYTES_MAX ? FM_ERR_LIMIT : 0;
 }
 
-void cursor_table_put (struct cursor_table *t, uint8_t *entry)
+static int grow (struct cursor_table *t)
+{
+    const uint32_t size = 2 * t->size + 16;
+    uint8_t **entries = realloc (t->entries, (size_t) size * sizeof *entries);
+    if (!entries)
+        return -ENOMEM;
+    t->entries = entries;
+    t->size = size;
+    return 0;
+}
+
+int cursor_table_put (struct cursor_table *t, uint8_t *entry)
 {
     const struct cursor_view c = view_of (entry);
     const uint32_t i = lower_bound (t, c.name);
@@ -141,12 +152,14 @@ void cursor_table_put (struct cursor_table *t, uint8_t *entry)
         t->bytes -= cursor_entry_len (&old);
         free (t->entries[i]);
     } else {
-        assert (t->count < t->max);
+        if (t->count == t->size && grow (t))
+            return -ENOMEM;
         memmove (t->entries + i + 1, t->entries + i, (t->count - i) * sizeof *t->entries);
         t->count++;
     }
     t->entries[i] = entry;
     t->bytes += cursor_entry_len (&c);
+    return 0;
 }
 
 int cursor_table_delete (struct cursor_table *t, struct fm_slice name)

@@ -29,7 +29,7 @@ int cursor_entry_decode (const uint8_t *p, size_t len, struct cursor_view *ret_c
 
 struct cursor_table {
     uint8_t **entries;
-    uint32_t count, max;
+    uint32_t count, size, max;
     size_t bytes;
 };
 
@@ -38,8 +38,9 @@ void cursor_table_release (struct cursor_table *t);
 
 /* May this one be put? FM_ERR_LIMIT, FM_ERR_TOO_LARGE or 0. */
 int cursor_table_check (const struct cursor_table *t, const struct cursor_view *c);
-/* Put what cursor_table_check allows: `entry` is malloc'ed and encoded, and taken. */
-void cursor_table_put (struct cursor_table *t, uint8_t *entry);
+/* Put it, limits or not: what the log holds is never dropped because a limit was lowered. `entry` is malloc'ed and encoded, and taken on
+ * success. Returns 0 or -ENOMEM. */
+int cursor_table_put (struct cursor_table *t, uint8_t *entry);
 /* FM_ERR_UNKNOWN or 0. */
 int cursor_table_delete (struct cursor_table *t, struct fm_slice name);
 int cursor_table_get (const struct cursor_table *t, struct fm_slice name, struct cursor_view *ret_cursor);

@@ -418,6 +418,23 @@ static int recover_segments (struct log *log, struct segment_range range, struct
     return 0;
 }
 
+void log_view_refresh (struct log *log, struct log_view *ret_view)
+{
+    struct segment_range range = { 0 };
+    struct segment_header first;
+    if (log->options.read_only && log->fs->list (log->fs->context, log->segments, each_segment, &range) == 0 && range.first > 0
+        && first_header (log, &range, &first) == 0) {
+        pthread_mutex_lock (&log->view_lock);
+        if (first.number > log->view.first_number && first.number <= log->view.active_number) {
+            log->view.first_number = first.number;
+            log->view.first_offset = first.base_offset;
+            log->view.first_prior_bytes = first.prior_bytes;
+        }
+        pthread_mutex_unlock (&log->view_lock);
+    }
+    log_view_get (log, ret_view);
+}
+
 /* --- Opening. */
 
 static int set_options (struct log *log, const struct log_options *given)
@@ -547,6 +564,39 @@ void log_destroy (struct log **log_pointer)
     (void) pthread_mutex_destroy (&log->cursor_lock);
     free (log);
     *log_pointer = NULL;
+}
+
+int log_new_generation (const char *directory, const struct log_options *options, uint64_t *ret_generation)
+{
+    struct log_options now = *options;
+    struct log *log = calloc (1, sizeof *log);
+    if (!log)
+        return -ENOMEM;
+    log->dir = log->lock = log->segments = log->quarantine = log->active.fd = -1;
+    now.read_only = false;
+    int rc = init_locks (log);
+    if (rc) {
+        free (log);
+        return rc;
+    }
+    rc = set_options (log, &now);
+    if (rc == 0)
+        rc = allocate (log, directory);
+    if (rc == 0)
+        rc = open_directory (log, directory);
+    if (rc == 0) {
+        rc = cookie_read (log->fs, log->dir, &log->cookie);
+        if (rc == 0) {
+            log->cookie.generation++;
+            rc = cookie_write (log->fs, log->dir, &log->cookie);
+        }
+        if (rc)
+            (void) error_set (rc, "cannot renew %s/" COOKIE_NAME ": %s", directory, fm_error_text (rc));
+    }
+    if (rc == 0)
+        *ret_generation = log->cookie.generation;
+    log_destroy (&log);
+    return rc;
 }
 
 /* --- Where it stands. */

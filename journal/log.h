@@ -56,8 +56,12 @@ struct log_recovery {
  * the unsynced tail is made durable before this returns. A journal always starts: damage is quarantined and told.
  * Returns 0, or with a detail: FM_ERR_IN_USE, FM_ERR_FOREIGN (another mesh, or not a journal's), FM_ERR_NEWER, -errno. */
 int log_open (const char *directory, const struct log_options *options, struct log_recovery *ret_recovery, struct log **ret_log);
-/* Closes without a promise: call log_write and log_sync (and log_mark_idle) before for a clean end. */
+/* Closes without a promise: call log_write and log_sync (and log_mark_idle) before for a clean end. Readers go first. */
 void log_destroy (struct log **log);
+
+/* Make a restored copy a journal of its own generation, so that nobody takes its offsets for those of the original: to be called once, before
+ * the copy is opened. Of the options only fs and clock matter. Fails as log_open does. */
+int log_new_generation (const char *directory, const struct log_options *options, uint64_t *ret_generation);
 
 void log_identity (const struct log *log, struct fm_id *ret_journal, uint64_t *ret_generation);
 const char *log_mesh (const struct log *log);
@@ -76,8 +80,9 @@ struct log_stream {
 
 /* Append one batch, checked by the caller (batch_decode, batch_check_facts); b->bytes is copied as it is.
  * It must be the stream's next (b->first_seq == last_seq + 1; a new stream may begin anywhere: what is before is told with
- * log_append_gap first) and not of an older epoch. Returns 0; FM_ERR_FULL (buffer: wait for log_write, retry); FM_ERR_CONFLICT;
- * FM_ERR_RANGE-like misuse is FM_ERR_ARGUMENT; FM_ERR_READ_ONLY after a failed write or sync. */
+ * log_append_gap first) and not of an older epoch. Returns 0; FM_ERR_FULL (buffer or stream table: wait for log_write and log_sync, retry);
+ * FM_ERR_CONFLICT: another incarnation of the same epoch; FM_ERR_LOST: an older epoch; FM_ERR_ARGUMENT: not the next one;
+ * FM_ERR_TOO_LARGE; FM_ERR_READ_ONLY after a failed write or sync. */
 int log_append (struct log *log, const struct batch *b, uint64_t *ret_offset);
 
 /* Record that sequences [first, end) of a stream are in no holder: void, not held. Then last_seq is end - 1. */
@@ -85,7 +90,8 @@ int log_append_gap (struct log *log, const struct fm_id *stream, uint64_t first_
 
 /* What is known of a stream: 0 or FM_ERR_UNKNOWN (never seen, or all of it expired and forgotten). */
 int log_stream_get (struct log *log, const struct fm_id *stream, struct log_stream *ret_stream);
-/* List streams in id order from `after` (NULL: the first): up to max into ret, their number into ret_count. */
+/* List the streams that are in memory, in id order from `after` (NULL: the first): up to max into ret, their number into ret_count. first_seq may
+ * be too low after a restart, until log_stream_get looked it up. */
 int log_stream_list (struct log *log, const struct fm_id *after, struct log_stream *ret, size_t max, size_t *ret_count);
 
 /* --- Writing and syncing: the sync thread. */
@@ -118,7 +124,7 @@ bool log_is_read_only (const struct log *log);
 void log_wait_appended (struct log *log, unsigned max_ms);
 void log_wake (struct log *log);
 
-/* Drop whole sealed segments that age and size no longer allow. *ret_first_offset: the oldest that is left. */
+/* Drop whole sealed segments that age and size no longer allow. *ret_first_offset (may be NULL): the oldest that is left. Sync thread. */
 int log_retain (struct log *log, uint64_t *ret_first_offset);
 
 /* --- Cursors: records in the log like everything else; durable once log_synced passes *ret_offset. */
@@ -129,7 +135,8 @@ struct log_cursor {
     struct fm_slice cursor;                 /* an encoded Cursor message (factmesh.proto) */
     struct fm_slice filters;
 };
-/* *ret_offset: the log's end offset; the cursor is durable when log_position.synced_offset >= it and one sync has ended since. */
+/* *ret_ticket: for log_ticket_synced. FM_ERR_FULL: as log_append; FM_ERR_LIMIT, FM_ERR_TOO_LARGE: the limits of cursor_table.h;
+ * log_cursor_delete: FM_ERR_UNKNOWN. */
 int log_cursor_put (struct log *log, const struct log_cursor *cursor, uint64_t *ret_ticket);
 int log_cursor_delete (struct log *log, const char *name, uint64_t *ret_ticket);
 /* A ticket is durable when log_ticket_synced returns true. */
@@ -159,7 +166,8 @@ struct log_item {
 int log_reader_new (struct log *log, struct log_reader **ret_reader);
 void log_reader_destroy (struct log_reader **reader);
 
-/* Place the reader. An offset below first_offset starts with a gap item of offsets (GAP_EXPIRED). */
+/* Place the reader. An offset below first_offset starts with a gap item of offsets (GAP_EXPIRED); one above the synced end: at that end.
+ * An offset within a batch: the whole batch comes. */
 int log_reader_seek_offset (struct log_reader *r, uint64_t offset);
 int log_reader_seek_time (struct log_reader *r, uint64_t time_ns, uint64_t *ret_offset);
 /* To the record with sequence seq of the stream (or the first one above it): 0, FM_ERR_UNKNOWN when nothing of the stream is at or above

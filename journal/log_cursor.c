@@ -58,9 +58,7 @@ int log_cursor_put (struct log *log, const struct log_cursor *cursor, uint64_t *
                         log->cursors.bytes, log->cursors.max, CURSORS_BYTES_MAX);
     else
         rc = append_cursor (log, RECORD_CURSOR_PUT, slice (entry, len), ret_ticket);
-    if (rc == 0)
-        cursor_table_put (&log->cursors, entry);
-    else
+    if (rc || cursor_table_put (&log->cursors, entry))  /* below max, for which there is room from the start: it takes it */
         free (entry);
     pthread_mutex_unlock (&log->cursor_lock);
     return rc;

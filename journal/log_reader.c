@@ -225,7 +225,7 @@ static int enter_segment (struct log_reader *r)
         int rc = log_segment_open (r->log, &r->view, r->number, &r->segment);
         if (rc == FM_ERR_CORRUPT || rc == -ENOENT) {
             struct log_view now;
-            log_view_get (r->log, &now);
+            log_view_refresh (r->log, &now);
             if (r->number >= now.first_number) {
                 r->number++;                /* lost; what follows it shows the jump */
                 r->start_pos = 0;
@@ -422,6 +422,9 @@ int log_reader_next (struct log_reader *r, struct log_item *ret_item)
 {
     for (;;) {
         int rc = r->at == AT_NOTHING ? step (r, true) : 0;
+        /* What is damaged at the very end has no record behind it that would show the jump. */
+        if (rc == FM_ERR_END && r->segment.fd >= 0 && tell_gap (r, r->view.synced_offset, ret_item))
+            return 0;
         if (rc)
             return rc;
         const uint64_t next = r->at == AT_SKIPPED ? r->segment.header.base_offset : r->scan.record.offset;

@@ -83,6 +83,8 @@ struct log {
 
 /* --- log.c */
 void log_view_get (struct log *log, struct log_view *ret_view);
+/* The same, after a segment was not there: in a log that is open read-only the journal's own retention may have gone on. */
+void log_view_refresh (struct log *log, struct log_view *ret_view);
 /* Remember that nothing may be written any more, with a detail of what failed on what. Returns rc. */
 int log_fail (struct log *log, int rc, const char *what);
 

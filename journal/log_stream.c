@@ -82,31 +82,39 @@ static struct log_stream stream_of (const struct stream_entry *e)
     };
 }
 
-int log_stream_get (struct log *log, const struct fm_id *stream, struct log_stream *ret_stream)
+/* Where the stream really begins, after retention went on behind the table's back. With the append lock, which is let go; *entry is found
+ * again, and NULL where it was forgotten meanwhile. */
+static int freshen_first_seq (struct log *log, const struct fm_id *stream, struct stream_entry **entry)
 {
     struct log_view view;
     log_view_get (log, &view);
-    pthread_mutex_lock (&log->append_lock);
-    struct stream_entry *e;
-    int rc = log_stream_find (log, stream, &e);
-    if (rc == 0 && e->first_seq_stale) {
-        uint64_t first_seq = e->last_seq + 1;
-        rc = FM_ERR_UNKNOWN;
-        if (e->last_offset >= view.first_offset) {
-            pthread_mutex_unlock (&log->append_lock);
-            rc = look_forward (log, stream, &first_seq);
-            pthread_mutex_lock (&log->append_lock);
-        }
-        e = stream_table_find (&log->streams, stream);      /* it may have been forgotten meanwhile, or become longer */
-        if (rc == FM_ERR_UNKNOWN && e)
-            rc = 0;
-        if (rc == 0 && e && e->first_seq_stale) {
-            e->first_seq = first_seq;
-            e->first_seq_stale = false;
-        }
-        if (!e)
-            rc = FM_ERR_FULL;
+    uint64_t first_seq = (*entry)->last_seq + 1;    /* all of it expired */
+    int rc = 0;
+    if ((*entry)->last_offset >= view.first_offset) {
+        pthread_mutex_unlock (&log->append_lock);
+        rc = look_forward (log, stream, &first_seq);
+        pthread_mutex_lock (&log->append_lock);
     }
+    *entry = stream_table_find (&log->streams, stream);
+    if (rc && rc != FM_ERR_UNKNOWN)
+        return rc;
+    if (*entry && (*entry)->first_seq_stale) {
+        (*entry)->first_seq = first_seq;
+        (*entry)->first_seq_stale = false;
+    }
+    return 0;
+}
+
+int log_stream_get (struct log *log, const struct fm_id *stream, struct log_stream *ret_stream)
+{
+    struct stream_entry *e = NULL;
+    int rc;
+    pthread_mutex_lock (&log->append_lock);
+    do {
+        rc = log_stream_find (log, stream, &e);
+        if (rc == 0 && e->first_seq_stale)
+            rc = freshen_first_seq (log, stream, &e);
+    } while (rc == 0 && !e);
     if (rc == 0)
         *ret_stream = stream_of (e);
     pthread_mutex_unlock (&log->append_lock);

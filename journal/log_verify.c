@@ -279,7 +279,7 @@ static int verify_segment (struct verify *v, uint64_t number)
     struct log_segment_view s;
     int rc = log_segment_open (v->log, &v->view, number, &s);
     if (rc == FM_ERR_CORRUPT || rc == -ENOENT) {
-        log_view_get (v->log, &v->view);
+        log_view_refresh (v->log, &v->view);
         if (number < v->view.first_number)
             return 0;                       /* retention was quicker */
         if (rc == FM_ERR_CORRUPT) {

@@ -38,8 +38,6 @@ static int apply_cursors (struct recover_state *state, const struct record *r, c
         if (cursor_entry_decode (body + pos, r->body_len - pos, &c, &len))
             return 0;
         pos += len;
-        if (cursor_table_check (state->cursors, &c))
-            continue;                       /* more than the limits of this start allow: the log still has it */
         uint8_t *entry = malloc (len);
         if (!entry)
             return -ENOMEM;
