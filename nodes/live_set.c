@@ -135,13 +135,15 @@ static void due_by (struct live_set *set, uint64_t ns)
         set->due_ns = ns;
 }
 
+/* A node may be there twice: its old connection being drained, and its new one, which is what is found. */
 static struct peer *find_peer (const struct live_set *set, const struct fm_id *node)
 {
-    for (size_t i = 0; i < set->peer_count; i++) {
+    struct peer *found = NULL;
+    for (size_t i = 0; i < set->peer_count && (!found || found->live.gone); i++) {
         if (id_equal (&set->peers[i]->live.info.node, node))
-            return set->peers[i];
+            found = set->peers[i];
     }
-    return NULL;
+    return found;
 }
 
 static void subscribe_fence (struct peer *peer, int option)
@@ -201,7 +203,7 @@ static int peer_connect (struct live_set *set, struct peer *peer)
     /* Subscriptions are messages; beyond a mark of their own they would be lost on reconnect. */
     if (zmq_setsockopt (peer->socket, ZMQ_RCVHWM, &set->hwm, sizeof set->hwm) == 0
         && zmq_setsockopt (peer->socket, ZMQ_SNDHWM, &none, sizeof none) == 0
-        && zmq_connect (peer->socket, peer->live.info.live) == 0
+        && node_connect (peer->socket, peer->live.info.live) == 0
         && zmq_getsockopt (peer->socket, ZMQ_FD, &peer->fd, &fd_len) == 0
         && epoll_ctl (set->epoll_fd, EPOLL_CTL_ADD, peer->fd, &event) == 0)
         rc = 0;
@@ -293,14 +295,16 @@ static void take_mail (struct live_set *set, const struct mail *mail, uint64_t n
     } else if (!peer) {
         add_peer (set, &mail->info, now_ns);
     } else if (strcmp (peer->live.info.live, mail->info.live) == 0) {
-        if (peer->live.gone && peer->socket) {      /* thought dead, and back: what was lost meanwhile shows by prev */
-            peer->live.gone = false;
-            ready_push (set, peer);
+        if (peer->live.gone) {          /* thought dead, and back: the old connection may be half open */
+            peer->close_ns = now_ns;
+            due_by (set, now_ns);
+            add_peer (set, &mail->info, now_ns);
+        } else {
+            peer->live.info = mail->info;
+            set->changes++;
         }
-        peer->live.info = mail->info;
-        set->changes++;
     } else {
-        /* Another address: a new connection, the old one is drained. Its id must be free for the new one. */
+        /* Another address: a new connection, the old one is drained. */
         peer_gone (set, peer, now_ns);
         add_peer (set, &mail->info, now_ns);
     }
@@ -450,7 +454,10 @@ static bool peer_drained (struct live_set *set, struct peer *peer)
 int live_set_receive (struct live_set *set, zmq_msg_t *message, struct live_frame *ret_frame)
 {
     peer_free (set, &set->dying);
-    while (set->ready_first || poll_ready (set)) {
+    if (!set->ready_first)
+        (void) poll_ready (set);
+    /* When the list has run empty the descriptor tells whether there is more: that is for the caller's next wait to ask. */
+    while (set->ready_first) {
         struct peer *peer = set->ready_first;
         if (!peer->socket || zmq_msg_recv (message, peer->socket, ZMQ_DONTWAIT) < 0) {
             flush_counters (set);

@@ -93,6 +93,9 @@ struct stream {
     bool acked_beyond;
     uint64_t put;                           /* P in the CursorPut under way; 0: not listed */
 
+    uint64_t listed;                        /* P in the vector that the session was opened with; 0: not listed */
+    bool echoed;                            /* the journal repeated it: what it says from now on it has scanned */
+
     bool in_dirty, in_take, in_trouble, in_behind;
     struct stream *next_dirty, *next_take;
     struct stream *next_behind, *previous_behind;   /* those that are not LIVE */
@@ -144,7 +147,7 @@ struct fm_subscription {
     /* Streams: open addressing by id. */
     struct stream **table;
     size_t table_size, stream_count;
-    struct stream *dirty;                   /* P moved since the last acknowledgement */
+    struct stream *dirty;                   /* P moved since the last acknowledgement; only where a cursor is named */
     struct stream *take_first, *take_last;  /* may have held batches that are next */
     struct stream *behind;
     struct stream *trouble;
@@ -173,7 +176,6 @@ struct fm_subscription {
     struct replay_view *view;
     struct holder *view_holder;
     struct repair *view_repair;             /* NULL: the session's */
-    bool view_last;                         /* a gap told the asker to ask elsewhere: the rest of the message is no continuation */
     size_t view_gaps_left;
     bool view_has_batch;
     struct fm_slice view_batch;
@@ -225,6 +227,8 @@ void subscription_streams_release (struct fm_subscription *s);
 void subscription_each (struct fm_subscription *s, void (*f) (struct fm_subscription *s, struct stream *st));
 /* After anything was done with a stream's handover: counts, lists, questions. */
 void subscription_settle (struct fm_subscription *s, struct stream *st);
+/* P or what a cursor must list of it changed: the next acknowledgement looks at it. */
+void subscription_dirty (struct fm_subscription *s, struct stream *st);
 /* A frame of a stream came from a live peer: is it the stream's owner, and of its newest epoch? */
 bool subscription_accept (struct fm_subscription *s, struct stream *st, const struct live_peer *peer, uint64_t epoch, uint64_t incarnation,
                           uint64_t epoch_first_seq);

@@ -223,7 +223,8 @@ int subscription_live_step (struct fm_subscription *s)
         on_watermark (s, &s->frame);
         break;
     case LIVE_PEER_GONE:
-        subscription_each (s, orphan);
+        if (!subscription_peer (s, &s->frame.peer->info.node))      /* else it came back: only its old connection went */
+            subscription_each (s, orphan);
         break;
     }
     return 0;

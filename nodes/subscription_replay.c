@@ -52,12 +52,14 @@ int subscription_session_open (struct fm_subscription *s, struct holder *holder,
 static int list_positions (struct fm_subscription *s, struct cursor *c)
 {
     for (size_t i = 0; i < s->table_size; i++) {
-        const struct stream *st = s->table[i];
-        if (st && st->beyond && st->h.complete > 0) {
-            const int rc = cursor_add (c, &st->id, st->h.complete);
-            if (rc != 0)
-                return rc;
-        }
+        struct stream *st = s->table[i];
+        if (!st)
+            continue;
+        st->listed = st->beyond ? st->h.complete : 0;
+        st->echoed = false;
+        const int rc = st->listed ? cursor_add (c, &st->id, st->listed) : 0;
+        if (rc != 0)
+            return rc;
     }
     return 0;
 }
@@ -380,14 +382,15 @@ static void take_batch (struct fm_subscription *s)
         subscription_walk (s, st, b, from, WALK_REPLAY);
 }
 
-static void mark_dirty_within (struct fm_subscription *s, struct stream *st)
+/* The session is complete through that of a stream. Does it follow that all we know of it lies below the base that this message leads to?
+ * Not from an echo of the vector that we sent ourselves. */
+static bool is_within_base (struct stream *st, uint64_t through)
 {
-    st->beyond = false;
-    if (!st->in_dirty) {
-        st->in_dirty = true;
-        st->next_dirty = s->dirty;
-        s->dirty = st;
-    }
+    if (through < st->h.complete || through < st->listed)
+        return false;
+    const bool echo = through == st->listed && !st->echoed;
+    st->echoed = true;
+    return !echo;
 }
 
 static void take_covered (struct fm_subscription *s)
@@ -403,8 +406,10 @@ static void take_covered (struct fm_subscription *s)
         if (!st)
             continue;
         subscription_position (s, st, c->through);
-        if (!s->view_repair && c->through >= st->h.complete && st->beyond)
-            mark_dirty_within (s, st);
+        if (!s->view_repair && st->beyond && is_within_base (st, c->through)) {
+            st->beyond = false;
+            subscription_dirty (s, st);
+        }
     }
 }
 

@@ -111,6 +111,9 @@ struct stream *subscription_stream (struct fm_subscription *s, const struct fm_i
     if (s->stream_count == SUBSCRIPTION_STREAMS_MAX)
         forget_ended (s);
     if (s->stream_count == SUBSCRIPTION_STREAMS_MAX) {
+        /* A session moves the base over streams that ended, so that they need not be remembered. */
+        if (s->has_base)
+            subscription_want_session (s);
         node_notice (s->node, "STREAMS-FULL", "limit=%d: facts of further streams are not taken", SUBSCRIPTION_STREAMS_MAX);
         return NULL;
     }
@@ -178,6 +181,15 @@ static void look_for_trouble (struct fm_subscription *s, struct stream *st)
     }
 }
 
+void subscription_dirty (struct fm_subscription *s, struct stream *st)
+{
+    if (st->in_dirty || !s->cursor_name)
+        return;
+    st->in_dirty = true;
+    st->next_dirty = s->dirty;
+    s->dirty = st;
+}
+
 void subscription_settle (struct fm_subscription *s, struct stream *st)
 {
     s->held_bytes += st->h.held_bytes - st->held_seen;
@@ -187,11 +199,7 @@ void subscription_settle (struct fm_subscription *s, struct stream *st)
         st->positioned = true;
         st->beyond = true;
         st->asked = 0;
-        if (!st->in_dirty) {
-            st->in_dirty = true;
-            st->next_dirty = s->dirty;
-            s->dirty = st;
-        }
+        subscription_dirty (s, st);
     }
     behind_update (s, st);
     if (st->h.held_count)

@@ -96,7 +96,7 @@ static void close_mesh (struct mesh *m)
     for (size_t i = 0; i < m->stream_count; i++)
         fm_publisher_close (&m->publishers[i]);
     fm_node_close (&m->subscriber_node);
-    if (m->journal)
+    if (m->journal_node)
         close_journal (m);
     fm_node_close (&m->publisher_node);
     assert_int_equal (nftw (m->directory, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
@@ -693,6 +693,150 @@ static void what_its_publisher_had_alone_dies_with_it_as_a_gap (void **state)
     close_mesh (&m);
 }
 
+/* A publisher with an identity in a directory; facts are numbered by their payload. */
+static struct fm_publisher *open_identity (struct fm_node *node, const char *directory)
+{
+    const struct fm_publisher_options options = { .directory = directory };
+    struct fm_publisher *p = NULL;
+    const int rc = fm_publisher_open (node, &options, &p);
+    if (rc != 0)
+        fail_msg ("fm_publisher_open: %s (%s)", fm_error_text (rc), fm_error_detail ());
+    return p;
+}
+
+static void publish_numbers (struct fm_publisher *p, uint64_t first, uint64_t end)
+{
+    for (uint64_t n = first; n < end; n++) {
+        const struct fm_fact fact = { .topic = fm_text (n % 3 ? "numbers.a" : "numbers.b"), .payload = slice (&n, sizeof n) };
+        assert_int_equal (fm_publish (p, &fact, NULL), 0);
+    }
+    assert_int_equal (fm_publisher_flush (p), 0);
+}
+
+static void take_numbers (struct fm_subscription *s, uint64_t first, uint64_t end)
+{
+    while (first < end) {
+        struct fm_event e;
+        const int rc = fm_subscription_next (s, PATIENCE_MS, &e);
+        if (rc != 0)
+            fail_msg ("waiting for %llu: %s (%s)", (unsigned long long) first, fm_error_text (rc), fm_error_detail ());
+        if (e.kind == FM_EVENT_FACT) {
+            assert_int_equal (e.fact.payload.len, sizeof first);
+            assert_memory_equal (e.fact.payload.data, &first, sizeof first);
+            first++;
+        }
+    }
+}
+
+static void a_stream_goes_on_when_its_publisher_comes_back_elsewhere (void **state)
+{
+    (void) state;
+    struct mesh m;
+    open_mesh (&m, true, 0);
+    char directory[] = "/tmp/test_subscription.XXXXXX";
+    assert_non_null (mkdtemp (directory));
+    struct fm_subscription *live, *synced;
+    assert_int_equal (fm_subscription_open (m.subscriber_node, NULL, &live), 0);
+    assert_int_equal (fm_subscription_open (m.subscriber_node, &(struct fm_subscription_options) { .delivery = FM_SYNCED }, &synced), 0);
+    for (uint64_t round = 0; round < 4; round++) {
+        struct fm_node *node = open_node ("moving", fm_node_address (m.publisher_node), 0);
+        assert_int_equal (fm_node_wait_members (node, 4, PATIENCE_MS), 0);
+        struct fm_publisher *p = open_identity (node, directory);
+        publish_numbers (p, 300 * round, 300 * (round + 1));
+        assert_int_equal (fm_publisher_wait_synced (p, 0, PATIENCE_MS), 0);
+        if (round % 2)                          /* sometimes before it goes, sometimes behind */
+            take_numbers (live, 300 * (round - 1), 300 * (round + 1));
+        fm_publisher_close (&p);
+        fm_node_close (&node);
+        assert_int_equal (fm_node_wait_members (m.subscriber_node, 3, PATIENCE_MS), 0);
+    }
+    take_numbers (synced, 0, 1200);
+    fm_subscription_close (&live);
+    fm_subscription_close (&synced);
+    assert_int_equal (nftw (directory, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+    close_mesh (&m);
+}
+
+static void two_incarnations_of_one_epoch_are_told_and_one_is_refused (void **state)
+{
+    (void) state;
+    struct mesh m;
+    open_mesh (&m, false, 0);
+    char first[] = "/tmp/test_subscription.XXXXXX", second[] = "/tmp/test_subscription.XXXXXX", command[128];
+    assert_non_null (mkdtemp (first));
+    assert_non_null (mkdtemp (second));
+    struct fm_publisher *p = open_identity (m.publisher_node, first);
+    fm_publisher_close (&p);
+    assert_true (snprintf (command, sizeof command, "cp %s/* %s/", first, second) > 0);
+    assert_int_equal (system (command), 0);
+    struct fm_node *other = open_node ("copy", fm_node_address (m.publisher_node), 0);
+    assert_int_equal (fm_node_wait_members (m.subscriber_node, 3, PATIENCE_MS), 0);
+    struct fm_subscription *s;
+    assert_int_equal (fm_subscription_open (m.subscriber_node, &(struct fm_subscription_options) { .no_journal = true }, &s), 0);
+    p = open_identity (m.publisher_node, first);
+    publish_numbers (p, 0, 30);
+    take_numbers (s, 0, 30);
+    struct fm_publisher *copy = open_identity (other, second);
+    publish_numbers (copy, 1000, 1030);
+    struct fm_event e;
+    int rc;
+    do
+        rc = fm_subscription_next (s, PATIENCE_MS, &e);
+    while (rc == 0 && e.kind != FM_EVENT_FACT);
+    assert_int_equal (rc, FM_ERR_CONFLICT);
+    assert_non_null (strstr (fm_error_detail (), "another incarnation"));
+    publish_numbers (p, 30, 60);                /* the first one goes on */
+    take_numbers (s, 30, 60);
+    fm_publisher_close (&copy);
+    fm_publisher_close (&p);
+    fm_subscription_close (&s);
+    fm_node_close (&other);
+    assert_int_equal (nftw (first, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+    assert_int_equal (nftw (second, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+    close_mesh (&m);
+}
+
+static void a_cursor_of_another_journal_is_refused (void **state)
+{
+    (void) state;
+    struct mesh m;
+    open_mesh (&m, true, 0);
+    struct checker c;
+    open_checker (&c, &m, (struct fm_subscription_options) { .from = FM_FROM_START });
+    struct fm_slice cursor;
+    uint8_t bytes[256];
+    assert_int_equal (fm_subscription_cursor (c.s, &cursor), 0);
+    memcpy (bytes, cursor.data, cursor.len);
+    cursor.data = bytes;
+    fm_subscription_close (&c.s);
+    close_mesh (&m);
+    open_mesh (&m, true, 0);
+    struct fm_subscription *s;
+    const struct fm_subscription_options options = { .from = FM_FROM_CURSOR, .from_cursor = cursor, .open_timeout_ms = 100 };
+    assert_int_equal (fm_subscription_open (m.subscriber_node, &options, &s), FM_ERR_GENERATION);
+    close_mesh (&m);
+}
+
+static void a_subscription_that_rests_for_long_costs_nobody_and_goes_on (void **state)
+{
+    (void) state;
+    enum { COUNT = 30000, REST_S = 6 };         /* longer than every heartbeat of this mesh */
+    struct mesh m;
+    open_mesh (&m, true, 20);
+    add_stream (&m, 20, COUNT, false);
+    struct checker c;
+    open_checker (&c, &m, (struct fm_subscription_options) { .from = FM_FROM_START, .held_bytes = 1 << 20 });
+    struct load load = { .mesh = &m, .stream = 0, .first = 1, .end = COUNT + 21, .pause_every = COUNT / (200 * REST_S) };
+    load_start (&load);
+    load_join (&load);
+    sleep (REST_S);                             /* the time itself is what is tried */
+    run_to_end (&c);
+    assert_int_equal (c.facts, COUNT + 20);
+    assert_int_equal (c.gaps, 0);
+    fm_subscription_close (&c.s);
+    close_mesh (&m);
+}
+
 static void options_that_make_no_sense_are_refused (void **state)
 {
     (void) state;
@@ -742,6 +886,10 @@ int main (int argc, char **argv)
         cmocka_unit_test (facts_larger_than_a_frame_come_in_their_place),
         cmocka_unit_test (the_last_facts_and_their_time_are_found),
         cmocka_unit_test (what_its_publisher_had_alone_dies_with_it_as_a_gap),
+        cmocka_unit_test (a_stream_goes_on_when_its_publisher_comes_back_elsewhere),
+        cmocka_unit_test (two_incarnations_of_one_epoch_are_told_and_one_is_refused),
+        cmocka_unit_test (a_cursor_of_another_journal_is_refused),
+        cmocka_unit_test (a_subscription_that_rests_for_long_costs_nobody_and_goes_on),
         cmocka_unit_test (options_that_make_no_sense_are_refused),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
