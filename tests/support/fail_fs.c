@@ -353,21 +353,27 @@ const struct fs *fail_fs_seam (struct fail_fs *f)
 
 void fail_fs_fail (struct fail_fs *f, enum fail_kind kind, unsigned long n, int error)
 {
+    pthread_mutex_lock (&f->lock);
     f->fail_kind = kind;
     f->fail_at = n;
     f->error = error;
     f->happened = false;
+    pthread_mutex_unlock (&f->lock);
 }
 
 void fail_fs_disk_full (struct fail_fs *f, bool full)
 {
+    pthread_mutex_lock (&f->lock);
     f->full = full;
+    pthread_mutex_unlock (&f->lock);
 }
 
 void fail_fs_power_off (struct fail_fs *f, unsigned long n)
 {
+    pthread_mutex_lock (&f->lock);
     f->power_off_at = n;
     f->happened = false;
+    pthread_mutex_unlock (&f->lock);
 }
 
 bool fail_fs_happened (const struct fail_fs *f)
