@@ -312,6 +312,27 @@ static void take_fence (struct intake *in, const struct live_frame *frame)
     factmesh__fence_answer__free_unpacked (answer, NULL);
 }
 
+void intake_tell_ended (struct intake *in, struct intake_stream *s)
+{
+    struct fm_node *node = in->context->node;
+    const struct intake_state *state = &s->state;
+    if (state->owned || s->ended_told == state->next_seq || state->recorded_epoch == 0)
+        return;
+    Factmesh__HeadNotice notice = FACTMESH__HEAD_NOTICE__INIT;
+    notice.major = PROTO_MAJOR;
+    notice.minor = PROTO_MINOR;
+    notice.mesh = control_put_slice (node_mesh (node));
+    notice.stream = control_put_id (&s->id);
+    notice.epoch = state->recorded_epoch;
+    notice.incarnation = state->recorded_incarnation;
+    notice.head = notice.complete_since = state->next_seq - 1;  /* levels are the publisher's to know: a question at worst */
+    zmq_msg_t message;
+    if (control_encode_reserved (RESERVED_ENDED, NULL, &notice.base, &message) != 0)
+        return;                             /* no memory: told with what is recorded of it next */
+    live_send (node_live (node), &message);
+    s->ended_told = state->next_seq;
+}
+
 static void owner_gone (struct intake *in, struct intake_stream *s, void *arg)
 {
     const struct member *gone = arg;
@@ -319,6 +340,7 @@ static void owner_gone (struct intake *in, struct intake_stream *s, void *arg)
         return;
     intake_stream_mark (in, s);
     intake_record_held (in, s);                    /* of a newer epoch that waited for this, and misses nothing */
+    intake_tell_ended (in, s);
     intake_stream_list (in, s, in->now);
 }
 
@@ -362,6 +384,7 @@ static bool take_live (struct intake *in)
             take_fence (in, &frame);
             break;
         case LIVE_WATERMARK:
+        case LIVE_ENDED:
             break;
         }
     }

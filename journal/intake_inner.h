@@ -20,6 +20,7 @@ struct intake_stream {
     struct intake_stream *next, *previous;
     uint64_t due_ns;                    /* listed: not before */
     uint64_t told_ns;                   /* the last notice of a conflict */
+    uint64_t ended_told;                /* next_seq, as last told to those who may not have heard of the stream */
 };
 
 /* A batch that is held, copied out of its frame: a small frame would pin a whole receive buffer. */
@@ -96,6 +97,9 @@ void intake_take_batch (struct intake *in, struct intake_stream *s, const struct
 void intake_record_held (struct intake *in, struct intake_stream *s);
 /* Record that [first, end) is nowhere. */
 void intake_record_gap (struct intake *in, struct intake_stream *s, uint64_t first_seq, uint64_t end_seq, uint32_t reason);
+
+/* Tell everybody how far a stream goes whose publisher is gone, unless that was told: who was not connected to it never heard of it. */
+void intake_tell_ended (struct intake *in, struct intake_stream *s);
 
 /* --- intake_repair.c */
 

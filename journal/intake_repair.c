@@ -274,6 +274,7 @@ static void look_after (struct intake *in, struct intake_stream *s)
             break;
         }
         case INTAKE_TODO_FORGET:
+            intake_tell_ended (in, s);      /* what came after its publisher was gone: as answers of other journals */
             intake_stream_forget (in, s);
             return;
         case INTAKE_TODO_NOTHING:

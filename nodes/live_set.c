@@ -174,7 +174,10 @@ static int peer_subscribe (const struct live_set *set, void *socket)
             return -errno;
     }
     const uint8_t head[] = { RESERVED_BYTE, RESERVED_HEAD, 0 }, watermark[] = { RESERVED_BYTE, RESERVED_WATERMARK, 0 };
+    const uint8_t ended[] = { RESERVED_BYTE, RESERVED_ENDED, 0 };
     if (zmq_setsockopt (socket, ZMQ_SUBSCRIBE, head, sizeof head) != 0)
+        return -errno;
+    if (zmq_setsockopt (socket, ZMQ_SUBSCRIBE, ended, sizeof ended) != 0)
         return -errno;
     if (set->want_watermarks && zmq_setsockopt (socket, ZMQ_SUBSCRIBE, watermark, sizeof watermark) != 0)
         return -errno;
@@ -419,6 +422,9 @@ static int read_frame (struct live_set *set, struct peer *peer, zmq_msg_t *messa
         return 0;
     case RESERVED_WATERMARK:
         ret_frame->kind = LIVE_WATERMARK;
+        return 0;
+    case RESERVED_ENDED:
+        ret_frame->kind = LIVE_ENDED;
         return 0;
     case RESERVED_FENCE:
         if (!peer->fence_out || memcmp (nonce.data, peer->nonce, FENCE_NONCE_LEN) != 0)

@@ -51,7 +51,7 @@ void live_set_look (struct live_set *set);
 /* Grows when members came, went or changed. */
 uint64_t live_set_changes (const struct live_set *set);
 
-enum live_kind { LIVE_BATCH, LIVE_HEAD, LIVE_FENCE, LIVE_WATERMARK, LIVE_PEER_GONE };
+enum live_kind { LIVE_BATCH, LIVE_HEAD, LIVE_FENCE, LIVE_WATERMARK, LIVE_ENDED, LIVE_PEER_GONE };
 
 /* The next frame: kind, from whom, and for a batch its topic and body; the message, initialised by the caller, is the caller's to close (zmq_msg_move
  * away to keep). Malformed frames are counted and skipped. LIVE_PEER_GONE comes once, after the last frame of a peer that went: *ret_peer is valid

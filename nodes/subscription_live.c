@@ -147,6 +147,32 @@ static void on_head (struct fm_subscription *s, const struct live_frame *f)
     factmesh__head_notice__free_unpacked (notice, NULL);
 }
 
+/* A journal tells of a stream whose publisher is gone. Who never was connected to that publisher would not hear of its facts otherwise; who was
+ * looks after its tail. */
+static void on_ended (struct fm_subscription *s, const struct live_frame *f)
+{
+    Factmesh__HeadNotice *notice;
+    struct fm_id id;
+    if (!f->peer->info.is_journal || reserved_decode_head (f->body, node_mesh (s->node), &notice) != 0) {
+        refuse (s);
+        return;
+    }
+    (void) control_get_id (&notice->stream, &id);       /* checked when it was decoded */
+    struct stream *st = s->fences_only || notice->head == UINT64_MAX ? NULL : subscription_stream (s, &id);
+    if (st && (!st->has_owner || st->owner_gone) && notice->epoch >= st->epoch && notice->head > st->h.complete) {
+        handover_announced (&st->h, notice->head + 1);
+        subscription_settle (s, st);
+    }
+    factmesh__head_notice__free_unpacked (notice, NULL);
+}
+
+/* The connection to our journal is up only now: what it told of ended streams before, nobody heard. (No-op while a session is open.) */
+static void on_journal_fenced (struct fm_subscription *s, const struct live_peer *peer)
+{
+    if (peer->info.is_journal && s->has_base && id_equal (&peer->info.journal, &s->base.journal) && peer->info.generation == s->base.generation)
+        subscription_want_session (s);
+}
+
 static void on_fence (struct fm_subscription *s, const struct live_frame *f)
 {
     Factmesh__FenceAnswer *answer;
@@ -172,6 +198,7 @@ static void on_fence (struct fm_subscription *s, const struct live_frame *f)
         }
     }
     factmesh__fence_answer__free_unpacked (answer, NULL);
+    on_journal_fenced (s, f->peer);
 }
 
 static void on_watermark (struct fm_subscription *s, const struct live_frame *f)
@@ -221,6 +248,9 @@ int subscription_live_step (struct fm_subscription *s)
         break;
     case LIVE_WATERMARK:
         on_watermark (s, &s->frame);
+        break;
+    case LIVE_ENDED:
+        on_ended (s, &s->frame);
         break;
     case LIVE_PEER_GONE:
         if (!subscription_peer (s, &s->frame.peer->info.node))      /* else it came back: only its old connection went */

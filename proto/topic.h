@@ -54,6 +54,6 @@ struct topic_wire_filter {
 size_t topic_wire_filters (struct fm_slice level, bool exact, struct topic_wire_filter ret_filters[TOPIC_LEVELS_MAX + 1]);
 
 /* Reserved live topics: FF, a kind, and for a fence its nonce; then NUL. */
-enum { RESERVED_BYTE = 0xFF, RESERVED_HEAD = 'H', RESERVED_FENCE = 'F', RESERVED_WATERMARK = 'W', FENCE_NONCE_LEN = 8 };
+enum { RESERVED_BYTE = 0xFF, RESERVED_HEAD = 'H', RESERVED_FENCE = 'F', RESERVED_WATERMARK = 'W', RESERVED_ENDED = 'E', FENCE_NONCE_LEN = 8 };
 
 #endif
