@@ -257,6 +257,7 @@ static int receive (struct fm_subscription *s)
 /* One turn. 0: an event; PUMP_MORE; -EAGAIN: nothing to do. Or an error to return. */
 static int pump (struct fm_subscription *s, struct fm_event *ret_event)
 {
+    s->turn++;
     if (s->error) {
         const int error = s->error;
         s->error = 0;
@@ -272,7 +273,6 @@ static int pump (struct fm_subscription *s, struct fm_event *ret_event)
         return subscription_view_step (s, ret_event) ? 0 : PUMP_MORE;
     if (s->tell_caught_up)
         return tell (ret_event, FM_EVENT_CAUGHT_UP, &s->tell_caught_up);
-    s->turn++;
     return receive (s);
 }
 
@@ -314,8 +314,12 @@ static int idle (struct fm_subscription *s, uint64_t until_ns)
 {
     uint64_t now_ns = node_now ();
     look_after (s, now_ns);
-    if (has_work (s))
-        return now_ns < until_ns || until_ns == 0 ? 0 : FM_TIMEOUT;
+    if (has_work (s) && (now_ns < until_ns || until_ns == 0))
+        return 0;
+    if (has_work (s)) {
+        set_awake (s);
+        return FM_TIMEOUT;
+    }
     const uint64_t wait_ns = s->due_ns < until_ns ? s->due_ns : until_ns;
     int rc = subscription_wait (s, wait_ns);
     if (rc != FM_TIMEOUT)
@@ -328,10 +332,26 @@ static int idle (struct fm_subscription *s, uint64_t until_ns)
     return FM_TIMEOUT;
 }
 
+/* Now and then, and at once when something is due now; not while a batch is walked, whose bytes may go with their holder. 0: go on. */
+static int check_time (struct fm_subscription *s, uint64_t *until_ns, int timeout_ms, unsigned turns)
+{
+    if (s->walking || (s->due_ns != 0 && s->turn % SUBSCRIPTION_CHECK_TURN != 0))
+        return 0;
+    const uint64_t now_ns = node_now ();
+    if (*until_ns == UINT64_MAX && timeout_ms > 0)
+        *until_ns = now_ns + NS_OF_MS (timeout_ms);
+    if (now_ns >= s->due_ns)
+        look_after (s, now_ns);
+    if (*until_ns == 0 ? turns < TURNS_WITHOUT_WAITING : now_ns < *until_ns)
+        return 0;
+    set_awake (s);
+    return FM_TIMEOUT;
+}
+
 int fm_subscription_next (struct fm_subscription *s, int timeout_ms, struct fm_event *ret_event)
 {
-    uint64_t until_ns = timeout_ms == 0 ? 0 : UINT64_MAX;      /* 0: don't wait; read the clock only when that matters */
-    bool timed = timeout_ms <= 0;
+    /* 0: don't wait. The clock is read only when it matters: not while there are facts. */
+    uint64_t until_ns = timeout_ms == 0 ? 0 : UINT64_MAX;
     for (unsigned turns = 1;; turns++) {
         if (s->walking && walk_next (s, ret_event))
             break;
@@ -339,20 +359,11 @@ int fm_subscription_next (struct fm_subscription *s, int timeout_ms, struct fm_e
         if (rc == 0)
             break;
         if (rc == -EAGAIN) {
-            if (!timed)
+            if (until_ns == UINT64_MAX && timeout_ms > 0)
                 until_ns = node_now () + NS_OF_MS (timeout_ms);
-            timed = true;
             rc = idle (s, until_ns);
-        } else if (rc == PUMP_MORE && turns % SUBSCRIPTION_CHECK_TURN == 0) {
-            const uint64_t now_ns = node_now ();
-            if (!timed)
-                until_ns = now_ns + NS_OF_MS (timeout_ms);
-            timed = true;
-            if (now_ns >= s->due_ns)
-                look_after (s, now_ns);
-            rc = until_ns ? (now_ns >= until_ns ? FM_TIMEOUT : 0) : (turns >= TURNS_WITHOUT_WAITING ? FM_TIMEOUT : 0);
-            if (rc)
-                set_awake (s);
+        } else if (rc == PUMP_MORE) {
+            rc = check_time (s, &until_ns, timeout_ms, turns);
         }
         if (rc < 0)
             return rc;

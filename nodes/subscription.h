@@ -72,6 +72,8 @@ struct repair {
     struct holder *holder;
     bool of_journal;
     uint64_t session;
+    bool of_head;                           /* asked because of what a head notice said, not a batch */
+    bool brought;                           /* facts came */
     uint64_t end_seq;                       /* UINT64_MAX: what is synced */
     uint64_t deadline_ns;
 };
@@ -92,6 +94,9 @@ struct stream {
     uint64_t acked;                         /* P at the last fm_subscription_ack */
     bool acked_beyond;
     uint64_t put;                           /* P in the CursorPut under way; 0: not listed */
+
+    bool quiet;                             /* a head notice's bound led to a question that brought nothing: the next one waits for silence */
+    uint64_t head;                          /* of the last notice */
 
     uint64_t listed;                        /* P in the vector that the session was opened with; 0: not listed */
     bool echoed;                            /* the journal repeated it: what it says from now on it has scanned */

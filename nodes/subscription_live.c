@@ -126,6 +126,18 @@ static uint64_t level_last (const struct fm_subscription *s, const Factmesh__Hea
     return notice->complete_since;
 }
 
+/* A notice lists the levels that changed last. A level that it does not list, in a stream that is busy elsewhere, gets a bound close to
+ * the head each time: asking each time would have a journal read the whole stream for a subscriber to a quiet topic. So where a question brought
+ * nothing the next one waits until the stream falls silent; the level's next batch tells its prev anyway. */
+static void take_head (struct fm_subscription *s, struct stream *st, uint64_t last, uint64_t head)
+{
+    const bool busy = head != st->head;
+    st->head = head;
+    if ((!s->fences_only || st->positioned) && !(st->quiet && busy && last > st->h.complete))
+        handover_head (&st->h, last, head);
+    subscription_settle (s, st);
+}
+
 static void on_head (struct fm_subscription *s, const struct live_frame *f)
 {
     Factmesh__HeadNotice *notice;
@@ -138,9 +150,7 @@ static void on_head (struct fm_subscription *s, const struct live_frame *f)
     struct stream *st = subscription_stream (s, &id);
     if (st && notice->head < UINT64_MAX && subscription_accept (s, st, f->peer, notice->epoch, notice->incarnation, notice->epoch_first_seq)) {
         position_by_peer (s, st, f->peer, notice->epoch_first_seq);
-        if (!s->fences_only || st->positioned)
-            handover_head (&st->h, level_last (s, notice), notice->head);
-        subscription_settle (s, st);
+        take_head (s, st, level_last (s, notice), notice->head);
     } else {
         refuse (s);
     }

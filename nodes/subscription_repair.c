@@ -232,7 +232,7 @@ static bool ask (struct fm_subscription *s, struct stream *st, uint64_t first, u
     if (rc != 0)
         return false;
     *r = (struct repair) { .stream = st, .holder = holder, .of_journal = of_journal, .session = session, .end_seq = end,
-                           .deadline_ns = now_ns + NS_OF_MS (SUBSCRIPTION_REPAIR_MS) };
+                           .of_head = st->h.held_count == 0, .deadline_ns = now_ns + NS_OF_MS (SUBSCRIPTION_REPAIR_MS) };
     st->repair = r;
     node_count (s->node, NODE_REPAIRS_ASKED, 1);
     return true;

@@ -378,8 +378,11 @@ static void take_batch (struct fm_subscription *s)
     uint64_t from;
     const enum handover_verdict verdict = handover_replayed (&st->h, b->first_seq, batch_end_seq (b), &from);
     subscription_settle (s, st);
-    if (verdict == HANDOVER_DELIVER)
-        subscription_walk (s, st, b, from, WALK_REPLAY);
+    if (verdict != HANDOVER_DELIVER)
+        return;
+    if (s->view_repair)
+        s->view_repair->brought = true;
+    subscription_walk (s, st, b, from, WALK_REPLAY);
 }
 
 /* The session is complete through that of a stream. Does it follow that all we know of it lies below the base that this message leads to?
@@ -416,8 +419,11 @@ static void take_covered (struct fm_subscription *s)
 static void finish_repair_message (struct fm_subscription *s)
 {
     struct repair *r = s->view_repair;
-    if (r->stream->h.complete >= r->end_seq - 1)
-        subscription_repair_over (s, r, 0);
+    if (r->stream->h.complete < r->end_seq - 1)
+        return;
+    if (r->of_head)
+        r->stream->quiet = !r->brought;
+    subscription_repair_over (s, r, 0);
 }
 
 static void finish_session_message (struct fm_subscription *s)

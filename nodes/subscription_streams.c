@@ -2,7 +2,6 @@
 
 #include "subscription.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -75,24 +74,24 @@ static bool is_forgettable (const struct fm_subscription *s, const struct stream
            && !st->in_take && !st->in_trouble && !st->in_behind && st != s->walk_stream && st != s->lost;
 }
 
-/* The table is full of streams: forget those that have ended. */
+/* The table is full: forget the streams that have ended. */
 static void forget_ended (struct fm_subscription *s)
 {
-    struct stream **old = s->table;
-    size_t kept = 0;
+    struct stream **old = s->table, **table = calloc (s->table_size, sizeof (*table));
+    if (!table)
+        return;
+    s->table = table;                       /* filled anew: a slot that is freed would interrupt the chains of others */
     for (size_t i = 0; i < s->table_size; i++) {
         struct stream *st = old[i];
         if (st && is_forgettable (s, st)) {
             handover_release (&st->h);
             free (st);
-            old[i] = NULL;
-        } else {
-            kept += st != NULL;
+            s->stream_count--;
+        } else if (st) {
+            table[slot_of (s, &st->id)] = st;
         }
     }
-    s->stream_count = kept;
-    if (!table_resize (s, s->table_size))   /* their slots interrupt the chains of others */
-        assert (!"rehashing in place needs no more memory than there was");
+    free (old);
 }
 
 static enum handover_state first_state (const struct fm_subscription *s)
