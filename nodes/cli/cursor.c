@@ -4,11 +4,9 @@
 #include <string.h>
 
 #include "commands.h"
-#include "error.h"
 #include "id.h"
 #include "link.h"
 #include "text.h"
-#include "when.h"
 
 static const char help[] =
     "usage: factmesh cursor ls [OPTION…]\n"
@@ -251,8 +249,8 @@ static int find_by_replay (struct cursor_command *c, const struct when *where, u
 static int seek (struct cursor_command *c, const char *name, const char *text)
 {
     struct when where;
-    if (when_parse (text, cli_unix_ns (), &where) < 0)
-        return cli_usage (&c->cli, "%s", fm_error_detail ());
+    if (cli_where (&c->cli, "seek", text, &where))
+        return CLI_USAGE;
     if (where.kind == WHEN_CURSOR)
         return cli_usage (&c->cli, "'%s': write start, end, -100, @TIME or offset:N", text);
     if (!*name || strlen (name) > CURSOR_NAME_MAX)

@@ -8,8 +8,8 @@
 #include "directory.h"
 #include "error.h"
 #include "format_options.h"
+#include "patterns.h"
 #include "progress.h"
-#include "topic.h"
 
 static const char help[] =
     "usage: factmesh dump DIR [OPTION…] [PATTERN…]\n"
@@ -35,8 +35,7 @@ struct dump {
     struct output_options format;
     uint64_t from, until; /* until 0: the end */
     const char *path;
-    struct fm_slice filters[FILTERS_MAX];
-    size_t filter_count;
+    struct patterns patterns;
     struct log *log;
     struct log_reader *reader;
     struct output *out;
@@ -73,23 +72,7 @@ static int parse (struct dump *d, int argc, char **argv)
     if (optind == argc)
         return cli_usage (&d->cli, "which directory?");
     d->path = argv[optind++];
-    d->filter_count = (size_t) (argc - optind);
-    if (d->filter_count > FILTERS_MAX)
-        return cli_usage (&d->cli, "more than %d patterns", FILTERS_MAX);
-    for (size_t i = 0; i < d->filter_count; i++) {
-        d->filters[i] = fm_text (argv[optind + (int) i]);
-        if (topic_pattern_check (d->filters[i]) < 0)
-            return cli_usage (&d->cli, "pattern '%s': %s", argv[optind + (int) i], fm_error_detail ());
-    }
-    return -1;
-}
-
-static bool wanted (const struct dump *d, struct fm_slice topic)
-{
-    for (size_t i = 0; i < d->filter_count; i++)
-        if (topic_match (d->filters[i], topic))
-            return true;
-    return d->filter_count == 0;
+    return patterns_parse (&d->cli, argv + optind, &d->patterns);
 }
 
 static int dump_batch (struct dump *d, const struct log_item *item)
@@ -103,7 +86,7 @@ static int dump_batch (struct dump *d, const struct log_item *item)
     struct fm_fact fact;
     uint64_t offset = item->offset;
     for (; (rc = batch_reader_next (&reader, &fact)) == 0; offset++) {
-        if (offset < d->from || (d->until && offset >= d->until) || !wanted (d, fact.topic))
+        if (offset < d->from || (d->until && offset >= d->until) || !patterns_match (&d->patterns, fact.topic))
             continue;
         d->facts++;
         rc = output_fact (d->out, &fact, offset);
@@ -127,8 +110,8 @@ static int dump_item (struct dump *d, const struct log_item *item)
 static int dump_records (struct dump *d)
 {
     int rc = log_reader_new (d->log, &d->reader);
-    if (rc == 0 && d->filter_count)
-        rc = log_reader_filter (d->reader, NULL, d->filters, d->filter_count);
+    if (rc == 0 && d->patterns.count)
+        rc = log_reader_filter (d->reader, NULL, d->patterns.items, d->patterns.count);
     struct log_position at;
     log_position (d->log, &at);
     if (rc == 0)

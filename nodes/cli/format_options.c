@@ -65,10 +65,11 @@ int format_gap (const struct cli *cli, struct output *out, const struct fm_gap *
     const char *const reason = output_gap_reason (gap->reason), *const meaning = gap_meaning (gap->reason);
     char stream[ID_TEXT_LEN + 1];
     if (id_is_zero (&gap->stream))
-        cli_say (cli, "gap: offsets %llu to %llu (%llu) are missing: %s: %s", first, end - 1, end - first, reason, meaning);
+        cli_say (cli, "gap: offsets %llu to %llu (%llu) are missing: %s: %s", first, end - 1, end - first, reason,
+                 meaning);
     else
-        cli_say (cli, "gap: stream %s, sequences %llu to %llu (%llu) are missing: %s: %s", id_text (&gap->stream, stream), first,
-                 end - 1, end - first, reason, meaning);
+        cli_say (cli, "gap: stream %s, sequences %llu to %llu (%llu) are missing: %s: %s",
+                 id_text (&gap->stream, stream), first, end - 1, end - first, reason, meaning);
     return 0;
 }
 

@@ -191,7 +191,7 @@ int input_line (struct input *in, uint8_t delimiter, struct input_record *ret_re
     rc = input_check_size (in, len);
     if (rc < 0)
         return rc;
-    *ret_record = (struct input_record) { .payload = slice (pending.data, len), .line = in->line };
+    *ret_record = (struct input_record){ .payload = slice (pending.data, len), .line = in->line };
     input_take (in, found ? len + 1 : len, 1);
     return 0;
 }

@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include "error.h"
-#include "when.h"
 
 enum { LINE_MAX_LEN = 4096 };
 
@@ -188,6 +187,13 @@ int cli_milliseconds (const struct cli *cli, const char *option, const char *tex
     if (ns / 1000000 > INT_MAX)
         return cli_usage (cli, "%s: '%s' is too long", option, text);
     *ret_ms = (int) (ns / 1000000);
+    return 0;
+}
+
+int cli_where (const struct cli *cli, const char *option, const char *text, struct when *ret_when)
+{
+    if (when_parse (text, cli_unix_ns (), ret_when) < 0)
+        return cli_usage (cli, "%s: %s", option, fm_error_detail ());
     return 0;
 }
 

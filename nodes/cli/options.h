@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "factmesh.h"
+#include "when.h"
 
 enum cli_exit {
     CLI_OK = 0,
@@ -68,6 +69,9 @@ int cli_number (const struct cli *cli, const char *option, const char *text, uin
 int cli_size (const struct cli *cli, const char *option, const char *text, uint64_t *ret_bytes);
 /* At most INT_MAX ms; when.h has the spellings. */
 int cli_milliseconds (const struct cli *cli, const char *option, const char *text, int *ret_ms);
+
+/* A place in the flow: when.h has the spellings. */
+int cli_where (const struct cli *cli, const char *option, const char *text, struct when *ret_when);
 
 /* --- Signals: the first SIGINT or SIGTERM sets a flag and makes the descriptor readable, the second one kills. SIGPIPE
  * is ignored. */

@@ -13,11 +13,10 @@
 #include "error.h"
 #include "format_options.h"
 #include "link.h"
+#include "patterns.h"
 #include "progress.h"
 #include "text.h"
 #include "through.h"
-#include "topic.h"
-#include "when.h"
 
 static const char help[] =
     "usage: factmesh replay [OPTION…] [PATTERN…]\n"
@@ -43,9 +42,7 @@ struct replay {
     struct fm_id stream;
     const char *journal;
     bool stats, fail_on_gap;
-    char **patterns;
-    size_t pattern_count;
-    struct fm_slice filters[FILTERS_MAX];
+    struct patterns patterns;
     struct link link;
     struct output *out;
     struct batch_scratch scratch;
@@ -65,20 +62,13 @@ static const struct option long_options[] = { FORMAT_LONG,
                                               { "fail-on-gap", no_argument, NULL, OPT_FAIL_ON_GAP },
                                               COMMON_LONG };
 
-static int take_where (const struct cli *cli, const char *option, const char *text, struct when *ret_when)
-{
-    if (when_parse (text, cli_unix_ns (), ret_when) < 0)
-        return cli_usage (cli, "%s: %s", option, fm_error_detail ());
-    return -1;
-}
-
 static int take_option (struct replay *r, int option, const char *value)
 {
     switch (option) {
     case OPT_FROM:
-        return take_where (&r->cli, "--from", value, &r->from);
+        return cli_where (&r->cli, "--from", value, &r->from) ? CLI_USAGE : -1;
     case OPT_UNTIL:
-        return take_where (&r->cli, "--until", value, &r->until);
+        return cli_where (&r->cli, "--until", value, &r->until) ? CLI_USAGE : -1;
     case OPT_STREAM:
         return id_parse (value, strlen (value), &r->stream) < 0
                    ? cli_usage (&r->cli, "--stream: %s", fm_error_detail ())
@@ -112,15 +102,9 @@ static int parse (struct replay *r, int argc, char **argv)
         if (status >= 0)
             return status;
     }
-    r->patterns = argv + optind;
-    r->pattern_count = (size_t) (argc - optind);
-    if (r->pattern_count > FILTERS_MAX)
-        return cli_usage (&r->cli, "more than %d patterns", FILTERS_MAX);
-    for (size_t i = 0; i < r->pattern_count; i++) {
-        r->filters[i] = fm_text (r->patterns[i]);
-        if (topic_pattern_check (r->filters[i]) < 0)
-            return cli_usage (&r->cli, "%s", fm_error_detail ());
-    }
+    const int status = patterns_parse (&r->cli, argv + optind, &r->patterns);
+    if (status >= 0)
+        return status;
     if (r->from.kind == WHEN_END)
         return cli_usage (&r->cli, "--from end: nothing is recorded there yet; factmesh sub prints what comes");
     if (r->until.kind != WHEN_END && r->until.kind != WHEN_TIME && r->until.kind != WHEN_OFFSET)
@@ -174,24 +158,16 @@ static int replay_open (struct replay *r, uint64_t *ret_session)
 {
     ProtobufCBinaryData filters[FILTERS_MAX];
     Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
-    for (size_t i = 0; i < r->pattern_count; i++)
-        filters[i] = control_put_slice (r->filters[i]);
+    for (size_t i = 0; i < r->patterns.count; i++)
+        filters[i] = control_put_slice (r->patterns.items[i]);
     open.filters = filters;
-    open.n_filters = r->pattern_count;
+    open.n_filters = r->patterns.count;
     if (!id_is_zero (&r->stream))
         open.stream = control_put_id (&r->stream);
     set_start (r, &open);
     set_end (r, &open);
     const int rc = replay_client_open (r->link.client, &open, ret_session);
     return rc < 0 ? cli_fail (&r->cli, rc, "cannot ask the journal at %s", r->link.address) : CLI_OK;
-}
-
-static bool wanted (const struct replay *r, struct fm_slice topic)
-{
-    for (size_t i = 0; i < r->pattern_count; i++)
-        if (topic_match (r->filters[i], topic))
-            return true;
-    return r->pattern_count == 0;
 }
 
 /* Print a batch's facts that are above what is done. 0, output.h's errors, or what is wrong with the batch. */
@@ -206,7 +182,7 @@ static int print_batch (struct replay *r, struct fm_slice bytes)
     batch_reader_init (&reader, &batch);
     struct fm_fact fact;
     while ((rc = batch_reader_next (&reader, &fact)) == 0) {
-        if (fact.id.seq <= done || !wanted (r, fact.topic))
+        if (fact.id.seq <= done || !patterns_match (&r->patterns, fact.topic))
             continue;
         r->facts++;
         r->bytes += fact.payload.len;

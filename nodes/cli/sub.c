@@ -14,8 +14,7 @@
 #include "error.h"
 #include "format_options.h"
 #include "link.h"
-#include "topic.h"
-#include "when.h"
+#include "patterns.h"
 
 static const char help[] =
     "usage: factmesh sub [OPTION…] [PATTERN…]\n"
@@ -73,21 +72,14 @@ static const struct option long_options[] = { FORMAT_LONG,
                                               { "fail-on-gap", no_argument, NULL, OPT_FAIL_ON_GAP },
                                               COMMON_LONG };
 
-static int take_where (const struct cli *cli, const char *option, const char *text, struct when *ret_when)
-{
-    if (when_parse (text, cli_unix_ns (), ret_when) < 0)
-        return cli_usage (cli, "%s: %s", option, fm_error_detail ());
-    return -1;
-}
-
 static int take_option (struct sub *s, int option, const char *value)
 {
     switch (option) {
     case OPT_FROM:
-        return take_where (&s->cli, "--from", value, &s->from);
+        return cli_where (&s->cli, "--from", value, &s->from) ? CLI_USAGE : -1;
     case OPT_UNTIL:
         s->has_until = true;
-        return take_where (&s->cli, "--until", value, &s->until);
+        return cli_where (&s->cli, "--until", value, &s->until) ? CLI_USAGE : -1;
     case 'n':
         return cli_number (&s->cli, "--count", value, 1, UINT64_MAX, &s->count) ? CLI_USAGE : -1;
     case 'c':
@@ -122,10 +114,8 @@ static int check (const struct sub *s)
         return cli_usage (cli, "--cursor: a name has 1 to %d bytes", CURSOR_NAME_MAX);
     if (s->no_journal && (s->cursor || s->synced || s->from.kind != WHEN_END))
         return cli_usage (cli, "--no-journal excludes --cursor, --synced and a past --from");
-    for (char **p = s->patterns; *p; p++)
-        if (topic_pattern_check (fm_text (*p)) < 0)
-            return cli_usage (cli, "%s", fm_error_detail ());
-    return -1;
+    struct patterns checked;
+    return patterns_parse (cli, s->patterns, &checked);
 }
 
 static int parse (struct sub *s, int argc, char **argv)
