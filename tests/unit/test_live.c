@@ -204,6 +204,26 @@ static void a_send_reads_the_fence_whose_wake_up_it_may_have_consumed (void **st
     fm_publisher_close (&p);
 }
 
+static void a_fence_that_a_flood_leaves_unread_is_read_when_it_falls_silent (void **state)
+{
+    (void) state;
+    struct fm_publisher *p = open_publisher (NULL);
+    (void) publish (p, "a", slice_of ("x"));        /* read now, and not again for a while */
+    void *socket = connect_sub ();
+    const uint8_t topic[2 + FENCE_NONCE_LEN] = { RESERVED_BYTE, RESERVED_FENCE, 'n' };
+    subscribe (socket, topic, sizeof topic);
+    p->tick_due = fake.now;
+    fake.wakes = 0;
+    (void) publish (p, "a", slice_of ("x"));
+    assert_int_equal (fake.wakes, 0);
+    fake.now += PUBLISHER_SILENT_MS * MS;
+    (void) publisher_tick (p, fake.now);
+    assert_true (fake.wakes > 0);
+    assert_true (live_drain (fake.live));
+    zmq_close (socket);
+    fm_publisher_close (&p);
+}
+
 static void hostile_subscriptions_harm_nothing (void **state)
 {
     (void) state;
@@ -237,6 +257,7 @@ int main (void)
         CASE (a_head_notice_is_bounded_and_true_for_what_it_leaves_out),
         CASE (a_fence_names_the_first_sequence_not_yet_sent),
         CASE (a_send_reads_the_fence_whose_wake_up_it_may_have_consumed),
+        CASE (a_fence_that_a_flood_leaves_unread_is_read_when_it_falls_silent),
         CASE (hostile_subscriptions_harm_nothing),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
