@@ -193,6 +193,38 @@ class Process:
         return self.wait(limit_s)
 
 
+def a_fact_from_each_reaches_each(nodes, word, limit_s):
+    """mesh_nodes that see each other publish, round after round, until each has a fact of the latest round from each; returns the seconds.
+
+    A subscription to what comes from now on begins, for a publisher that it meets later, where its connection is complete: a moment after
+    the member is seen. From the first fact of a sender on none may be missing, come twice or in another order.
+    """
+    started, rounds = time.monotonic(), 0
+
+    def got(node, sender):
+        return [int(n) for n in re.findall(rf"^FACT topic=mesh.{sender.name} text={word}-(\d+)$", node.out(), re.M)]
+
+    def all_have(last):
+        return all(last in got(node, sender) for node in nodes for sender in nodes)
+    while True:
+        for node in nodes:
+            node.send(f"publish {word}-{rounds}")
+        try:
+            wait_until(f"a fact from each reaches each in round {rounds}", lambda: all_have(rounds), min(0.25, limit_s))
+            break
+        except Failed:
+            rounds += 1
+            if time.monotonic() - started > limit_s * PATIENCE:
+                raise
+    took = time.monotonic() - started
+    for node in nodes:
+        check(not node.lines("^GAP"), f"{node.name} was told a gap")
+        for sender in nodes:
+            numbers = got(node, sender)
+            check(numbers == list(range(numbers[0], rounds + 1)), f"{node.name} has of {sender.name} the rounds {numbers} of {rounds + 1}")
+    return took
+
+
 class Result:
     def __init__(self, argv, done):
         self.argv = argv

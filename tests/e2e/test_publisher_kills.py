@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """The publisher is killed -9 at 25 random moments and goes on behind the last line that was acknowledged to it.
 
-Each line says in which run it was published. What was acknowledged in a run must be recorded once, in order. What a killed run had sent
-and not been told about may be recorded too, and then comes again from the next run: that is what at-least-once leaves, and it
-must lie directly behind what was acknowledged, nowhere else.
+Each line says in which run it was published. What was acknowledged in a run must be recorded once, in order. Of what a killed run had sent
+and not been told about any part may be recorded too, in order, behind what was acknowledged; it comes again from the next run: that is
+what at-least-once leaves.
 """
 import json
 import subprocess
@@ -55,11 +55,12 @@ def check_recorded(recorded, runs):
     for run, (first, last) in enumerate(runs):
         line = first
         while at < len(recorded) and recorded[at][0] == run:
-            check(recorded[at][1] == line, f"run {run}: line {recorded[at][1]} is recorded where {line} should be")
+            got = recorded[at][1]
+            check(got == line or got > line > last, f"run {run}: line {got} is recorded where {line} should be; acknowledged are {first} to {last}")
+            unacknowledged += got > last
+            line = got + 1
             at += 1
-            line += 1
         check(line > last, f"run {run}: acknowledged to line {last}, recorded only to {line - 1}")
-        unacknowledged += line - 1 - last
     check(at == len(recorded), f"behind run {len(runs) - 1} there is a line of run {recorded[at][0] if at < len(recorded) else None}")
     return unacknowledged
 
