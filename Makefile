@@ -156,7 +156,7 @@ install: all  ## to PREFIX (default /usr/local), below DESTDIR
 	install -m 644 $(BUILD)/libfactmesh.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 755 $(BUILD)/libfactmesh.so $(DESTDIR)$(PREFIX)/lib/libfactmesh.so.0
 	ln -sf libfactmesh.so.0 $(DESTDIR)$(PREFIX)/lib/libfactmesh.so
-	install -m 644 $(BUILD)/factmesh.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
+	sed 's|^prefix=.*|prefix=$(PREFIX)|' $(BUILD)/factmesh.pc > $(DESTDIR)$(PREFIX)/lib/pkgconfig/factmesh.pc
 	install -m 644 scripts/factmesh-completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/factmesh
 
 clean:  ## remove what was built
