@@ -130,7 +130,8 @@ FM_EXPORT void fm_publisher_close (struct fm_publisher **publisher);
 
 /* Publish one fact: it is on its way to all live subscribers when this returns, or under load within batch_us and about 0.2 ms. Bytes are
  * copied. *ret_id (may be NULL) is the fact's name for ever.
- * Errors: FM_ERR_TOPIC, FM_ERR_TOO_LARGE (nothing was sent), FM_ERR_WINDOW_FULL (no journal has synced; nothing was accepted), FM_ERR_LOST. */
+ * Errors: FM_ERR_TOPIC, FM_ERR_TOO_LARGE, FM_ERR_MALFORMED (headers or blob), FM_ERR_WINDOW_FULL (no journal has synced), FM_ERR_LOST (a journal refuses the
+ * stream), -errno (no memory; no sequences could be reserved in the directory). Then nothing was accepted. */
 FM_EXPORT int fm_publish (struct fm_publisher *publisher, const struct fm_fact *fact, struct fm_fact_id *ret_id);
 /* The same with a topic and a text. */
 FM_EXPORT int fm_publish_text (struct fm_publisher *publisher, const char *topic, const char *text);

@@ -263,24 +263,45 @@ static int count_journal (void *arg, const struct fm_member *m)
     return 0;
 }
 
-static int set_not_synced (struct fm_publisher *p, uint64_t seq, const struct mark *reached, uint64_t sent)
+/* What is missing, taken under the lock; told without it. */
+struct progress {
+    uint64_t seq, sent;
+    struct mark reached;
+    bool listed;
+    struct journal_mark least;
+};
+
+static int set_not_synced (struct fm_publisher *p, const struct progress *at)
 {
     struct journals_seen seen = { 0 };
+    char behind[2 * ID_TEXT_LEN] = "", id[ID_TEXT_LEN + 1];
     (void) fm_node_members (p->node, count_journal, &seen);     /* only for the text */
     if (seen.count == 0)
-        return error_set (FM_TIMEOUT, "sequence %" PRIu64 " is not synced: no journal is in the mesh; start one, or check its mesh and seeds", seq);
+        return error_set (FM_TIMEOUT, "sequence %" PRIu64 " is not synced: no journal is in the mesh; start one, or check its mesh and seeds", at->seq);
+    if (at->listed)
+        (void) snprintf (behind, sizeof behind, "; %s is furthest behind", id_text (&at->least.journal, id));
     return error_set (FM_TIMEOUT, "sequence %" PRIu64 " is not synced: sent up to %" PRIu64 ", received up to %" PRIu64 ", written up to %" PRIu64
-                      ", synced up to %" PRIu64 "; %u journal(s) in the mesh%s", seq, sent, reached->received, reached->written, reached->synced,
-                      seen.count, p->marks.listed ? ", those listed count" : "");
+                      ", synced up to %" PRIu64 "; journals in the mesh: %u%s", at->seq, at->sent, at->reached.received, at->reached.written,
+                      at->reached.synced, seen.count, behind);
+}
+
+static void see_progress (const struct fm_publisher *p, uint64_t seq, struct progress *ret)
+{
+    const struct journal_mark *least = publisher_marks_least (&p->marks);
+    *ret = (struct progress) { .seq = seq, .sent = publisher_sent (p), .reached = publisher_marks_reached (&p->marks), .listed = least != NULL };
+    if (least)
+        ret->least = *least;
 }
 
 int fm_publisher_wait_synced (struct fm_publisher *publisher, uint64_t seq, int timeout_ms)
 {
     struct fm_publisher *p = publisher;
     const uint64_t deadline = deadline_in (timeout_ms);
+    struct progress progress;
     pthread_mutex_lock (&p->lock);
     int rc = p->open.count > 0 ? publisher_send_open (p, publisher_now (p)) : 0;
-    if (seq == 0)
+    /* All so far is of this epoch: what earlier ones left unsynced is nobody's to wait for. */
+    if (seq == 0 && p->next_seq > p->identity.epoch_first_seq)
         seq = p->next_seq - 1;
     while (rc == 0 && p->window.synced < seq && !p->lost)
         rc = wait_changed (p, deadline);
@@ -288,10 +309,9 @@ int fm_publisher_wait_synced (struct fm_publisher *publisher, uint64_t seq, int 
         rc = 0;
     else if (p->lost)
         rc = set_lost (p);
-    const struct mark reached = publisher_marks_reached (&p->marks);
-    const uint64_t sent = publisher_sent (p);
+    see_progress (p, seq, &progress);
     pthread_mutex_unlock (&p->lock);
-    return rc == FM_TIMEOUT ? set_not_synced (p, seq, &reached, sent) : rc;
+    return rc == FM_TIMEOUT ? set_not_synced (p, &progress) : rc;
 }
 
 void fm_publisher_state (struct fm_publisher *publisher, struct fm_publisher_state *ret_state)

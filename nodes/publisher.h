@@ -29,6 +29,7 @@ enum {
     PUBLISHER_SILENT_MS = 10,               /* after so long without a fact the head is told */
     PUBLISHER_HEAD_MS = 1000,               /* and in any case this often */
     PUBLISHER_HEAD_LEVELS_MAX = 64,         /* levels in a head notice */
+    PUBLISHER_NOTICE_MS = 1000,             /* between two notices of refused watermarks */
     PUBLISHER_RETRY_MS = 1000,              /* after reserving sequences failed */
     PUBLISHER_OFFSET_MS = 10,               /* how long the distance of Unix and monotonic time is taken as fixed */
     PUBLISHER_REASON_MAX = 127,
@@ -91,6 +92,7 @@ struct fm_publisher {
     uint8_t *backs;                 /* the same */
     struct batch_topic *topics;     /* LEVEL_BATCH_TOPICS_MAX */
 
+    uint64_t notice_due;            /* of the node's thread alone */
     struct publisher_repair *repair;    /* of the node's thread alone, without the lock */
 };
 

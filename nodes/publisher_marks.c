@@ -23,6 +23,19 @@ static struct journal_mark *find (struct publisher_marks *m, const struct fm_id 
     return NULL;
 }
 
+/* A place for one that is not listed. When all are taken, that of the journal that has least: any one counts, so it is missed least. */
+static struct journal_mark *make_room (struct publisher_marks *m, uint64_t synced)
+{
+    if (m->count < PUBLISHER_JOURNALS_MAX)
+        return &m->journals[m->count++];
+    struct journal_mark *least = &m->journals[0];
+    for (unsigned i = 1; i < m->count; i++) {
+        if (m->journals[i].mark.synced < least->mark.synced)
+            least = &m->journals[i];
+    }
+    return least->mark.synced <= synced ? least : NULL;
+}
+
 int publisher_marks_init (struct publisher_marks *m, const char *journals)
 {
     *m = (struct publisher_marks) { .listed = journals != NULL };
@@ -58,10 +71,10 @@ int publisher_marks_update (struct publisher_marks *m, const struct fm_id *journ
     struct journal_mark *j = find (m, journal);
     if (!j && m->listed)
         return error_set (FM_ERR_UNKNOWN, "journal %s does not count", id_text (journal, text));
-    if (!j && m->count == PUBLISHER_JOURNALS_MAX)
-        return error_set (FM_ERR_LIMIT, "journal %s: more than %d journals", id_text (journal, text), PUBLISHER_JOURNALS_MAX);
     if (!j) {
-        j = &m->journals[m->count++];
+        j = make_room (m, mark.synced);
+        if (!j)
+            return error_set (FM_ERR_LIMIT, "journal %s: more than %d journals", id_text (journal, text), PUBLISHER_JOURNALS_MAX);
         *j = (struct journal_mark) { .journal = *journal };
     }
     /* What was only received or written may be lost when a journal restarts; what was synced may not. */
@@ -89,10 +102,12 @@ struct mark publisher_marks_reached (const struct publisher_marks *m)
     return reached;
 }
 
-unsigned publisher_marks_heard (const struct publisher_marks *m)
+const struct journal_mark *publisher_marks_least (const struct publisher_marks *m)
 {
-    unsigned n = 0;
-    for (unsigned i = 0; i < m->count; i++)
-        n += m->journals[i].heard;
-    return n;
+    const struct journal_mark *least = NULL;
+    for (unsigned i = 0; m->listed && i < m->count; i++) {
+        if (!least || m->journals[i].mark.synced < least->mark.synced)
+            least = &m->journals[i];
+    }
+    return least;
 }

@@ -80,15 +80,16 @@ uint64_t publisher_tick (void *arg, uint64_t now)
 {
     struct fm_publisher *p = arg;
     pthread_mutex_lock (&p->lock);
-    const bool was_hot = now < p->hot_until;
-    look_after (p, now);
+    const bool was_hot = now < p->hot_until, lost = p->lost;
+    if (!lost)
+        look_after (p, now);
     pthread_mutex_unlock (&p->lock);
 
     reserve_more (p, now);
     const uint64_t repair_due = publisher_repair_tick (p, now);
 
     pthread_mutex_lock (&p->lock);
-    p->tick_due = min_u64 (next_due (p, now, was_hot), repair_due);
+    p->tick_due = lost ? repair_due : min_u64 (next_due (p, now, was_hot), repair_due);
     const uint64_t due = p->tick_due;
     pthread_mutex_unlock (&p->lock);
     return due;
@@ -138,8 +139,11 @@ static void take_mark (struct fm_publisher *p, const Factmesh__Watermark *w, con
     if (rc == 0)
         return;
     node_count (p->node, NODE_WATERMARKS_REFUSED, 1);
-    if (rc != FM_ERR_UNKNOWN)       /* a journal that does not count goes on telling us, and that is fine */
-        node_notice (p->node, "WATERMARK-REFUSED", "stream %s: %s", p->name, fm_error_detail ());
+    const uint64_t now = node_now ();
+    if (rc == FM_ERR_UNKNOWN || now < p->notice_due)
+        return;                     /* a journal that does not count goes on telling us, and that is fine */
+    p->notice_due = now + (uint64_t) PUBLISHER_NOTICE_MS * NS_PER_MS;
+    node_notice (p->node, "WATERMARK-REFUSED", "stream %s: %s", p->name, fm_error_detail ());
 }
 
 static int take_watermark (struct fm_publisher *p, const Factmesh__Watermark *w)

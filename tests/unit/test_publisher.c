@@ -413,6 +413,7 @@ static void a_refused_incarnation_stops_publishing (void **state)
     assert_non_null (strstr (fm_error_detail (), "a copied data directory?"));
     assert_int_equal (fm_publisher_wait_synced (p, 1, -1), FM_ERR_LOST);
     assert_int_equal (fm_publish_text (q, "a", "x"), 0);
+    assert_true (publisher_tick (p, fake.now + 1) > fake.now + 1);         /* it says no more, and the thread sleeps */
     fm_publisher_close (&p);
     fm_publisher_close (&q);
 }
@@ -434,6 +435,7 @@ static void a_stream_with_a_directory_goes_on_where_it_ended (void **state)
 
     p = open_publisher (&options);
     assert_true (id_equal (&stream, &p->identity.stream));
+    assert_int_equal (fm_publisher_wait_synced (p, 0, 0), 0);      /* nothing was published in this epoch */
     assert_int_equal (publish (p, "b", slice_of ("x")), 6);
     zmq_msg_t message;
     struct fm_slice topic;

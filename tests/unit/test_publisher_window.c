@@ -138,6 +138,28 @@ static void watermarks_that_cannot_be_are_refused_and_counted (void **state)
     fm_publisher_close (&p);
 }
 
+static void more_journals_than_are_kept_displace_those_that_have_least (void **state)
+{
+    (void) state;
+    struct fm_publisher *p = open_publisher (NULL);
+    for (int i = 0; i < 1000; i++)
+        (void) publish (p, "a", slice_of ("x"));
+    (void) fm_publisher_flush (p);
+    struct fm_id journal = { "many" };
+    struct fm_publisher_state st;
+    for (uint64_t i = 0; i < 3 * PUBLISHER_JOURNALS_MAX; i++) {
+        bytes_put_u64le (journal.bytes + 8, i);
+        assert_int_equal (give_watermark (p, &journal, 1, i, i), 0);
+        fm_publisher_state (p, &st);
+        assert_int_equal (st.synced, i);
+    }
+    assert_int_equal (p->marks.count, PUBLISHER_JOURNALS_MAX);
+    assert_int_equal (fake.counters[NODE_WATERMARKS_REFUSED], 0);
+    assert_int_equal (give_watermark (p, &journal_a, 1, 1, 1), 0);          /* has less than all of them */
+    assert_int_equal (fake.counters[NODE_WATERMARKS_REFUSED], 1);
+    fm_publisher_close (&p);
+}
+
 static void all_listed_journals_must_have_it_and_no_other_counts (void **state)
 {
     (void) state;
@@ -160,6 +182,9 @@ static void all_listed_journals_must_have_it_and_no_other_counts (void **state)
     assert_int_equal (st.synced, 4);
     assert_int_equal (st.received, 10);
     assert_int_equal (p->window.start_seq, 5);
+    fake.journals = 2;
+    assert_int_equal (fm_publisher_wait_synced (p, 10, 0), FM_TIMEOUT);
+    assert_non_null (strstr (fm_error_detail (), list + ID_TEXT_LEN + 1));      /* who is behind */
     fm_publisher_close (&p);
     assert_int_equal (fm_publisher_open (&fake, &(struct fm_publisher_options) { .journals = "xyz" }, &p), FM_ERR_ARGUMENT);
     assert_int_equal (fm_publisher_open (&fake, &(struct fm_publisher_options) { .journals = " , " }, &p), FM_ERR_ARGUMENT);
@@ -206,6 +231,7 @@ int main (void)
         CASE (a_full_window_forgets_the_oldest_when_told_so),
         CASE (a_fact_larger_than_the_window_goes_when_that_is_empty),
         CASE (watermarks_that_cannot_be_are_refused_and_counted),
+        CASE (more_journals_than_are_kept_displace_those_that_have_least),
         CASE (all_listed_journals_must_have_it_and_no_other_counts),
         CASE (waiting_for_synced_says_how_far_it_is),
         CASE (a_waiter_is_woken_by_the_watermark),
