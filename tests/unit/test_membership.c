@@ -71,7 +71,7 @@ struct node {
 };
 
 static struct {
-    uint64_t now_ns;
+    uint64_t seed, now_ns;
     struct node nodes[NODES];
     int count;
     struct link links[LINKS];
@@ -109,10 +109,18 @@ static struct peer_info *copy_info (const struct peer_info *info)
     return ret;
 }
 
+/* In the environment: MEMBERSHIP_SALT other chances for all cases; MEMBERSHIP_SEED, MEMBERSHIP_ROUNDS other, more random meshes. */
+static uint64_t setting (const char *name, uint64_t standard)
+{
+    const char *text = getenv (name);
+    return text ? strtoull (text, NULL, 10) : standard;
+}
+
 static void world_reset (uint64_t seed)
 {
     memset (&world, 0, sizeof world);
-    chance_state = seed * UINT64_C (0x9e3779b97f4a7c15) + 1;
+    chance_state = (seed + setting ("MEMBERSHIP_SALT", 0) * 1000003) * UINT64_C (0x9e3779b97f4a7c15) + 1;
+    world.seed = seed;
     world.now_ns = 1000 * SECOND;
     world.latency_ns = 200000;
 }
@@ -121,7 +129,8 @@ static void start (int i, const char *seed, const char *seed2)
 {
     struct node *n = &world.nodes[i];
     assert_null (n->m);
-    id_random (&n->id);
+    for (int k = 0; k < ID_LEN; k++)
+        n->id.bytes[k] = (uint8_t) chance (256);
     if (!*n->address)
         snprintf (n->address, sizeof n->address, "tcp://10.0.0.%d:7000", i + 1);
     n->up_count = 0;
@@ -440,7 +449,7 @@ static uint64_t run_until_converged (uint64_t most_ns)
                 if (world.nodes[i].m)
                     print_error ("node %d: %zu members\n", i, membership_count (world.nodes[i].m));
             }
-            fail_msg ("not all know each other after %.1f s", (double) most_ns / 1e9);
+            fail_msg ("world %llu: not all know each other after %.1f s", (unsigned long long) world.seed, (double) most_ns / 1e9);
         }
         run (20 * MS);
     }
@@ -676,8 +685,8 @@ static void changed_information_is_told_soon_and_last_word_wins (void **state)
         run (MS / 4);
     }
     run (250 * MS);
-    /* A storm of changes is told ten times a second. */
-    assert_true (world.sent[HELLO] <= 9 * ((world.now_ns - begun_ns) / (100 * MS) + 1));
+    /* A storm of changes is told ten times a second; and a Ping that names a version not yet told may be answered with a question. */
+    assert_true (world.sent[HELLO] <= 9 * ((world.now_ns - begun_ns) / (100 * MS) + 1) + world.sent[PING]);
     for (int i = 0; i < 10; i++) {
         struct membership_member member;
         if (i == 2)
@@ -749,10 +758,9 @@ static void one_random_mesh (uint64_t seed)
 static void random_meshes_settle (void **state)
 {
     (void) state;
-    const char *more = getenv ("MEMBERSHIP_ROUNDS");
-    const uint64_t rounds = more ? strtoull (more, NULL, 10) : 60;
-    for (uint64_t seed = 100; seed < 100 + rounds; seed++)
-        one_random_mesh (seed);
+    const uint64_t first = setting ("MEMBERSHIP_SEED", 100), rounds = setting ("MEMBERSHIP_ROUNDS", 60);
+    for (uint64_t seed = first; seed < first + rounds; seed++)
+        one_random_mesh (seed);     /* a failure comes again with the same seed */
 }
 
 int main (void)
