@@ -320,6 +320,7 @@ static int idle (struct fm_subscription *s, uint64_t until_ns)
         set_awake (s);
         return FM_TIMEOUT;
     }
+    set_asleep (s);                     /* else our own descriptor would end the wait */
     const uint64_t wait_ns = s->due_ns < until_ns ? s->due_ns : until_ns;
     int rc = subscription_wait (s, wait_ns);
     if (rc != FM_TIMEOUT)
@@ -327,7 +328,6 @@ static int idle (struct fm_subscription *s, uint64_t until_ns)
     now_ns = until_ns ? node_now () : 0;
     if (now_ns < until_ns)
         return 0;                       /* it was only something due */
-    set_asleep (s);
     arm_timer (s, now_ns ? now_ns : node_now ());
     return FM_TIMEOUT;
 }

@@ -15,7 +15,7 @@
 #include <ftw.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bytes.h"
@@ -571,6 +571,27 @@ static void a_descriptor_polled_after_one_event_of_many_is_readable (void **stat
     close_mesh (&m);
 }
 
+static void waiting_costs_no_processor_time_though_the_descriptor_was_asked_for (void **state)
+{
+    (void) state;
+    struct mesh m;
+    open_mesh (&m, true, 0);
+    add_stream (&m, 10, 100, false);
+    publish (&m, 0, 1, 111);
+    struct checker c;
+    open_checker (&c, &m, (struct fm_subscription_options) { .from = FM_FROM_START });
+    assert_true (fm_subscription_fd (c.s) >= 0);
+    run_to_end (&c);
+    struct timespec before, after;
+    clock_gettime (CLOCK_THREAD_CPUTIME_ID, &before);
+    expect_silence (&c, 1000);
+    clock_gettime (CLOCK_THREAD_CPUTIME_ID, &after);
+    const int64_t spent_ms = (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000;
+    assert_in_range (spent_ms, 0, 100);
+    fm_subscription_close (&c.s);
+    close_mesh (&m);
+}
+
 static void a_journal_that_comes_back_is_read_on_where_it_stopped (void **state)
 {
     (void) state;
@@ -882,6 +903,7 @@ int main (int argc, char **argv)
         cmocka_unit_test (synced_delivery_hands_out_only_what_is_on_disk),
         cmocka_unit_test (the_descriptor_is_readable_whenever_there_is_something),
         cmocka_unit_test (a_descriptor_polled_after_one_event_of_many_is_readable),
+        cmocka_unit_test (waiting_costs_no_processor_time_though_the_descriptor_was_asked_for),
         cmocka_unit_test (a_journal_that_comes_back_is_read_on_where_it_stopped),
         cmocka_unit_test (facts_larger_than_a_frame_come_in_their_place),
         cmocka_unit_test (the_last_facts_and_their_time_are_found),
