@@ -42,7 +42,7 @@ UNIT_SRC    := $(sort $(wildcard tests/unit/test_*.c))
 TOOL_SRC    := $(sort $(wildcard tests/e2e/*.c))
 BENCH_SRC   := $(sort $(wildcard bench/*.c))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
-BENCH_COMMON_SRC := $(sort $(wildcard bench/common/*.c))
+BENCH_COMMON_SRC := $(sort $(wildcard bench/common/*.c)) nodes/cli/bench_load.c
 
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_OBJ     := $(call obj,$(LIB_SRC)) $(BUILD)/gen/factmesh.pb-c.o
@@ -90,7 +90,7 @@ $(BUILD)/factmesh: $(call obj,$(CLI_SRC)) $(BUILD)/libfactmesh-journal.a $(BUILD
 	$(Q)$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(LIBS)
 
 $(BUILD)/bench/redis_flow: LIBS += -lhiredis
-$(BENCH_BIN): $(BUILD)/%: $(BUILD)/%.o $(call obj,$(BENCH_COMMON_SRC)) $(BUILD)/libfactmesh.a
+$(BENCH_BIN): $(BUILD)/%: $(BUILD)/%.o $(call obj,$(BENCH_COMMON_SRC)) $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
 	$(call say,LINK)
 	$(Q)$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(LIBS)
 

@@ -1,6 +1,7 @@
 /* fm_pub: publishes numbered payloads to a mesh and says how long it took until the journal had synced them all. */
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/bench.h"
 #include "factmesh.h"
@@ -9,8 +10,11 @@ static struct bench_option options[] = {
     { "seed", "address of a node", "tcp://127.0.0.1:7400" },
     { "count", "facts", "1M" },
     { "size", "payload bytes", "100" },
-    { "topics", "facts alternate at random over so many topics", "1" },
+    { "topics", "facts alternate over so many topics", "1" },
+    { "order", "of the topics: random, or round: fact n has topic n modulo their number", "random" },
     { "rate", "facts a second; 0: as fast as it goes", "0" },
+    { "spin", "with a rate: 0: sleep until a fact is due, else wait for it awake", "1" },
+    { "endless", "1: until SIGTERM, however many", "0" },
     { "each", "1: wait for each fact to be synced before the next, and tell the latency", "0" },
     { "wait", "0: do not wait for the journal", "1" },
     { "members", "wait for so many members before the start", "3" },
@@ -26,64 +30,91 @@ static void stop (const char *what, int rc)
 struct run {
     struct fm_publisher *publisher;
     uint64_t count, size, topics, rate;
-    bool each;
+    bool each, spin, endless, round;
     struct bench_histogram latency;
     char (*names)[64];
 };
 
+static void wait_synced (struct run *run)
+{
+    const int rc = fm_publisher_wait_synced (run->publisher, 0, 60000);
+    if (rc < 0)
+        stop ("wait", rc);
+}
+
+static bool is_done (const struct run *run, uint64_t n)
+{
+    return bench_told_to_end () || (!run->endless && n > run->count);
+}
+
+/* Publish; run->count is then what was published. */
 static void publish_all (struct run *run)
 {
     struct bench_pace pace;
-    bench_pace_init (&pace, run->rate);
-    uint8_t *payload = malloc (run->size);
-    if (!payload)
-        bench_fail ("out of memory");
-    uint64_t random = 0x9E3779B97F4A7C15u;
-    for (uint64_t n = 1; n <= run->count; n++) {
-        uint64_t due = bench_pace_due (&pace, n - 1);
+    bench_pace_init (&pace, bench_now_ns (), run->rate);
+    static uint8_t payload[BENCH_PAYLOAD_MAX];
+    uint64_t random = 0x9E3779B97F4A7C15u, n = 1;   /* xorshift64, Marsaglia 2003 */
+    for (; !is_done (run, n); n++) {
+        uint64_t due = 0;
         if (run->rate) {
-            if (due > bench_now_ns () + 60000)
-                bench_sleep_until (due);
-            while (bench_now_ns () < due)
-                ;
+            due = bench_pace_due (&pace, n - 1);
+            bench_wait_until (due, run->spin);
         } else if (run->each)
             due = bench_now_ns ();
         random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-        const char *topic = run->names[run->topics > 1 ? random % run->topics : 0];
-        bench_payload_put (payload, run->size, n, run->rate ? due : 0);
+        const char *topic = run->names[(run->round ? n : random) % run->topics];
+        bench_payload_put (payload, run->size, n, due);
         const struct fm_fact fact = { .topic = fm_text (topic), .payload = { payload, run->size } };
-        int rc = fm_publish (run->publisher, &fact, NULL);
+        const int rc = fm_publish (run->publisher, &fact, NULL);
         if (rc < 0)
             stop ("publish", rc);
         if (run->each) {
-            rc = fm_publisher_wait_synced (run->publisher, 0, 10000);
-            if (rc < 0)
-                stop ("wait", rc);
+            wait_synced (run);
             bench_histogram_add (&run->latency, bench_now_ns () - due);
         }
     }
-    free (payload);
+    run->count = n - 1;
+}
+
+static void names_make (struct run *run)
+{
+    run->names = calloc (run->topics, sizeof *run->names);
+    if (!run->names)
+        bench_fail ("out of memory, or no topic");
+    for (uint64_t i = 0; i < run->topics; i++)
+        snprintf (run->names[i], sizeof run->names[i], "%.40s.t%llu", bench_string (options, "prefix"), (unsigned long long) i);
+}
+
+static void answer_print (const struct run *run, uint64_t started, uint64_t published, uint64_t synced, uint64_t cpu_ns)
+{
+    const double synced_s = (double) (synced - started) / 1e9;
+    printf ("{\"facts\": %llu, \"start_ns\": %llu, \"published_s\": %.6f, \"synced_s\": %.6f, \"facts_per_s\": %.0f, \"cpu_ns_per_fact\": %.1f, \"peak_bytes\": %llu",
+            (unsigned long long) run->count, (unsigned long long) started, (double) (published - started) / 1e9, synced_s, (double) run->count / synced_s,
+            (double) cpu_ns / (double) run->count, (unsigned long long) bench_peak_bytes ());
+    if (run->each) {
+        fputs (", ", stdout);
+        bench_histogram_print (&run->latency, stdout);
+    }
+    puts ("}");
 }
 
 int main (int argc, char **argv)
 {
     bench_options (argc, argv, "publish numbered payloads", options, sizeof options / sizeof *options);
     bench_payload_init ();
-    struct run run = { .count = bench_number (options, "count"), .size = bench_number (options, "size"),
-                       .topics = bench_number (options, "topics"), .rate = bench_number (options, "rate"),
-                       .each = bench_number (options, "each") != 0 };
-    bench_histogram_init (&run.latency);
-    run.names = calloc (run.topics, sizeof *run.names);
-    if (!run.names)
-        bench_fail ("out of memory");
-    for (uint64_t i = 0; i < run.topics; i++)
-        snprintf (run.names[i], sizeof run.names[i], "%.40s.t%llu", bench_string (options, "prefix"), (unsigned long long) i);
+    bench_catch_signals ();
+    static struct run run;
+    run = (struct run) { .count = bench_number (options, "count"), .size = bench_size (options), .topics = bench_number (options, "topics"),
+                         .rate = bench_number (options, "rate"), .each = bench_number (options, "each") != 0,
+                         .spin = bench_number (options, "spin") != 0, .endless = bench_number (options, "endless") != 0,
+                         .round = strcmp (bench_string (options, "order"), "round") == 0 };
+    names_make (&run);
 
     struct fm_node *node = NULL;
     int rc = fm_node_open (&(struct fm_node_options) { .seeds = bench_string (options, "seed") }, &node);
     if (rc < 0)
         stop ("node", rc);
-    rc = fm_node_wait_members (node, (unsigned) bench_number (options, "members"), 20000);
+    rc = fm_node_wait_members (node, (unsigned) bench_number (options, "members"), 30000);
     if (rc < 0)
         stop ("members", rc);
     const struct fm_publisher_options how = { .window_bytes = bench_number (options, "window"), .block_ms = 60000 };
@@ -96,21 +127,9 @@ int main (int argc, char **argv)
     const uint64_t started = bench_now_ns (), cpu = bench_cpu_ns ();
     publish_all (&run);
     const uint64_t published = bench_now_ns ();
-    if (bench_number (options, "wait")) {
-        rc = fm_publisher_wait_synced (run.publisher, 0, 120000);
-        if (rc < 0)
-            stop ("wait", rc);
-    }
-    const uint64_t synced = bench_now_ns ();
-    printf ("{\"facts\": %llu, \"start_ns\": %llu, \"published_s\": %.6f, \"synced_s\": %.6f, \"facts_per_s\": %.0f, \"cpu_ns_per_fact\": %.1f, \"peak_bytes\": %llu",
-            (unsigned long long) run.count, (unsigned long long) started, (double) (published - started) / 1e9, (double) (synced - started) / 1e9,
-            (double) run.count / ((double) (synced - started) / 1e9), (double) (bench_cpu_ns () - cpu) / (double) run.count,
-            (unsigned long long) bench_peak_bytes ());
-    if (run.each) {
-        fputs (", ", stdout);
-        bench_histogram_print (&run.latency, stdout);
-    }
-    puts ("}");
+    if (bench_number (options, "wait"))
+        wait_synced (&run);
+    answer_print (&run, started, published, bench_now_ns (), bench_cpu_ns () - cpu);
     fm_publisher_close (&run.publisher);
     fm_node_close (&node);
     free (run.names);

@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <zmq.h>
@@ -61,13 +63,11 @@ int main (int argc, char **argv)
     const pid_t child = fork ();
     check (child, "fork");
     if (child == 0) {
+        (void) prctl (PR_SET_PDEATHSIG, SIGKILL);   /* does not fail for a valid signal */
         echo (count, size);
         return 0;
     }
-    struct bench_histogram both, trip, sync;
-    bench_histogram_init (&both);
-    bench_histogram_init (&trip);
-    bench_histogram_init (&sync);
+    static struct bench_histogram both, trip, sync;
     const int fd = file_filled (bench_string (options, "file"), (count * (size + 100) | 65535) + 1);
     void *context = zmq_ctx_new ();
     void *s = zmq_socket (context, ZMQ_PAIR);

@@ -17,6 +17,8 @@ static struct bench_option options[] = {
     { "subs", "subscribers that the publisher waits for", "2" },
     { "rate", "messages a second; 0: as fast as it goes", "0" },
     { "latency", "1: tell the latency", "0" },
+    { "queue", "high-water mark; 0: none. With one, a full queue makes the publisher wait, and nothing is dropped", "0" },
+    { "endless", "1: until SIGTERM, and no answers are waited for", "0" },
 };
 
 static void check (int rc, const char *what)
@@ -28,9 +30,11 @@ static void check (int rc, const char *what)
 static void *socket_new (void *context, int type, const char *address, bool bind)
 {
     void *s = zmq_socket (context, type);
-    const int no_mark = 0, linger = 10000;
-    check (zmq_setsockopt (s, ZMQ_SNDHWM, &no_mark, sizeof no_mark), "ZMQ_SNDHWM");
-    check (zmq_setsockopt (s, ZMQ_RCVHWM, &no_mark, sizeof no_mark), "ZMQ_RCVHWM");
+    const int mark = (int) bench_number (options, "queue"), linger = bench_number (options, "endless") ? 0 : 10000, wait = 1;
+    check (zmq_setsockopt (s, ZMQ_SNDHWM, &mark, sizeof mark), "ZMQ_SNDHWM");
+    check (zmq_setsockopt (s, ZMQ_RCVHWM, &mark, sizeof mark), "ZMQ_RCVHWM");
+    if (type == ZMQ_XPUB)
+        check (zmq_setsockopt (s, ZMQ_XPUB_NODROP, &wait, sizeof wait), "ZMQ_XPUB_NODROP");
     check (zmq_setsockopt (s, ZMQ_LINGER, &linger, sizeof linger), "ZMQ_LINGER");
     check (bind ? zmq_bind (s, address) : zmq_connect (s, address), address);
     return s;
@@ -38,7 +42,8 @@ static void *socket_new (void *context, int type, const char *address, bool bind
 
 static void run_pub (void *context)
 {
-    const uint64_t count = bench_number (options, "count"), size = bench_number (options, "size"), rate = bench_number (options, "rate");
+    const uint64_t count = bench_number (options, "count"), size = bench_size (options), rate = bench_number (options, "rate");
+    const bool endless = bench_number (options, "endless") != 0;
     void *out = socket_new (context, ZMQ_XPUB, bench_string (options, "address"), true);
     void *done = socket_new (context, ZMQ_PULL, bench_string (options, "done"), true);
     const int verbose = 1;
@@ -47,22 +52,19 @@ static void run_pub (void *context)
     for (uint64_t i = 0; i < bench_number (options, "subs"); i++)
         check (zmq_recv (out, byte, sizeof byte, 0), "subscription");
     struct bench_pace pace;
-    bench_pace_init (&pace, rate);
     const uint64_t started = bench_now_ns (), cpu = bench_cpu_ns ();
-    for (uint64_t n = 1; n <= count; n++) {
+    bench_pace_init (&pace, started, rate);
+    for (uint64_t n = 1; (endless || n <= count) && !bench_told_to_end (); n++) {
         const uint64_t due = bench_pace_due (&pace, n - 1);
-        if (rate) {
-            if (due > bench_now_ns () + 60000)
-                bench_sleep_until (due);
-            while (bench_now_ns () < due)
-                ;
-        }
+        if (rate)
+            bench_wait_until (due, true);
         zmq_msg_t message;
         check (zmq_msg_init_size (&message, size), "zmq_msg_init_size");
         bench_payload_put (zmq_msg_data (&message), size, n, rate ? due : 0);
-        check (zmq_msg_send (&message, out, 0), "send");
+        if (zmq_msg_send (&message, out, 0) < 0 && !bench_told_to_end ())
+            check (-1, "send");
     }
-    for (uint64_t i = 0; i < bench_number (options, "subs"); i++)
+    for (uint64_t i = 0; !endless && i < bench_number (options, "subs"); i++)
         check (zmq_recv (done, byte, sizeof byte, 0), "done");
     const double s = (double) (bench_now_ns () - started) / 1e9;
     printf ("{\"messages\": %llu, \"taken_s\": %.6f, \"messages_per_s\": %.0f, \"cpu_ns_per_message\": %.1f}\n", (unsigned long long) count, s,
@@ -71,31 +73,45 @@ static void run_pub (void *context)
     zmq_close (done);
 }
 
+static void answer_print (uint64_t count, const struct bench_histogram *histogram)
+{
+    printf ("{\"messages\": %llu", (unsigned long long) count);
+    if (histogram->count) {
+        fputs (", ", stdout);
+        bench_histogram_print (histogram, stdout);
+        fputs (", ", stdout);
+        bench_histogram_print_curve (histogram, stdout);
+    }
+    puts ("}");
+}
+
 static void run_sub (void *context)
 {
     const uint64_t count = bench_number (options, "count");
-    const bool latency = bench_number (options, "latency") != 0;
-    struct bench_histogram histogram;
-    bench_histogram_init (&histogram);
+    const bool latency = bench_number (options, "latency") != 0, endless = bench_number (options, "endless") != 0;
+    static struct bench_histogram histogram;
     void *in = socket_new (context, ZMQ_SUB, bench_string (options, "address"), false);
     void *done = socket_new (context, ZMQ_PUSH, bench_string (options, "done"), false);
     check (zmq_setsockopt (in, ZMQ_SUBSCRIBE, "", 0), "subscribe");
     struct bench_check expected = { .next = 1 };
     zmq_msg_t message;
     check (zmq_msg_init (&message), "zmq_msg_init");
-    for (uint64_t n = 0; n < count; n++) {
-        check (zmq_msg_recv (&message, in, 0), "receive");
+    uint64_t n = 0;
+    for (; endless || n < count; n++) {
+        if (zmq_msg_recv (&message, in, 0) < 0) {
+            if (bench_told_to_end () && endless)
+                break;
+            check (-1, "receive");
+        }
         const uint64_t sent = bench_check_next (&expected, zmq_msg_data (&message), zmq_msg_size (&message), 1);
         if (latency)
             bench_histogram_add (&histogram, bench_now_ns () - sent);
+        if (endless && bench_told_to_end ())
+            break;
     }
-    check (zmq_send (done, "d", 1, 0), "done");
-    printf ("{\"messages\": %llu", (unsigned long long) count);
-    if (latency) {
-        fputs (", ", stdout);
-        bench_histogram_print (&histogram, stdout);
-    }
-    puts ("}");
+    if (!endless)
+        check (zmq_send (done, "d", 1, 0), "done");
+    answer_print (n, &histogram);
     zmq_msg_close (&message);
     zmq_close (in);
     zmq_close (done);
@@ -105,6 +121,8 @@ int main (int argc, char **argv)
 {
     bench_options (argc, argv, "raw libzmq PUB to SUBs", options, sizeof options / sizeof *options);
     bench_payload_init ();
+    if (bench_number (options, "endless"))
+        bench_catch_signals ();
     void *context = zmq_ctx_new ();
     if (strcmp (bench_string (options, "role"), "pub") == 0)
         run_pub (context);

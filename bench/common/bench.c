@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,19 @@ void bench_sleep_until (uint64_t at_ns)
 {
     const struct timespec t = { .tv_sec = (time_t) (at_ns / 1000000000u), .tv_nsec = (long) (at_ns % 1000000000u) };
     while (clock_nanosleep (CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
+        ;
+}
+
+void bench_wait_until (uint64_t at_ns, bool spin)
+{
+    if (!spin) {
+        if (at_ns > bench_now_ns ())
+            bench_sleep_until (at_ns);
+        return;
+    }
+    if (at_ns > bench_now_ns () + BENCH_SPIN_NS)
+        bench_sleep_until (at_ns - BENCH_SPIN_NS);
+    while (bench_now_ns () < at_ns)
         ;
 }
 
@@ -87,120 +101,49 @@ uint64_t bench_number (const struct bench_option *options, const char *name)
     return (uint64_t) (value * unit + 0.5);
 }
 
-/* ------------------------------------------------------------------ payloads */
-
-static uint8_t pattern[2 * BENCH_PAYLOAD_MAX];
-
-void bench_payload_init (void)
+uint64_t bench_size (const struct bench_option *options)
 {
-    uint64_t x = 88172645463325252u;        /* xorshift64, Marsaglia 2003 */
-    for (size_t i = 0; i < sizeof pattern; i++) {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        pattern[i] = (uint8_t) x;
-    }
+    const uint64_t size = bench_number (options, "size");
+    if (size < BENCH_PAYLOAD_MIN || size > BENCH_PAYLOAD_MAX)
+        bench_fail ("--size: %d to %d bytes", BENCH_PAYLOAD_MIN, BENCH_PAYLOAD_MAX);
+    return size;
 }
 
-static const uint8_t *payload_pattern (uint64_t n)
-{
-    return pattern + n * 61 % 4096;
-}
-
-void bench_payload_put (uint8_t *payload, size_t size, uint64_t n, uint64_t sent_ns)
-{
-    assert (size >= BENCH_PAYLOAD_MIN && size <= BENCH_PAYLOAD_MAX);
-    memcpy (payload, &n, 8);
-    memcpy (payload + 8, &sent_ns, 8);
-    memcpy (payload + 16, payload_pattern (n), size - 16);
-}
+/* ------------------------------------------------------------------ what came */
 
 uint64_t bench_check_next (struct bench_check *c, const void *payload, size_t size, uint64_t step)
 {
-    uint64_t n, sent_ns;
-    if (size < BENCH_PAYLOAD_MIN)
-        bench_fail ("a payload of %zu bytes came", size);
-    memcpy (&n, payload, 8);
-    memcpy (&sent_ns, (const uint8_t *) payload + 8, 8);
+    uint64_t n = 0, sent_ns = 0;
+    const int rc = bench_payload_check (payload, size, &n, &sent_ns);
     if (n != c->next)
         bench_fail ("number %llu came, %llu was next", (unsigned long long) n, (unsigned long long) c->next);
-    if (memcmp ((const uint8_t *) payload + 16, payload_pattern (n), size - 16) != 0)
-        bench_fail ("number %llu came with other bytes than were sent", (unsigned long long) n);
+    if (rc != 0)
+        bench_fail ("number %llu came with %zu bytes other than those that were sent", (unsigned long long) n, size);
     c->next += step;
     c->bytes += size;
     return sent_ns;
 }
 
-/* ------------------------------------------------------------------ histogram */
+/* ------------------------------------------------------------------ process */
 
-/* As in HdrHistogram (G. Tene): buckets of equal width within each power of two; 2^11 of them keep 3 digits. */
-enum { SUB_BITS = 11, SUB_COUNT = 1 << SUB_BITS, POWERS = 30 };
+static volatile sig_atomic_t told_to_end;
 
-static size_t bucket_of (uint64_t ns)
+static void on_signal (int number)
 {
-    if (ns < SUB_COUNT)
-        return (size_t) ns;
-    const unsigned power = 63u - (unsigned) __builtin_clzll (ns) - SUB_BITS + 1;
-    const unsigned capped = power < POWERS ? power : POWERS - 1;
-    uint64_t sub = ns >> capped;
-    if (sub >= SUB_COUNT)
-        sub = SUB_COUNT - 1;
-    return (size_t) capped * SUB_COUNT + (size_t) sub;
+    (void) number;
+    told_to_end = 1;
 }
 
-void bench_histogram_init (struct bench_histogram *h)
+void bench_catch_signals (void)
 {
-    h->count = h->max = 0;
-    h->min = UINT64_MAX;
-    h->buckets = calloc ((size_t) POWERS * SUB_COUNT, sizeof *h->buckets);
-    if (!h->buckets)
-        bench_fail ("out of memory");
+    struct sigaction action = { .sa_handler = on_signal };      /* no SA_RESTART: what waits shall look */
+    sigaction (SIGTERM, &action, NULL);
+    sigaction (SIGINT, &action, NULL);
 }
 
-void bench_histogram_add (struct bench_histogram *h, uint64_t ns)
+bool bench_told_to_end (void)
 {
-    h->buckets[bucket_of (ns)]++;
-    h->count++;
-    if (ns > h->max)
-        h->max = ns;
-    if (ns < h->min)
-        h->min = ns;
-}
-
-uint64_t bench_histogram_quantile (const struct bench_histogram *h, double q)
-{
-    const double wanted = q * (double) h->count;
-    uint64_t seen = 0;
-    for (size_t i = 0; i < (size_t) POWERS * SUB_COUNT; i++) {
-        seen += h->buckets[i];
-        if (seen > 0 && (double) seen >= wanted)
-            return (uint64_t) (i % SUB_COUNT) << (i / SUB_COUNT);
-    }
-    return h->max;
-}
-
-void bench_histogram_print (const struct bench_histogram *h, FILE *out)
-{
-    static const struct { const char *name; double q; } points[] = {
-        { "p50_us", 0.50 }, { "p90_us", 0.90 }, { "p99_us", 0.99 }, { "p999_us", 0.999 },
-    };
-    fprintf (out, "\"samples\": %llu", (unsigned long long) h->count);
-    for (size_t i = 0; i < sizeof points / sizeof *points; i++)
-        fprintf (out, ", \"%s\": %.1f", points[i].name, (double) bench_histogram_quantile (h, points[i].q) / 1e3);
-    fprintf (out, ", \"max_us\": %.1f", (double) h->max / 1e3);
-}
-
-/* ------------------------------------------------------------------ pace, process */
-
-void bench_pace_init (struct bench_pace *p, uint64_t per_second)
-{
-    p->start_ns = bench_now_ns ();
-    p->interval_ns = per_second ? 1e9 / (double) per_second : 0;
-}
-
-uint64_t bench_pace_due (const struct bench_pace *p, uint64_t n)
-{
-    return p->start_ns + (uint64_t) (p->interval_ns * (double) n);
+    return told_to_end;
 }
 
 uint64_t bench_cpu_ns (void)

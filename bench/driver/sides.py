@@ -1,0 +1,107 @@
+"""One measurement of one side: factmesh, raw libzmq, Redis Streams, NATS JetStream. Each ends with a check of every byte.
+
+The programs check what they receive; `check_recorded` then reads the whole journal back.
+"""
+import os
+
+from process import BENCH, TMP, Journal, Process, directory, free_port, remove, wait_port
+
+node_peak = [0]         # of a process with one subscription, for B11
+
+
+def taken(process, limit_s=120):
+    """The answer of an fm_sub."""
+    answer = process.answer(limit_s)
+    node_peak[0] = max(node_peak[0], answer["peak_bytes"])
+    return answer
+
+
+def publisher(journal, count=0, members=2, **more):
+    options = [x for name, value in more.items() for x in (f"--{name}", value)]
+    return Process(f"{BENCH}/fm_pub", "--seed", journal.address, "--count", count, "--members", members, *options)
+
+
+def subscriber(journal, count, **more):
+    options = [x for name, value in more.items() for x in (f"--{name}", value)]
+    return Process(f"{BENCH}/fm_sub", "--seed", journal.address, "--count", count, *options)
+
+
+def check_recorded(journal, count, streams=1, **more):
+    """Read everything back from the journal and compare it with what was published."""
+    options = {"from": "start", "streams": streams, **more}
+    return taken(subscriber(journal, count, **options))
+
+
+def fm_flow(count, size=100, topics=1, rate=0, latency=0, publishers=1, subscribers=1):
+    """count facts from each publisher, one journal, live subscribers that read every field; facts/s until all are synced."""
+    where = directory("flow")
+    with Journal(where) as journal:
+        subs = [subscriber(journal, count * publishers, latency=latency, streams=publishers) for _ in range(subscribers)]
+        pubs = [publisher(journal, count, 1 + subscribers + publishers, size=size, topics=topics, rate=rate) for _ in range(publishers)]
+        took = [p.answer() for p in pubs]
+        got = [taken(s) for s in subs]
+        check_recorded(journal, count * publishers, publishers)
+    remove(where)
+    start = min(t["start_ns"] for t in took)
+    synced = max(t["start_ns"] + t["synced_s"] * 1e9 for t in took)
+    delivered = max(g["end_ns"] for g in got)
+    return {"facts_per_s": count * publishers / (synced - start) * 1e9, "sub": got[0], "pub": took[0],
+            "delivered_per_s": count * publishers * subscribers / (delivered - start) * 1e9}
+
+
+def fm_each(journal, count):
+    """Publish and wait until synced, one at a time."""
+    return publisher(journal, count, each=1, prefix="each").answer()
+
+
+def zmq_flow(count, size=100, subs=2, rate=0, latency=0):
+    address, done = f"tcp://127.0.0.1:{free_port()}", f"tcp://127.0.0.1:{free_port()}"
+    common = ["--address", address, "--done", done, "--count", count, "--latency", latency]
+    receivers = [Process(f"{BENCH}/zmq_flow", "--role", "sub", *common) for _ in range(subs)]
+    took = Process(f"{BENCH}/zmq_flow", "--role", "pub", "--subs", subs, "--size", size, "--rate", rate, *common).answer()
+    took["sub"] = [r.answer() for r in receivers][0]
+    return took
+
+
+def zmq_load(subs, size=100):
+    """Receivers that take what one publisher can send, until they are told to end: a processor load. The publisher is the first."""
+    common = ["--address", f"tcp://127.0.0.1:{free_port()}", "--done", f"tcp://127.0.0.1:{free_port()}", "--endless", 1, "--queue", 1000]
+    receivers = [Process(f"{BENCH}/zmq_flow", "--role", "sub", *common) for _ in range(subs)]
+    return [Process(f"{BENCH}/zmq_flow", "--role", "pub", "--subs", subs, "--size", size, *common), *receivers]
+
+
+def rtt_sync(count):
+    """A raw round trip and an fdatasync, one at a time: the floor under fm_each."""
+    return Process(f"{BENCH}/rtt_sync", "--count", count, "--file", f"{TMP}/rtt_sync", "--address", f"tcp://127.0.0.1:{free_port()}").answer()
+
+
+def peer_flow(program, server, port, count, size):
+    try:
+        wait_port(server, port)
+        wrote = Process(f"{BENCH}/{program}", "--role", "pub", "--port", port, "--count", count, "--size", size).answer()
+        read = Process(f"{BENCH}/{program}", "--role", "sub", "--port", port, "--count", count).answer()
+        return {"write": wrote["messages_per_s"], "read": read["messages_per_s"]}
+    finally:
+        server.end()
+
+
+def redis(count, sync, size=100):
+    """As redis.io advises for throughput: pipelines on several connections; no snapshots beside the append-only file."""
+    port, where = free_port(), directory("redis")
+    os.makedirs(where)
+    server = Process("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", os.path.abspath(where), "--save", "", "--appendonly", "yes",
+                     "--appendfsync", sync)
+    try:
+        return peer_flow("redis_flow", server, port, count, size)
+    finally:
+        remove(where)
+
+
+def nats(count, size=100):
+    """Asynchronous publishing with many in flight, a file store, an ordered consumer: docs.nats.io."""
+    port, where = free_port(), directory("nats")
+    server = Process("nats-server", "-js", "-a", "127.0.0.1", "-p", port, "-sd", os.path.abspath(where))
+    try:
+        return peer_flow("nats_flow", server, port, count, size)
+    finally:
+        remove(where)
