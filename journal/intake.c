@@ -10,40 +10,57 @@
 #include "error.h"
 #include "intake_inner.h"
 #include "marks.h"
+#include "recent.h"
 
 enum { NS_PER_MS = 1000000, EVENTS_MAX = 16 };
 
 /* --- Recording. */
 
-/* The log's buffer is full: not reading is the back-pressure. False: the journal stops. */
-static bool wait_for_room (struct intake *in)
+/* The log's buffer is full: not reading is the back-pressure. */
+static void wait_for_room (struct intake *in)
 {
     struct journal_context *c = in->context;
-    atomic_store (&c->room_wanted, true);
-    struct pollfd waits[] = { { .fd = c->room.fd, .events = POLLIN }, { .fd = in->wake.fd, .events = POLLIN } };
-    (void) poll (waits, 2, INTAKE_STALL_MS);    /* whatever it returns: the log is asked again */
+    struct pollfd wait = { .fd = c->room.fd, .events = POLLIN };
+    (void) poll (&wait, 1, INTAKE_STALL_MS);    /* whatever it returns: the log is asked again */
     wake_clear (&c->room);
-    return !atomic_load (&in->stop);
+}
+
+static void note_recent (struct intake *in, const struct batch *b, const struct log_item *gap, uint64_t offset)
+{
+    const struct recent_record r = {
+        .stream = b ? b->stream : gap->stream,
+        .first_seq = b ? b->first_seq : gap->first_seq,
+        .end_seq = b ? batch_end_seq (b) : gap->end_seq,
+        .offset = offset,
+        .end_offset = offset + (b ? b->count : 1),
+    };
+    recent_add (in->context->recent, &r);
 }
 
 /* Call log_append or log_append_gap (b NULL) until there is room. */
 static int append (struct intake *in, const struct batch *b, const struct log_item *gap)
 {
     struct journal_context *c = in->context;
-    uint64_t offset, since = 0;
+    uint64_t offset = 0, since = 0;
     int rc;
     for (;;) {
         rc = b ? log_append (c->log, b, &offset)
                : log_append_gap (c->log, &gap->stream, gap->first_seq, gap->end_seq, gap->reason, &offset);
         if (rc != FM_ERR_FULL && rc != -ENOMEM)
             break;
-        if (!since)
-            since = node_now ();
-        if (!wait_for_room (in)) {
+        if (atomic_load (&in->stop)) {
             rc = FM_ERR_CLOSED;
             break;
         }
+        if (since)
+            wait_for_room (in);
+        else {
+            since = node_now ();            /* room may come before it is known to be wanted: once more at once */
+            atomic_store (&c->room_wanted, true);
+        }
     }
+    if (rc == 0)
+        note_recent (in, b, gap, offset);
     if (since) {
         atomic_store (&c->room_wanted, false);
         in->now = node_now ();
@@ -52,11 +69,20 @@ static int append (struct intake *in, const struct batch *b, const struct log_it
     return rc;
 }
 
-static void note_refused (struct intake *in, const struct intake_stream *s, const char *why, int rc)
+/* Notices of one stream come now and then: a hostile one must not fill the log of the program. */
+static bool is_time_to_tell (const struct intake *in, struct intake_stream *s)
+{
+    if (s->told_ns && in->now - s->told_ns < (uint64_t) INTAKE_TELL_MS * NS_PER_MS)
+        return false;
+    s->told_ns = in->now;
+    return true;
+}
+
+static void note_refused (struct intake *in, struct intake_stream *s, const char *why, int rc)
 {
     journal_count (in->context, JOURNAL_BATCHES_REFUSED, 1);
-    if (rc == FM_ERR_READ_ONLY || rc == FM_ERR_CLOSED)
-        return;                             /* the sync thread said so */
+    if (rc == FM_ERR_READ_ONLY || rc == FM_ERR_CLOSED || !is_time_to_tell (in, s))
+        return;                             /* the first is the sync thread's to tell */
     char text[ID_TEXT_LEN + 1];
     journal_notice (in->context, "BATCH-REFUSED", "stream=%s next=%" PRIu64 " %s: %s (%s)", id_text (&s->id, text), s->state.next_seq, why,
                     fm_error_text (rc), fm_error_detail ());
@@ -151,9 +177,8 @@ static void refuse (struct intake *in, struct intake_stream *s, enum intake_verd
     struct journal_context *c = in->context;
     const bool conflict = verdict == INTAKE_CONFLICT;
     journal_count (c, conflict ? JOURNAL_STREAM_CONFLICTS : JOURNAL_BATCHES_REFUSED, 1);
-    if (s->told_ns && in->now - s->told_ns < (uint64_t) INTAKE_TELL_MS * NS_PER_MS)
+    if (!is_time_to_tell (in, s))
         return;
-    s->told_ns = in->now ? in->now : 1;
     const struct intake_state *state = &s->state;
     const char *what = !conflict                                   ? "another node publishes this stream"
                        : b->epoch == state->orphaned_epoch         ? "facts of this epoch were lost while its publisher was away: start a new epoch"
@@ -400,10 +425,9 @@ static void journals_changed (struct intake *in, struct intake_stream *s, void *
         s->due_ns = in->now;
 }
 
-static int wait_ms (const struct intake *in, uint64_t due)
+static int wait_ms (uint64_t due)
 {
     const uint64_t now = node_now ();
-    (void) in;
     if (due <= now)
         return 0;
     const uint64_t ms = (due - now + NS_PER_MS - 1) / NS_PER_MS;
@@ -417,7 +441,7 @@ static void *intake_run (void *arg)
     uint64_t due = 0;
     while (!atomic_load (&in->stop)) {
         struct epoll_event events[EVENTS_MAX];
-        (void) epoll_wait (in->epoll_fd, events, EVENTS_MAX, wait_ms (in, due));    /* whatever woke us: all is looked at */
+        (void) epoll_wait (in->epoll_fd, events, EVENTS_MAX, wait_ms (due));    /* whatever woke us: all is looked at */
         wake_clear (&in->wake);
         in->now = node_now ();
         in->read_only = log_is_read_only (in->context->log);
@@ -432,6 +456,9 @@ static void *intake_run (void *arg)
         }
         const uint64_t repair_due = intake_look_after (in);
         due = live_due < repair_due ? live_due : repair_due;
+        /* libzmq tells of an answer only after a read that found nothing: read once more behind each question. */
+        more = more || in->asked;
+        in->asked = false;
         if (more)
             due = 0;
     }
@@ -501,6 +528,7 @@ void intake_destroy (struct intake **intake)
     if (in->runs) {
         atomic_store (&in->stop, true);
         wake_raise (&in->wake);
+        wake_raise (&in->context->room);    /* it may wait there */
         pthread_join (in->thread, NULL);
     }
     live_set_destroy (&in->live);

@@ -71,6 +71,7 @@ struct intake {
 
     struct intake_ask asks[INTAKE_ASKS_MAX];
     unsigned ask_count;
+    bool asked;                             /* since the answers were last looked at */
     struct intake_client clients[INTAKE_CLIENTS_MAX];
 };
 

@@ -136,6 +136,7 @@ static void ask (struct intake *in, struct intake_stream *s, const struct intake
         ask_close (in, own);
         place = own;
     }
+    in->asked = true;
     if (ask_open (in, s, todo, place) != 0)
         intake_state_unasked (&s->state, journal, in->now);
 }

@@ -489,9 +489,8 @@ static bool todo_step (struct intake_state *s, uint64_t end, uint64_t now, size_
     return true;
 }
 
-void intake_state_todo (struct intake_state *s, uint64_t now, size_t journals, struct intake_todo *ret_todo)
+static void todo_now (struct intake_state *s, uint64_t now, size_t journals, struct intake_todo *ret_todo)
 {
-    epoch_enter_when_due (s, now);
     uint64_t end;
     if (held_in_turn (s)) {             /* they waited for their epoch */
         *ret_todo = (struct intake_todo) { .kind = INTAKE_TODO_TAKE };
@@ -500,8 +499,7 @@ void intake_state_todo (struct intake_state *s, uint64_t now, size_t journals, s
     if (!hole (s, &end)) {
         s->stage = INTAKE_IDLE;
         const bool forget = !s->pending && !s->owned && !s->held_count && !s->orphaned_epoch;
-        *ret_todo = (struct intake_todo) { .kind = forget ? INTAKE_TODO_FORGET : INTAKE_TODO_NOTHING,
-                                           .until_ns = s->pending ? s->pending_until : UINT64_MAX };
+        *ret_todo = (struct intake_todo) { .kind = forget ? INTAKE_TODO_FORGET : INTAKE_TODO_NOTHING, .until_ns = UINT64_MAX };
         return;
     }
     /* Nobody is there to ask, and nothing above waits: whoever comes next says anew how far the stream goes. */
@@ -511,4 +509,15 @@ void intake_state_todo (struct intake_state *s, uint64_t now, size_t journals, s
     }
     while (!todo_step (s, end, now, journals, ret_todo))
         continue;
+}
+
+void intake_state_todo (struct intake_state *s, uint64_t now, size_t journals, struct intake_todo *ret_todo)
+{
+    epoch_enter_when_due (s, now);
+    struct intake_todo todo = { .until_ns = UINT64_MAX };
+    todo_now (s, now, journals, &todo);
+    /* An owner that was killed in the middle of an answer must not hold up its successor. */
+    if (s->pending && todo.until_ns > s->pending_until)
+        todo.until_ns = s->pending_until;
+    *ret_todo = todo;
 }
