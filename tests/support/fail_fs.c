@@ -19,6 +19,7 @@ struct undo {
     uint64_t pos, len;
     uint8_t *bytes;
     char name[NAME_LEN], old_name[NAME_LEN], backup[NAME_LEN];
+    bool lost;                      /* a sync of it failed: none makes it durable any more */
     struct undo *older;
 };
 
@@ -98,11 +99,30 @@ static void settle (struct fail_fs *f, int fd)
     const ino_t inode = inode_of (fd);
     for (struct undo **link = &f->newest; *link;) {
         struct undo *u = *link;
-        if (u->inode == inode) {
+        if (u->inode == inode && !u->lost) {
             *link = u->older;
             release (u);
         } else
             link = &u->older;
+    }
+}
+
+/* The sync of this file failed. */
+static void lose (struct fail_fs *f, int fd)
+{
+    const ino_t inode = inode_of (fd);
+    for (struct undo *u = f->newest; u; u = u->older)
+        u->lost |= u->inode == inode && u->kind == UNDO_BYTES;
+}
+
+/* What was lost and is written again is in the hands of the next sync. */
+static void write_again (struct fail_fs *f, int fd, const uint8_t *bytes, size_t len, uint64_t pos)
+{
+    const ino_t inode = inode_of (fd);
+    for (struct undo *u = f->newest; u; u = u->older) {
+        const uint64_t from = u->pos > pos ? u->pos : pos, to = u->pos + u->len < pos + len ? u->pos + u->len : pos + len;
+        if (u->lost && u->inode == inode && from < to)
+            memcpy (u->bytes + (from - u->pos), bytes + (from - pos), (size_t) (to - from));
     }
 }
 
@@ -207,6 +227,7 @@ static ssize_t ff_pwrite (void *context, int fd, const void *buffer, size_t len,
     if (rc)
         todo = len / 2;
     if (todo > 0 && (!f->off || f->power_off_at == 0)) {
+        write_again (f, fd, buffer, todo, pos);
         remember (f, fd, todo, pos);
         const ssize_t n = fs_real.pwrite (NULL, fd, buffer, todo, pos);
         need (n == (ssize_t) todo, "pwrite");
@@ -221,6 +242,8 @@ static int ff_sync_data (void *context, int fd)
     const int rc = enter (f, FAIL_SYNC);
     if (rc == 0)
         settle (f, fd);
+    else if (!f->off)
+        lose (f, fd);
     return leave (f, rc);
 }
 

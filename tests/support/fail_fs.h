@@ -2,7 +2,8 @@
  *
  * It passes every call on to the real one and counts those that change something or make it durable. The n-th such call can be made to
  * fail once with an error, or to be the last: from then on every call fails, as if the power had gone. fail_fs_power_loss then takes
- * back, sector by sector and by chance, what was not synced: writes, lengths, names.
+ * back, sector by sector and by chance, what was not synced: writes, lengths, names. As on Linux, a sync that failed leaves what it should have
+ * written looking clean: no later sync writes it, unless it is written again.
  *
  * Thread:  any, one at a time inside (a lock).
  * Limits:  what is taken back is kept in memory until it is synced. */

@@ -618,6 +618,43 @@ static void a_failed_sync_is_never_retried (void **state)
     fail_fs_destroy (&f);
 }
 
+/* The page cache shows records that the disk does not have, and no fsync will write them. A start that took them for synced would tell
+ * publishers to drop them. */
+static void what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_the_next_start (void **state)
+{
+    struct setting *s = setting_of (state);
+    struct fail_fs *f = fail_fs_new ();
+    s->options.fs = fail_fs_seam (f);
+    reopen (s);
+    for (int round = 0; round < 2; round++) {       /* the second time within a segment that was sealed, too */
+        for (int i = 0; i < 20; i++)
+            assert_int_equal (append_next (s->log, 1 + (unsigned) i % STREAMS, 20000), 0);
+        assert_int_equal (log_write (s->log), 0);
+        fail_fs_fail (f, FAIL_SYNC, 1, -EIO);
+        assert_int_equal (log_sync (s->log, NULL), -EIO);
+        reopen (s);
+        struct contents c = check_contents (s->log, 20000);
+        assert_int_equal (c.batches, 20 * (round + 1));
+    }
+    /* The sync of a seal fails: the file looks sealed. */
+    for (int i = 0; i < 70; i++)
+        assert_int_equal (append_next (s->log, 1 + (unsigned) i % STREAMS, 20000), 0);
+    fail_fs_fail (f, FAIL_SYNC, 1, -EIO);
+    assert_int_equal (log_write (s->log), -EIO);
+    reopen (s);
+    struct contents before = check_contents (s->log, 20000);
+    assert_true (before.batches > 40);
+    log_destroy (&s->log);
+    fail_fs_power_loss (f, 1, 0);
+    s->options.fs = NULL;
+    struct log_recovery recovery = reopen (s);
+    assert_int_equal (recovery.torn_bytes, 0);
+    struct contents after = check_contents (s->log, 20000);
+    assert_int_equal (after.batches, before.batches);
+    assert_int_equal (after.gaps, 0);
+    fail_fs_destroy (&f);
+}
+
 static void a_full_disk_loses_nothing_and_recovers_by_itself (void **state)
 {
     struct setting *s = setting_of (state);
@@ -672,6 +709,7 @@ int main (void)
         cmocka_unit_test_setup_teardown (a_last_segment_without_header_gives_no_offset_twice, set_up, tear_down),
         cmocka_unit_test_setup_teardown (damaged_snapshots_are_made_up_from_the_segment_before, set_up, tear_down),
         cmocka_unit_test_setup_teardown (a_failed_sync_is_never_retried, set_up, tear_down),
+        cmocka_unit_test_setup_teardown (what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_the_next_start, set_up, tear_down),
         cmocka_unit_test_setup_teardown (a_full_disk_loses_nothing_and_recovers_by_itself, set_up, tear_down),
         cmocka_unit_test (whichever_call_fails_nothing_acknowledged_is_lost),
         cmocka_unit_test (whenever_the_power_goes_nothing_acknowledged_is_lost),
