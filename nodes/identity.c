@@ -96,7 +96,7 @@ static int decode (const uint8_t *bytes, size_t len, const char *path, struct st
     };
     memcpy (f.stream.bytes, bytes + STREAM_POS, ID_LEN);
     if (version == 0 || id_is_zero (&f.stream) || f.epoch == 0 || f.epoch == UINT64_MAX || f.next_seq == 0
-        || f.next_seq > UINT64_MAX - IDENTITY_RESERVE || f.mesh.len > MESH_NAME_MAX || f.name.len > NODE_NAME_MAX)
+        || f.next_seq > UINT64_MAX - IDENTITY_RESERVE_MAX || f.mesh.len > MESH_NAME_MAX || f.name.len > NODE_NAME_MAX)
         return error_set (FM_ERR_CORRUPT, "%s/%s: a field is out of its range; restore it, or remove it to begin a new stream", path,
                           file_name);
     *ret = f;
@@ -319,7 +319,7 @@ int identity_open (const char *directory, struct fm_slice mesh, struct fm_slice 
         if (rc == 0)
             rc = take_over (&i, name);
         if (rc == 0) {
-            reserved_end = i.epoch_first_seq + IDENTITY_RESERVE;
+            reserved_end = i.epoch_first_seq + IDENTITY_RESERVE_FIRST;
             i.directory->reserved_end = reserved_end;
             rc = write_state (&i, reserved_end, 0);
         }

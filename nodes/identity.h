@@ -31,7 +31,8 @@
 enum {
     IDENTITY_VERSION = 1,
     IDENTITY_FILE_LEN = 184,
-    IDENTITY_RESERVE = 1 << 22      /* sequences in a block: at 4 million facts/s one write a second */
+    IDENTITY_RESERVE_FIRST = 1 << 14,   /* sequences reserved at once; what a crash leaves of them is void */
+    IDENTITY_RESERVE_MAX = 1 << 22      /* at 4 million facts/s one write a second */
 };
 
 struct identity {

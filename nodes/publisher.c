@@ -196,11 +196,11 @@ static int publish_locked (struct fm_publisher *p, struct fm_fact *fact, uint64_
         return rc;
     if (p->next_seq >= p->reserved_end) {
         /* The tick reserves well before; it could not, or we are very fast. */
-        const uint64_t end = p->next_seq + IDENTITY_RESERVE;
+        const uint64_t end = publisher_reserve_end (p, now);
         rc = identity_reserve (&p->identity, end);
         if (rc)
             return rc;
-        p->reserved_end = end;
+        publisher_reserved (p, end, now);
     }
     if (fact->time_ns == 0)
         fact->time_ns = unix_now (p, now);

@@ -86,6 +86,8 @@ struct fm_publisher {
     uint64_t head_told;             /* the head in the last one */
     unsigned watermarks_wanted;     /* live_watermarks_wanted when they were last passed on */
     uint64_t reserve_due;           /* not before */
+    uint64_t reserve_block;         /* sequences to reserve next: doubles while a block lasts less than a second */
+    uint64_t reserved_ns;           /* when the last block was */
 
     /* Scratch for sending. */
     uint8_t *header;                /* LIVE_FRAME_MAX bytes */
@@ -118,6 +120,10 @@ int publisher_send_open (struct fm_publisher *p, uint64_t now);
 size_t publisher_open_cost (const struct fm_publisher *p, const struct fm_fact *fact);
 /* Tell the head, with the levels that changed lately. The open batch is empty. */
 void publisher_tell_head (struct fm_publisher *p, uint64_t now);
+
+/* How far to reserve sequences now; and: it is done. Under the lock. */
+uint64_t publisher_reserve_end (struct fm_publisher *p, uint64_t now);
+void publisher_reserved (struct fm_publisher *p, uint64_t end, uint64_t now);
 /* Pass the journals' marks on to subscribers that want them: all, or only that of one journal. */
 void publisher_pass_marks (struct fm_publisher *p, const struct fm_id *journal);
 

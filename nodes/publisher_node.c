@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { NS_PER_US = 1000, NS_PER_MS = 1000000 };
+enum { NS_PER_US = 1000, NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
 
 /* ------------------------------------------------------------------ time */
 
@@ -55,12 +55,30 @@ static uint64_t next_due (const struct fm_publisher *p, uint64_t now, bool was_h
     return due;
 }
 
+/* A slow publisher's crash leaves few void sequences, a fast one writes once a second. */
+uint64_t publisher_reserve_end (struct fm_publisher *p, uint64_t now)
+{
+    if (!p->reserve_block)
+        p->reserve_block = IDENTITY_RESERVE_FIRST;
+    else if (now - p->reserved_ns < NS_PER_S && p->reserve_block < IDENTITY_RESERVE_MAX)
+        p->reserve_block *= 2;
+    return p->next_seq + p->reserve_block;
+}
+
+void publisher_reserved (struct fm_publisher *p, uint64_t end, uint64_t now)
+{
+    if (p->reserved_end < end)
+        p->reserved_end = end;
+    p->reserved_ns = now;
+}
+
 /* Well before the reserved sequences run out, so that no caller waits for the disk. */
 static void reserve_more (struct fm_publisher *p, uint64_t now)
 {
     pthread_mutex_lock (&p->lock);
-    const bool needed = p->identity.directory && p->reserved_end - p->next_seq < IDENTITY_RESERVE / 2 && now >= p->reserve_due;
-    const uint64_t end = p->next_seq + IDENTITY_RESERVE;
+    const uint64_t low = p->reserve_block > IDENTITY_RESERVE_FIRST ? p->reserve_block / 2 : IDENTITY_RESERVE_FIRST / 2;
+    const bool needed = p->identity.directory && p->reserved_end - p->next_seq < low && now >= p->reserve_due;
+    const uint64_t end = needed ? publisher_reserve_end (p, now) : 0;
     pthread_mutex_unlock (&p->lock);
     if (!needed)
         return;
@@ -68,8 +86,8 @@ static void reserve_more (struct fm_publisher *p, uint64_t now)
     pthread_mutex_lock (&p->lock);
     if (rc)
         p->reserve_due = now + (uint64_t) PUBLISHER_RETRY_MS * NS_PER_MS;
-    else if (p->reserved_end < end)
-        p->reserved_end = end;
+    else
+        publisher_reserved (p, end, now);
     pthread_mutex_unlock (&p->lock);
     if (rc)
         node_notice (p->node, "STREAM-NOT-RESERVED", "stream %s: %s (%s): publishing fails when the reserved sequences run out", p->name,

@@ -99,7 +99,7 @@ static void a_new_directory_begins_a_stream_in_epoch_one (void **state)
     assert_int_equal (open_in ("m", "orders", &i, &end), 0);
     assert_int_equal (i.epoch, 1);
     assert_int_equal (i.epoch_first_seq, 1);
-    assert_int_equal (end, 1 + IDENTITY_RESERVE);
+    assert_int_equal (end, 1 + IDENTITY_RESERVE_FIRST);
     assert_false (id_is_zero (&i.stream));
     assert_int_equal (identity_close (&i, 1), 0);
 }
@@ -138,7 +138,7 @@ static uint64_t die_with_reservation (uint64_t end)
     assert_int_equal (waitpid (pid, &status, 0), pid);
     assert_true (WIFEXITED (status));
     assert_int_equal (WEXITSTATUS (status), 0);
-    return end ? end : 1 + IDENTITY_RESERVE;
+    return end ? end : 1 + IDENTITY_RESERVE_FIRST;
 }
 
 static void a_killed_publishers_sequences_and_epoch_are_never_used_again (void **state)
@@ -150,7 +150,7 @@ static void a_killed_publishers_sequences_and_epoch_are_never_used_again (void *
     assert_int_equal (open_in ("m", "", &i, &end), 0);
     assert_int_equal (i.epoch, 2);
     assert_int_equal (i.epoch_first_seq, used_end);
-    assert_int_equal (end, used_end + IDENTITY_RESERVE);
+    assert_int_equal (end, used_end + IDENTITY_RESERVE_FIRST);
     assert_int_equal (identity_close (&i, used_end + 5), 0);
 }
 

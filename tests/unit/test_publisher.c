@@ -454,7 +454,7 @@ static void a_stream_with_a_directory_goes_on_where_it_ended (void **state)
     window_init (&p->window, 1 << 20, p->next_seq);
     const uint64_t before = p->reserved_end;
     (void) publisher_tick (p, fake.now);
-    assert_int_equal (p->reserved_end, before - 10 + IDENTITY_RESERVE);
+    assert_int_equal (p->reserved_end, before - 10 + IDENTITY_RESERVE_FIRST);
     fm_publisher_close (&p);
     static const char *const names[] = { "stream", "lock" };
     for (size_t i = 0; i < 2; i++) {
