@@ -1,0 +1,282 @@
+/* Subscriptions in trouble (mesh_kit.h): too slow, asleep, their journal gone, their publishers gone, moved, doubled. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <unistd.h>
+
+#include "../support/mesh_kit.h"
+#include "bytes.h"
+
+static void who_is_too_slow_falls_behind_and_misses_nothing (void **state)
+{
+    (void) state;
+    enum { COUNT = 40000 };
+    struct mesh m;
+    mesh_open (&m, true, 20);
+    mesh_add_stream (&m, 20, COUNT, false);
+    struct checker c;
+    checker_open (&c, &m, (struct fm_subscription_options) { .from = FM_FROM_START, .held_bytes = 65536 });
+    mesh_publish (&m, 0, 1, 2);
+    checker_run_until (&c, 0, 1);
+    while (c.caught_up == 0)
+        checker_next (&c);
+    mesh_publish (&m, 0, 2, COUNT - 5000);           /* nobody reads meanwhile */
+    struct load load = { .mesh = &m, .stream = 0, .first = COUNT - 5000, .end = COUNT + 21, .pause_every = 200 };
+    load_start (&load);
+    checker_run_to_end (&c);
+    load_join (&load);
+    assert_int_equal (c.facts, COUNT + 20);
+    assert_int_equal (c.gaps, 0);
+    while (c.caught_up <= c.fell_behind)        /* one at first, and one for each fall */
+        checker_next (&c);
+    checker_expect_silence (&c, 50);
+    assert_int_equal (c.caught_up, c.fell_behind + 1);
+    fm_subscription_close (&c.s);
+    mesh_close (&m);
+}
+
+static void a_journal_that_comes_back_is_read_on_where_it_stopped (void **state)
+{
+    (void) state;
+    enum { COUNT = 30000 };
+    struct mesh m;
+    mesh_open (&m, true, 0);
+    mesh_add_stream (&m, 20, COUNT, false);
+    mesh_publish (&m, 0, 1, COUNT / 2);
+    mesh_wait_synced (&m, 0);
+    struct checker c;
+    checker_open (&c, &m, (struct fm_subscription_options) { .from = FM_FROM_START });
+    while (c.facts < 2000)                      /* in the middle of the replay */
+        checker_next (&c);
+    mesh_close_journal (&m);
+    mesh_publish (&m, 0, COUNT / 2, COUNT / 2 + 1000);
+    mesh_open_journal (&m);
+    mesh_publish (&m, 0, COUNT / 2 + 1000, COUNT + 21);
+    checker_run_to_end (&c);
+    assert_int_equal (c.facts, COUNT + 20);
+    assert_int_equal (c.gaps, 0);
+    fm_subscription_close (&c.s);
+    mesh_close (&m);
+}
+
+static void what_its_publisher_had_alone_dies_with_it_as_a_gap (void **state)
+{
+    (void) state;
+    struct mesh m;
+    mesh_open (&m, false, 10);
+    struct checker c;
+    checker_open (&c, &m, (struct fm_subscription_options) { .no_journal = true });
+    const struct fm_publisher_options small = { .window_bytes = 200000, .when_full = FM_DROP_OLDEST };
+    struct fm_publisher *p;
+    assert_int_equal (fm_publisher_open (m.publisher_node, &small, &p), 0);
+    enum { COUNT = 30000 };
+    for (uint64_t seq = 1; seq <= COUNT; seq++) {       /* far more than queues and window hold, and nobody reads */
+        uint64_t payload[256] = { seq };
+        const struct fm_fact fact = { .topic = fm_text ("many"), .payload = slice (payload, sizeof payload) };
+        assert_int_equal (fm_publish (p, &fact, NULL), 0);
+    }
+    assert_int_equal (fm_publisher_flush (p), 0);
+    uint64_t next = 1, lost = 0;
+    while (next <= COUNT) {
+        struct fm_event e;
+        const int rc = fm_subscription_next (c.s, MESH_PATIENCE_MS, &e);
+        assert_int_equal (rc, 0);
+        if (e.kind == FM_EVENT_FACT) {
+            assert_int_equal (e.fact.id.seq, next);
+            assert_memory_equal (e.fact.payload.data, &next, sizeof next);
+            next++;
+        } else if (e.kind == FM_EVENT_GAP) {
+            assert_int_equal (e.gap.first, next);
+            assert_int_equal (e.gap.reason, FM_GAP_NOT_HELD);
+            lost += e.gap.end - next;
+            next = e.gap.end;
+        }
+    }
+    assert_true (lost > 0 && lost < COUNT);
+    fm_publisher_close (&p);
+    fm_subscription_close (&c.s);
+    mesh_close (&m);
+}
+
+/* A publisher with an identity in a directory; facts are numbered by their payload. */
+static struct fm_publisher *open_identity (struct fm_node *node, const char *directory)
+{
+    const struct fm_publisher_options options = { .directory = directory };
+    struct fm_publisher *p = NULL;
+    const int rc = fm_publisher_open (node, &options, &p);
+    if (rc != 0)
+        fail_msg ("fm_publisher_open: %s (%s)", fm_error_text (rc), fm_error_detail ());
+    return p;
+}
+
+static void publish_numbers (struct fm_publisher *p, uint64_t first, uint64_t end)
+{
+    for (uint64_t n = first; n < end; n++) {
+        const struct fm_fact fact = { .topic = fm_text (n % 3 ? "numbers.a" : "numbers.b"), .payload = slice (&n, sizeof n) };
+        assert_int_equal (fm_publish (p, &fact, NULL), 0);
+    }
+    assert_int_equal (fm_publisher_flush (p), 0);
+}
+
+static void take_numbers (struct fm_subscription *s, uint64_t first, uint64_t end)
+{
+    while (first < end) {
+        struct fm_event e;
+        const int rc = fm_subscription_next (s, MESH_PATIENCE_MS, &e);
+        if (rc != 0)
+            fail_msg ("waiting for %llu: %s (%s)", (unsigned long long) first, fm_error_text (rc), fm_error_detail ());
+        if (e.kind == FM_EVENT_FACT) {
+            assert_int_equal (e.fact.payload.len, sizeof first);
+            assert_memory_equal (e.fact.payload.data, &first, sizeof first);
+            first++;
+        }
+    }
+}
+
+static void what_a_publisher_sent_before_it_went_is_asked_of_the_journal (void **state)
+{
+    (void) state;
+    enum { COUNT = 8000, WORDS = 512 };
+    struct mesh m;
+    mesh_open (&m, true, 0);
+    struct fm_subscription *s;
+    assert_int_equal (fm_subscription_open (m.subscriber_node, &(struct fm_subscription_options) { .held_bytes = 65536 }, &s), 0);
+    struct fm_node *node = mesh_open_node ("leaving", fm_node_address (m.publisher_node), 10);
+    assert_int_equal (fm_node_wait_members (node, 4, MESH_PATIENCE_MS), 0);
+    assert_int_equal (fm_node_wait_members (m.subscriber_node, 4, MESH_PATIENCE_MS), 0);
+    struct fm_publisher *p = open_identity (node, NULL);
+    publish_numbers (p, 0, 1);
+    struct fm_event e;
+    do                                          /* connected */
+        assert_int_equal (fm_subscription_next (s, MESH_PATIENCE_MS, &e), 0);
+    while (e.kind != FM_EVENT_FACT);
+    for (uint64_t n = 1; n < COUNT; n++) {      /* 32 MiB that nobody reads: most of it, and the last, is dropped */
+        uint64_t payload[WORDS] = { n };
+        const struct fm_fact fact = { .topic = fm_text ("numbers"), .payload = slice (payload, sizeof payload) };
+        assert_int_equal (fm_publish (p, &fact, NULL), 0);
+    }
+    assert_int_equal (fm_publisher_wait_synced (p, 0, MESH_PATIENCE_MS), 0);
+    fm_publisher_close (&p);
+    fm_node_close (&node);
+    for (uint64_t n = 1; n < COUNT;) {
+        assert_int_equal (fm_subscription_next (s, MESH_PATIENCE_MS, &e), 0);
+        assert_int_not_equal (e.kind, FM_EVENT_GAP);
+        if (e.kind != FM_EVENT_FACT)
+            continue;
+        assert_memory_equal (e.fact.payload.data, &n, sizeof n);
+        n++;
+    }
+    fm_subscription_close (&s);
+    mesh_close (&m);
+}
+
+static void a_stream_goes_on_when_its_publisher_comes_back_elsewhere (void **state)
+{
+    (void) state;
+    struct mesh m;
+    mesh_open (&m, true, 0);
+    char directory[] = "/tmp/test_subscription.XXXXXX";
+    assert_non_null (mkdtemp (directory));
+    struct fm_subscription *live, *synced;
+    assert_int_equal (fm_subscription_open (m.subscriber_node, NULL, &live), 0);
+    assert_int_equal (fm_subscription_open (m.subscriber_node, &(struct fm_subscription_options) { .delivery = FM_SYNCED }, &synced), 0);
+    for (uint64_t round = 0; round < 4; round++) {
+        struct fm_node *node = mesh_open_node ("moving", fm_node_address (m.publisher_node), 0);
+        assert_int_equal (fm_node_wait_members (node, 4, MESH_PATIENCE_MS), 0);
+        struct fm_publisher *p = open_identity (node, directory);
+        publish_numbers (p, 300 * round, 300 * (round + 1));
+        assert_int_equal (fm_publisher_wait_synced (p, 0, MESH_PATIENCE_MS), 0);
+        if (round % 2)                          /* sometimes before it goes, sometimes behind */
+            take_numbers (live, 300 * (round - 1), 300 * (round + 1));
+        fm_publisher_close (&p);
+        fm_node_close (&node);
+        assert_int_equal (fm_node_wait_members (m.subscriber_node, 3, MESH_PATIENCE_MS), 0);
+    }
+    take_numbers (synced, 0, 1200);
+    fm_subscription_close (&live);
+    fm_subscription_close (&synced);
+    mesh_remove (directory);
+    mesh_close (&m);
+}
+
+static void two_incarnations_of_one_epoch_are_told_and_one_is_refused (void **state)
+{
+    (void) state;
+    struct mesh m;
+    mesh_open (&m, false, 0);
+    char first[] = "/tmp/test_subscription.XXXXXX", second[] = "/tmp/test_subscription.XXXXXX", command[128];
+    assert_non_null (mkdtemp (first));
+    assert_non_null (mkdtemp (second));
+    struct fm_publisher *p = open_identity (m.publisher_node, first);
+    fm_publisher_close (&p);
+    assert_true (snprintf (command, sizeof command, "cp %s/* %s/", first, second) > 0);
+    assert_int_equal (system (command), 0);
+    struct fm_node *other = mesh_open_node ("copy", fm_node_address (m.publisher_node), 0);
+    assert_int_equal (fm_node_wait_members (m.subscriber_node, 3, MESH_PATIENCE_MS), 0);
+    struct fm_subscription *s;
+    assert_int_equal (fm_subscription_open (m.subscriber_node, &(struct fm_subscription_options) { .no_journal = true }, &s), 0);
+    p = open_identity (m.publisher_node, first);
+    publish_numbers (p, 0, 30);
+    take_numbers (s, 0, 30);
+    struct fm_publisher *copy = open_identity (other, second);
+    publish_numbers (copy, 1000, 1030);
+    struct fm_event e;
+    int rc;
+    do
+        rc = fm_subscription_next (s, MESH_PATIENCE_MS, &e);
+    while (rc == 0 && e.kind != FM_EVENT_FACT);
+    assert_int_equal (rc, FM_ERR_CONFLICT);
+    assert_non_null (strstr (fm_error_detail (), "another incarnation"));
+    publish_numbers (p, 30, 60);                /* the first one goes on */
+    take_numbers (s, 30, 60);
+    fm_publisher_close (&copy);
+    fm_publisher_close (&p);
+    fm_subscription_close (&s);
+    fm_node_close (&other);
+    mesh_remove (first);
+    mesh_remove (second);
+    mesh_close (&m);
+}
+
+static void a_subscription_that_rests_for_long_costs_nobody_and_goes_on (void **state)
+{
+    (void) state;
+    enum { COUNT = 30000, REST_S = 6 };         /* longer than every heartbeat of this mesh */
+    struct mesh m;
+    mesh_open (&m, true, 20);
+    mesh_add_stream (&m, 20, COUNT, false);
+    struct checker c;
+    checker_open (&c, &m, (struct fm_subscription_options) { .from = FM_FROM_START, .held_bytes = 1 << 20 });
+    struct load load = { .mesh = &m, .stream = 0, .first = 1, .end = COUNT + 21, .pause_every = COUNT / (200 * REST_S) };
+    load_start (&load);
+    load_join (&load);
+    sleep (REST_S);                             /* the time itself is what is tried */
+    checker_run_to_end (&c);
+    assert_int_equal (c.facts, COUNT + 20);
+    assert_int_equal (c.gaps, 0);
+    fm_subscription_close (&c.s);
+    mesh_close (&m);
+}
+
+int main (int argc, char **argv)
+{
+    if (argc > 1)
+        cmocka_set_test_filter (argv[1]);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test (who_is_too_slow_falls_behind_and_misses_nothing),
+        cmocka_unit_test (a_journal_that_comes_back_is_read_on_where_it_stopped),
+        cmocka_unit_test (what_its_publisher_had_alone_dies_with_it_as_a_gap),
+        cmocka_unit_test (what_a_publisher_sent_before_it_went_is_asked_of_the_journal),
+        cmocka_unit_test (a_stream_goes_on_when_its_publisher_comes_back_elsewhere),
+        cmocka_unit_test (two_incarnations_of_one_epoch_are_told_and_one_is_refused),
+        cmocka_unit_test (a_subscription_that_rests_for_long_costs_nobody_and_goes_on),
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
