@@ -195,7 +195,8 @@ struct fm_event {
     struct fm_gap gap;              /* FM_EVENT_GAP */
 };
 
-/* The next event. FM_TIMEOUT: none came in time. FM_ERR_CONFLICT: a stream came twice with the same epoch (the detail names it; go on calling). */
+/* The next event. FM_TIMEOUT: none came in time. FM_INTERRUPTED: a signal came while it waited (SIGCONT after a stop, too): look whether it was meant
+ * to end the program, else call again. FM_ERR_CONFLICT: a stream came twice with the same epoch (the detail names it; go on calling). */
 FM_EXPORT int fm_subscription_next (struct fm_subscription *subscription, int timeout_ms, struct fm_event *ret_event);
 
 /* Readable (poll, epoll, zloop) when fm_subscription_next with time-out 0 may have something: then call it until FM_TIMEOUT. */
