@@ -340,8 +340,8 @@ static int open_last (struct log *log, const struct segment_range *range, struct
     return rc;
 }
 
-/* The records of quarantined segments are lost, and so are their offsets: to give none of them twice, step over as many
- * as the files could have held (a fact takes more than a byte). */
+/* The records of quarantined segments are lost, and so are their offsets: to give none of them twice, step over as many as a segment
+ * can hold (a fact takes more than a byte). */
 static int start_behind (struct log *log, const struct segment_range *range, uint64_t lost_offsets, uint64_t number)
 {
     bool final = false;
@@ -366,42 +366,59 @@ static int start_behind (struct log *log, const struct segment_range *range, uin
     return log_start_segment (log, number, now_ns, prior_bytes, &final);
 }
 
-/* Put segments away until the last one can be read. */
+/* Can anything be made of this segment? Its header, and a file that is not cut off within its snapshots: it was published with them, so
+ * that all of its records went with their ends. */
+static int check_segment (struct log *log, uint64_t number)
+{
+    int fd;
+    struct segment_header h;
+    uint64_t len;
+    int rc = segment_open_read (log->fs, log->segments, number, &fd, &h);
+    if (rc)
+        return rc;
+    rc = log->fs->size (log->fs->context, fd, &len);
+    (void) log->fs->close (log->fs->context, fd);   /* read-only: nothing to lose */
+    return rc == 0 && len < h.snapshot_end ? FM_ERR_CORRUPT : rc;
+}
+
+/* Put the last segment into quarantine. *lost_offsets grows by as many as it can have held. */
+static int put_away (struct log *log, uint64_t number, uint64_t *lost_offsets)
+{
+    char name[SEGMENT_NAME_LEN];
+    segment_name (number, name);
+    const int fd = log->fs->open (log->fs->context, log->segments, name, O_RDONLY, 0);
+    if (fd == -ENOENT)
+        return 0;                           /* a hole in the numbering, met on the way down */
+    uint64_t len = 0;
+    int rc = fd < 0 ? fd : log->fs->size (log->fs->context, fd, &len);
+    if (fd >= 0)
+        (void) log->fs->close (log->fs->context, fd);   /* read-only: nothing to lose */
+    if (rc == 0)
+        rc = quarantine_segment (log, number);
+    *lost_offsets += len > log->options.segment_bytes ? len : log->options.segment_bytes;
+    return rc;
+}
+
+/* Put segments away until the last one can be read, and go on behind it. */
 static int recover_segments (struct log *log, struct segment_range range, struct log_recovery *recovery)
 {
-    uint64_t lost_offsets = 0, behind = range.last + 1;
+    const uint64_t behind = range.last + 1;
+    uint64_t lost_offsets = 0;
     int rc = 0;
-    while (range.last > 0) {
-        int fd;
-        struct segment_header h;
-        rc = segment_open_read (log->fs, log->segments, range.last, &fd, &h);
-        if (rc == 0) {
-            (void) log->fs->close (log->fs->context, fd);   /* read-only: nothing to lose */
-            break;
-        }
+    while (range.last > 0 && (rc = check_segment (log, range.last)) != 0) {
         if (rc == FM_ERR_NEWER)
             return error_set (rc, "%s has segments of a newer version of factmesh: use that one", log->directory);
         if ((rc != FM_ERR_CORRUPT && rc != -ENOENT) || log->options.read_only)
             return error_set (rc, "cannot read the header of segment %llu in %s: %s", (unsigned long long) range.last, log->directory,
                               fm_error_text (rc));
-        char name[SEGMENT_NAME_LEN];
-        segment_name (range.last, name);
-        const int lost = log->fs->open (log->fs->context, log->segments, name, O_RDONLY, 0);
-        uint64_t len = 0;
-        if (lost >= 0) {
-            rc = log->fs->size (log->fs->context, lost, &len);
-            (void) log->fs->close (log->fs->context, lost);
-            rc = rc ? rc : quarantine_segment (log, range.last);
-            if (rc)
-                return error_set (rc, "cannot put segment %llu of %s into quarantine: %s", (unsigned long long) range.last, log->directory,
-                                  fm_error_text (rc));
-            recovery->damaged_ranges++;
-        }
-        lost_offsets += len;
+        rc = put_away (log, range.last, &lost_offsets);
+        if (rc)
+            return error_set (rc, "cannot put segment %llu of %s into quarantine: %s", (unsigned long long) range.last, log->directory,
+                              fm_error_text (rc));
+        recovery->damaged_ranges++;
         range.last = range.last > range.first ? range.last - 1 : 0;
-        rc = 0;
     }
-    if (rc == 0 && range.last > 0)
+    if (range.last > 0)
         rc = open_last (log, &range, recovery);
     if (rc)
         return fm_error_detail ()[0] ? rc : error_set (rc, "cannot recover %s: %s", log->directory, fm_error_text (rc));

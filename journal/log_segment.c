@@ -52,10 +52,13 @@ int log_segment_scan_index (struct log *log, const struct log_segment_view *s, s
     if (rc == 0)
         rc = scan_start (&scan, log->fs, s->fd, record_seed (s->header.salt), s->header.snapshot_end, s->end_pos);
     while (rc == 0) {
-        const uint8_t *body;
+        const uint8_t *body = NULL;
         rc = scan_next (&scan);
-        if (rc == 0)
+        if (rc == 0) {
             rc = scan_body (&scan, &body);
+            if (rc == FM_ERR_CORRUPT && scan.record.kind == RECORD_BATCH)
+                rc = 0;                     /* the header tells the rest */
+        }
         if (rc == 0 && !segment_index_has_room (index))
             break;                          /* a segment rolls before: this is not one of ours */
         if (rc == 0) {

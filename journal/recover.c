@@ -92,10 +92,11 @@ int recover_apply (struct recover_state *state, const struct record *r, const ui
 
 /* --- The scan. */
 
-/* The next record whose header and body check. FM_ERR_CORRUPT: [scan->pos, *ret_end) is none. */
-static int next_whole (struct segment_scan *scan, const uint8_t **ret_body, uint64_t *ret_end)
+/* The next record whose header and body check. FM_ERR_CORRUPT: [scan->pos, *ret_end) is none; *ret_headed: its header checks all the same. */
+static int next_whole (struct segment_scan *scan, const uint8_t **ret_body, uint64_t *ret_end, bool *ret_headed)
 {
     int rc = scan_next (scan);
+    *ret_headed = rc == 0;
     *ret_end = scan->next_pos;
     return rc ? rc : scan_body (scan, ret_body);
 }
@@ -117,6 +118,7 @@ static int find_synced (struct segment_scan *scan, uint64_t *synced_pos)
 static int classify (struct segment_scan *scan, uint64_t end, struct recover_result *r, bool *synced_known, bool *ret_torn)
 {
     const uint64_t pos = scan->pos;
+    const struct record record = scan->record;
     if (!*synced_known && pos >= r->synced_pos) {
         int rc = find_synced (scan, &r->synced_pos);
         *synced_known = true;
@@ -125,6 +127,7 @@ static int classify (struct segment_scan *scan, uint64_t end, struct recover_res
         if (rc)
             return rc;
         scan->pos = pos;
+        scan->record = record;
     }
     *ret_torn = pos >= r->synced_pos;
     return 0;
@@ -143,15 +146,21 @@ int recover_scan (const struct fs *fs, int fd, const struct segment_header *h, u
     while (rc == 0) {
         const uint8_t *body;
         uint64_t next;
-        rc = next_whole (scan, &body, &next);
+        bool headed;
+        rc = next_whole (scan, &body, &next, &headed);
         if (rc == FM_ERR_CORRUPT) {
             rc = classify (scan, next, &r, &synced_known, &torn);
             if (rc || torn)
                 break;
+            /* Damaged snapshots and no record behind them: what follows is no part of the damage. */
+            if (next == scan->end && next > h->snapshot_end)
+                scan->next_pos = next = h->snapshot_end;
             r.damaged_ranges++;
             r.snapshot_damaged |= scan->pos < h->snapshot_end;
             if (state->index)
                 segment_index_damaged (state->index);
+            if (headed && scan->record.kind == RECORD_BATCH)
+                rc = recover_apply (state, &scan->record, NULL, scan->pos); /* lost, but which it was is known */
             r.end_pos = next;
         } else if (rc == 0) {
             rc = recover_apply (state, &scan->record, body, scan->pos);

@@ -37,7 +37,7 @@ struct recover_result {
     bool marked;                            /* the last record is a sync mark */
 };
 
-/* Apply one checked record. -ENOMEM, or 0 (a body that makes no sense is left out). */
+/* Apply one checked record; body NULL: a batch whose body is damaged. -ENOMEM, or 0 (a body that makes no sense is left out). */
 int recover_apply (struct recover_state *state, const struct record *r, const uint8_t *body, uint64_t pos);
 
 /* Scan the segment and add its records up to end_pos to the state. limit: the end of its records where a trailer tells, else

@@ -182,7 +182,10 @@ uint32_t segment_index_add (struct segment_index *x, const struct record *r, con
     x->last_time_ns = r->time_ns;
     add_position (x, r, pos);
     if (r->kind == RECORD_BATCH) {
-        add_topics (x, r, body);
+        if (body)
+            add_topics (x, r, body);
+        else
+            segment_index_damaged (x);
         return add_stream (x, r, r->first_seq + r->count - 1, pos);
     }
     uint64_t end_seq;

@@ -53,7 +53,7 @@ void segment_index_reset (struct segment_index *x);
 /* Is there room for one more stream? When not, the segment is full. */
 bool segment_index_has_room (const struct segment_index *x);
 
-/* Add a record; body may be NULL for kinds other than batches and gaps. What can't be decoded makes the topics incomplete.
+/* Add a record; body NULL: a batch whose body is damaged. What can't be decoded makes the topics incomplete.
  * Returns the stream's number in the index (for segment_index_stream), UINT32_MAX for records without a stream. */
 uint32_t segment_index_add (struct segment_index *x, const struct record *r, const uint8_t *body, uint64_t pos);
 /* Records were lost here: the topics are incomplete, and the segment is never skipped. */

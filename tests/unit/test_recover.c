@@ -479,6 +479,136 @@ static void damaged_snapshots_are_made_up_from_the_segment_before (void **state)
     check_contents (s->log, 100000);
 }
 
+/* --- Damage at random: bits, runs of bytes, cut and lengthened files, in any file. */
+
+static uint64_t random_next (uint64_t *x)
+{
+    *x = *x * UINT64_C (6364136223846793005) + UINT64_C (1442695040888963407);
+    return *x >> 33;
+}
+
+static void damage_a_file (const char *path, uint64_t *x)
+{
+    const uint64_t len = kit_file_size (path);
+    if (len == 0)
+        return;
+    uint8_t noise[5000];
+    const uint64_t at = random_next (x) % 3 == 0 ? random_next (x) % (len < 6000 ? len : 6000) : random_next (x) % len;
+    const uint64_t run = 1 + random_next (x) % sizeof noise;
+    for (size_t i = 0; i < sizeof noise; i++)
+        noise[i] = (uint8_t) random_next (x);
+    const int fd = open (path, O_RDWR);
+    assert_true (fd >= 0);
+    switch (random_next (x) % 6) {
+    case 0:
+        assert_int_equal (pwrite (fd, noise, (size_t) (run < len - at ? run : len - at), (off_t) at), run < len - at ? run : len - at);
+        break;
+    case 1:
+        assert_int_equal (ftruncate (fd, (off_t) at), 0);
+        break;
+    case 2:                                 /* a piece of the file in another place */
+        assert_true (pread (fd, noise, (size_t) run, (off_t) (random_next (x) % len / 8 * 8)) > 0);
+        assert_true (pwrite (fd, noise, (size_t) run, (off_t) (at / 8 * 8)) > 0);
+        break;
+    case 3:
+        assert_true (pwrite (fd, noise, (size_t) run, (off_t) len) > 0);
+        break;
+    default:
+        kit_flip (path, (int64_t) at);
+    }
+    close (fd);
+}
+
+/* Every batch that is handed out is one that was appended; a stream's sequences jump only where a gap was told. */
+static void check_never_silent (struct log *log, size_t largest, uint64_t life)
+{
+    struct log_reader *r;
+    struct log_item item;
+    uint64_t next[STREAMS + 1] = { 0 }, next_offset = 0, told[STREAMS + 1] = { 0 }, told_offsets = 0;
+    int rc;
+    assert_int_equal (log_reader_new (log, &r), 0);
+    while ((rc = log_reader_next (r, &item)) == 0) {
+        unsigned stream = 1;
+        for (; stream <= STREAMS; stream++) {
+            const struct fm_id id = kit_stream (stream);
+            if (id_equal (&id, &item.stream))
+                break;
+        }
+        if (stream > STREAMS) {
+            assert_int_equal (item.kind, LOG_ITEM_GAP);
+            assert_true (item.first_seq < item.end_seq && item.first_seq >= next_offset);
+            told_offsets++;
+            next_offset = item.end_seq;
+            continue;
+        }
+        if (next[stream] > 0 && item.first_seq != next[stream] && (item.first_seq < next[stream] || told_offsets == told[stream]))
+            fail_msg ("life %u: at offset %llu stream %u goes from %llu to %llu, and nothing is told of it", (unsigned) life,
+                      (unsigned long long) item.offset, stream, (unsigned long long) next[stream], (unsigned long long) item.first_seq);
+        next[stream] = item.end_seq;
+        told[stream] = told_offsets;
+        assert_true (item.offset >= next_offset || item.kind == LOG_ITEM_GAP);
+        if (item.kind == LOG_ITEM_BATCH) {
+            struct kit_batch_spec spec = spec_of (stream, item.first_seq, largest);
+            assert_true (kit_item_is (&item, &spec));
+            next_offset = item.offset + spec.count;
+        }
+    }
+    assert_int_equal (rc, FM_ERR_END);
+    log_reader_destroy (&r);
+}
+
+static void random_damage_never_stops_a_journal_and_is_never_silent (void **state)
+{
+    struct setting *s = setting_of (state);
+    enum { LARGEST = 20000, SEGMENTS = 3, LIVES = 200 };
+    struct log_segment_info info[8];
+    size_t count = 0;
+    struct log_cursor cursor = { .name = "shop", .cursor = slice_of ("here") };
+    uint64_t ticket;
+    assert_int_equal (log_cursor_put (s->log, &cursor, &ticket), 0);
+    for (unsigned i = 0; count < SEGMENTS || i % 40 != 0; i++) {
+        assert_int_equal (append_next (s->log, 1 + i % STREAMS, LARGEST), 0);
+        if (i % 10 == 0) {
+            kit_sync (s->log);
+            assert_int_equal (log_segment_list (s->log, info, 8, &count), 0);
+        }
+    }
+    kit_sync (s->log);
+    assert_int_equal (log_mark_idle (s->log), 0);
+    log_destroy (&s->log);
+    char copy[160], path[256];
+    (void) snprintf (copy, sizeof copy, "%s.copy", s->directory);
+    for (uint64_t life = 1; life <= LIVES; life++) {
+        uint64_t x = life * UINT64_C (0x9E3779B97F4A7C15);
+        kit_copy (s->directory, copy);
+        for (uint64_t wounds = 1 + random_next (&x) % 4; wounds > 0; wounds--) {
+            const uint64_t which = random_next (&x) % (SEGMENTS + 1);
+            if (which == 0)
+                (void) snprintf (path, sizeof path, "%s/journal.cookie", copy);
+            else
+                kit_segment_path (copy, which, path);
+            damage_a_file (path, &x);
+        }
+        for (int again = 0; again < 2; again++) {
+            struct log *log;
+            const int rc = log_open (copy, &s->options, NULL, &log);
+            if (rc)
+                fail_msg ("life %u: log_open: %d %s", (unsigned) life, rc, fm_error_detail ());
+            check_never_silent (log, LARGEST, life);
+            struct log_verify_result verified;
+            assert_int_equal (log_verify (log, NULL, NULL, NULL, &verified), 0);
+            for (unsigned stream = 1; stream <= STREAMS; stream++) {
+                const int appended = append_next (log, stream, LARGEST);
+                assert_int_equal (appended, 0);
+            }
+            kit_sync (log);
+            check_never_silent (log, LARGEST, life);
+            log_destroy (&log);
+        }
+        kit_remove (copy);
+    }
+}
+
 /* --- The file system fails, or the power goes, at every call. */
 
 struct acknowledged {
@@ -708,6 +838,7 @@ int main (void)
         cmocka_unit_test_setup_teardown (a_lost_cookie_comes_back_from_the_segments, set_up, tear_down),
         cmocka_unit_test_setup_teardown (a_last_segment_without_header_gives_no_offset_twice, set_up, tear_down),
         cmocka_unit_test_setup_teardown (damaged_snapshots_are_made_up_from_the_segment_before, set_up, tear_down),
+        cmocka_unit_test_setup_teardown (random_damage_never_stops_a_journal_and_is_never_silent, set_up, tear_down),
         cmocka_unit_test_setup_teardown (a_failed_sync_is_never_retried, set_up, tear_down),
         cmocka_unit_test_setup_teardown (what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_the_next_start, set_up, tear_down),
         cmocka_unit_test_setup_teardown (a_full_disk_loses_nothing_and_recovers_by_itself, set_up, tear_down),
