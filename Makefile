@@ -51,6 +51,7 @@ SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 UNIT_BIN    := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))
 TOOL_BIN    := $(patsubst %.c,$(BUILD)/%,$(TOOL_SRC))
 BENCH_BIN   := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
+PATH_BIN    := $(filter $(BUILD)/bench/path_%,$(BENCH_BIN))
 
 .PHONY: all help
 all: $(BUILD)/libfactmesh.a $(BUILD)/libfactmesh.so $(BUILD)/libfactmesh-journal.a $(BUILD)/factmesh.pc $(if $(CLI_SRC),$(BUILD)/factmesh)  ## build the libraries and the command
@@ -104,7 +105,7 @@ $(BUILD)/factmesh.pc: Makefile
 
 # ---------------------------------------------------------------- tests
 
-.PHONY: test unit asan tsan e2e demo bench install lint format coverage clean tools
+.PHONY: test unit asan tsan e2e demo bench bench-check install lint format coverage clean tools
 tools: all $(TOOL_BIN)
 
 unit: $(UNIT_BIN)  ## the unit tests
@@ -141,6 +142,11 @@ bench:  ## how fast, beside its peers: make bench [QUICK=1] [ONLY=B1,B3]
 	scripts/setup --bench
 	$(MAKE) all $(BENCH_BIN)
 	BUILD=$(BUILD) bench/run $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
+bench-check:  ## instructions for each fact, against bench/instructions.json: make bench-check [UPDATE=1]
+	scripts/setup --bench-check
+	$(MAKE) $(PATH_BIN)
+	BUILD=$(BUILD) bench/check $(if $(UPDATE),--update)
 
 lint:  ## clang-tidy over the sources
 	clang-tidy --quiet $(LIB_SRC) $(JOURNAL_SRC) $(CLI_SRC) -- $(filter-out -fsanitize=%,$(CFLAGS_ALL))

@@ -92,18 +92,19 @@ def recorded(topics):
 
 def b1():
     row = Row("B1", "recorded flow, 100 B, until synced", "facts/s", "2.5 x zmq to two, 10 x redis everysec, 30 x nats")
-    peers, raw, pub_cpu, sub_cpu = remembering_peers(), [], [], []
+    peers, raw, cpu = remembering_peers(), [], {"publisher": [], "subscriber": [], "journal": []}
     for _ in rounds():
         raw.append(zmq_flow(sized(2_000_000, 1_000_000))["messages_per_s"])
         mine = fm_flow(sized(5_000_000, 2_000_000))
         row.add(mine["facts_per_s"])
-        pub_cpu.append(mine["pub"]["cpu_ns_per_fact"])
-        sub_cpu.append(mine["sub"]["cpu_ns_per_fact"])
+        cpu["publisher"].append(mine["pub"]["cpu_ns_per_fact"])
+        cpu["subscriber"].append(mine["sub"]["cpu_ns_per_fact"])
+        cpu["journal"].append(mine["journal_cpu_ns_per_fact"])
     row.against("zmq to two", 2.5, raw)
     row.against("redis everysec", 10, peers["redis everysec"]["write"])
     row.against("nats", 30, peers["nats"]["write"])
     row.peers["redis always"] = peers["redis always"]["write"]
-    row.more["cpu_ns_per_fact"] = {"publisher": median(pub_cpu), "subscriber": median(sub_cpu)}
+    row.more["cpu_ns_per_fact"] = {name: median(values) for name, values in cpu.items()}     # all threads, the kernel's part included
     return row
 
 

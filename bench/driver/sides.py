@@ -38,14 +38,17 @@ def fm_flow(count, size=100, topics=1, rate=0, latency=0, publishers=1, subscrib
     with Journal(where) as journal:
         subs = [subscriber(journal, count * publishers, latency=latency, streams=publishers) for _ in range(subscribers)]
         pubs = [publisher(journal, count, 1 + subscribers + publishers, size=size, topics=topics, rate=rate) for _ in range(publishers)]
+        cpu_s = journal.cpu_s()
         took = [p.answer() for p in pubs]
         got = [taken(s) for s in subs]
+        cpu_s = journal.cpu_s() - cpu_s
         check_recorded(journal, count * publishers, publishers)
     remove(where)
     start = min(t["start_ns"] for t in took)
     synced = max(t["start_ns"] + t["synced_s"] * 1e9 for t in took)
     delivered = max(g["end_ns"] for g in got)
     return {"facts_per_s": count * publishers / (synced - start) * 1e9, "sub": got[0], "pub": took[0],
+            "journal_cpu_ns_per_fact": cpu_s * 1e9 / (count * publishers),
             "delivered_per_s": count * publishers * subscribers / (delivered - start) * 1e9}
 
 
