@@ -12,6 +12,7 @@
 #include "wake.h"
 
 struct marks;
+struct recent;
 
 struct journal_context {
     struct fm_node *node;
@@ -21,6 +22,7 @@ struct journal_context {
     uint64_t generation;
     struct journal_options options;             /* with the defaults filled in */
     struct marks *marks;
+    struct recent *recent;
 
     /* The sync thread raises these when somebody said that he waits. */
     struct wake room;                           /* the log's buffer has room again: intake */

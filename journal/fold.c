@@ -63,43 +63,69 @@ uint64_t fold_positions_get (const struct fold_positions *p, const struct fm_id 
     return found ? found->seq : 0;
 }
 
-/* Is all of the item done? When only its first facts are, *ret_base is the first offset that is not. */
-static bool item_is_done (const struct log_item *item, const struct fold_positions *positions, uint64_t *ret_base)
+/* Go over a record, if all of it is done; over its first facts, if only they are. False: this is as far as it goes. */
+static bool pass (const struct recent_record *r, const struct fold_positions *positions, uint64_t *base)
 {
-    *ret_base = item->offset;
-    if (id_is_zero (&item->stream))
+    if (id_is_zero (&r->stream))
         return false;
-    const uint64_t done = fold_positions_get (positions, &item->stream);
-    if (done >= item->end_seq - 1)
+    const uint64_t done = fold_positions_get (positions, &r->stream);
+    if (done >= r->end_seq - 1) {
+        if (r->end_offset > *base)
+            *base = r->end_offset;
         return true;
-    if (item->kind == LOG_ITEM_BATCH && done >= item->first_seq)
-        *ret_base = item->offset + (done + 1 - item->first_seq);
+    }
+    /* A batch has an offset for each fact, a gap one for all. */
+    const bool batch = r->end_offset - r->offset == r->end_seq - r->first_seq;
+    if (batch && done >= r->first_seq && r->offset + (done + 1 - r->first_seq) > *base)
+        *base = r->offset + (done + 1 - r->first_seq);
     return false;
 }
 
-int fold_base (struct log_reader *reader, const struct fold_positions *positions, uint64_t base, uint64_t *ret_base)
+/* Over what is recent. True: there may be more to go over. */
+static bool pass_recent (struct recent *recent, const struct fold_positions *positions, uint64_t synced, uint64_t *base)
 {
-    int rc = log_reader_seek_offset (reader, base);
-    if (rc)
-        return rc;
-    uint64_t folded = base;
-    for (unsigned n = 0; n < FOLD_RECORDS_MAX; n++) {
+    struct recent_record page[64];
+    const size_t count = recent_copy (recent, *base, page, 64);
+    for (size_t i = 0; i < count; i++)
+        if (page[i].end_offset > synced || !pass (&page[i], positions, base))
+            return false;
+    return count > 0;
+}
+
+/* Over what must be read, until it is recent. */
+static int pass_log (struct log_reader *reader, struct recent *recent, const struct fold_positions *positions, uint64_t *base)
+{
+    int rc = log_reader_seek_offset (reader, *base);
+    size_t bytes = 0;
+    for (unsigned n = 0; rc == 0 && n < FOLD_RECORDS_MAX && bytes < FOLD_BYTES_MAX; n++) {
         struct log_item item;
+        struct recent_record page;
         rc = log_reader_next (reader, &item);
-        if (rc == FM_ERR_END)
+        if (rc)
             break;
+        struct recent_record r = { .stream = item.stream, .first_seq = item.first_seq, .end_seq = item.end_seq, .offset = item.offset };
+        uint64_t remaining;
+        log_reader_position (reader, &r.end_offset, &remaining);
+        if (!pass (&r, positions, base) || recent_copy (recent, *base, &page, 1))
+            break;
+        bytes += item.bytes.len;
+    }
+    return rc == FM_ERR_END ? 0 : rc;
+}
+
+int fold_base (struct log_reader *reader, struct recent *recent, const struct fold_positions *positions, uint64_t base, uint64_t synced,
+               uint64_t *ret_base)
+{
+    struct recent_record page;
+    uint64_t folded = base;
+    if (folded < synced && !recent_copy (recent, folded, &page, 1)) {
+        const int rc = pass_log (reader, recent, positions, &folded);
         if (rc)
             return rc;
-        uint64_t undone;
-        if (!item_is_done (&item, positions, &undone)) {
-            if (undone > folded)
-                folded = undone;
-            break;
-        }
-        uint64_t remaining;
-        log_reader_position (reader, &folded, &remaining);
     }
-    *ret_base = folded > base ? folded : base;
+    while (folded < synced && pass_recent (recent, positions, synced, &folded))
+        continue;
+    *ret_base = folded;
     return 0;
 }
 

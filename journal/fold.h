@@ -9,9 +9,10 @@
 
 #include "control.h"
 #include "log.h"
+#include "recent.h"
 
-/* Records that one fold steps over at most: the rest is done by the next put. Any lower base is right too, it only costs a replay more. */
-enum { FOLD_RECORDS_MAX = 4096 };
+/* What one fold reads of the log at most: the rest is done by the next put. Any lower base is right too, it only costs a replay more. */
+enum { FOLD_RECORDS_MAX = 4096, FOLD_BYTES_MAX = 8 << 20 };
 
 struct fold_position {
     struct fm_id stream;
@@ -32,9 +33,10 @@ void fold_positions_release (struct fold_positions *p);
 /* 0 when the stream is not listed. */
 uint64_t fold_positions_get (const struct fold_positions *p, const struct fm_id *stream);
 
-/* The smallest offset >= base with something undone, or as far as FOLD_RECORDS_MAX records lead. Stops at a gap that names no stream:
- * whoever resumes there must be told of it. The reader is placed anew. Returns 0 or the reader's error. */
-int fold_base (struct log_reader *reader, const struct fold_positions *positions, uint64_t base, uint64_t *ret_base);
+/* The smallest offset >= base with something undone, `synced` at most, or as far as the bounds above lead. What is recent is not read. Stops at a
+ * gap that names no stream: whoever resumes there must be told of it. The reader is placed anew. Returns 0 or the reader's error. */
+int fold_base (struct log_reader *reader, struct recent *recent, const struct fold_positions *positions, uint64_t base, uint64_t synced,
+               uint64_t *ret_base);
 
 /* Drop the positions that say nothing above `base`: the stream's records all lie below it, and none is expected that is done already. */
 void fold_trim (struct fold_positions *p, struct log *log, uint64_t base);

@@ -11,6 +11,7 @@
 #include "error.h"
 #include "intake.h"
 #include "marks.h"
+#include "recent.h"
 #include "server.h"
 #include "sync.h"
 
@@ -120,6 +121,8 @@ static int start (struct journal *j)
     struct journal_context *c = &j->context;
     int rc = marks_new (c->options.streams_max, &c->marks);
     if (!rc)
+        rc = recent_new (&c->recent);
+    if (!rc)
         rc = wake_init (&c->room);
     if (!rc)
         rc = wake_init (&c->synced);
@@ -170,6 +173,7 @@ void journal_destroy (struct journal **journal)
     intake_destroy (&j->intake);
     sync_destroy (&j->sync);
     server_destroy (&j->server);
+    recent_destroy (&c->recent);
     marks_destroy (&c->marks);
     log_destroy (&c->log);
     wake_release (&c->room);

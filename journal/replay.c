@@ -31,7 +31,7 @@ enum replay_table {
 struct replay {
     struct log *log;
     const struct clock *clock;
-    struct log_reader *reader;
+    struct log_reader *reader;      /* NULL: given back by replay_rest */
     enum replay_phase phase;
     uint64_t session;
     size_t message_bytes;
@@ -59,6 +59,7 @@ struct replay {
 
     bool start_told, caught_up, caught_up_told;
     uint64_t told_ns;               /* when the last message was built */
+    uint64_t looked_ns;             /* when the synced end was reached last */
 
     struct log_item item;
     bool has_item;
@@ -121,6 +122,40 @@ static int copy_filters (struct replay *r, const struct replay_request *q)
     }
     r->filter_count = q->filter_count;
     return 0;
+}
+
+static int reader_open (struct replay *r)
+{
+    int rc = log_reader_new (r->log, &r->reader);
+    if (!rc)
+        rc = log_reader_filter (r->reader, r->has_stream ? &r->stream : NULL, r->filters, r->filter_count);
+    if (rc)
+        log_reader_destroy (&r->reader);
+    return rc;
+}
+
+bool replay_has_reader (const struct replay *r)
+{
+    return r->reader != NULL;
+}
+
+void replay_rest (struct replay *r)
+{
+    if (r->phase != PHASE_SCAN)
+        return;                     /* START has an item in hand that was looked at; SEEK is under way */
+    r->has_item = false;            /* it lies at next_offset, or in the midst of what begins there: it is read again */
+    log_reader_destroy (&r->reader);
+}
+
+/* After a rest: go on at next_offset. A gap that was told in part is told again, which is harmless. */
+static int reader_resume (struct replay *r)
+{
+    int rc = reader_open (r);
+    if (!rc)
+        rc = log_reader_seek_offset (r->reader, r->next_offset);
+    if (rc)
+        log_reader_destroy (&r->reader);
+    return rc;
 }
 
 /* Read ahead one record: it tells whether the start lies below what is held, or in the midst of a batch. */
@@ -254,9 +289,7 @@ int replay_new (struct log *log, const struct clock *clock, const struct replay_
     r->start.generation = r->generation;
     int rc = copy_filters (r, q);
     if (!rc)
-        rc = log_reader_new (log, &r->reader);
-    if (!rc)
-        rc = log_reader_filter (r->reader, q->has_stream ? &r->stream : NULL, r->filters, r->filter_count);
+        rc = reader_open (r);
     if (!rc)
         rc = seek_start (r, q);
     if (rc) {
@@ -479,6 +512,7 @@ static int scan (struct replay *r, struct replay_buffer *buffer, size_t target)
             const int rc = log_reader_next (r->reader, &r->item);
             if (rc == FM_ERR_END) {
                 r->caught_up = true;
+                r->looked_ns = r->clock->monotonic_ns (r->clock->context);
                 if (ends_here (r))
                     r->phase = PHASE_DONE;
                 return 0;
@@ -511,9 +545,10 @@ static int scan (struct replay *r, struct replay_buffer *buffer, size_t target)
 static void header_fill (struct replay *r, struct replay_header *ret_header)
 {
     struct log_position at;
-    uint64_t offset, remaining;
+    uint64_t offset, remaining = 0;         /* at rest: it was caught up */
     log_position (r->log, &at);
-    log_reader_position (r->reader, &offset, &remaining);
+    if (r->reader)
+        log_reader_position (r->reader, &offset, &remaining);
     *ret_header = (struct replay_header) {
         .session = r->session,
         .next_offset = r->next_offset,
@@ -547,9 +582,10 @@ static bool message_is_due (const struct replay *r, const struct replay_buffer *
 
 uint64_t replay_due (const struct replay *r)
 {
-    if (r->end == REPLAY_TO_TIME || r->covered.count)
-        return r->told_ns + (uint64_t) REPLAY_COVERED_MS * 1000000;
-    return UINT64_MAX;
+    const uint64_t pause_ns = (uint64_t) REPLAY_COVERED_MS * 1000000;
+    if (r->covered.count)
+        return r->told_ns + pause_ns;
+    return r->end == REPLAY_TO_TIME ? r->looked_ns + pause_ns : UINT64_MAX;
 }
 
 static int seek_step (struct replay *r, struct replay_buffer *buffer)
@@ -567,7 +603,9 @@ int replay_step (struct replay *r, struct replay_buffer *buffer, size_t target, 
         r->gap_count = 0;
         r->handed_out = false;
     }
-    int rc = 0;
+    int rc = r->reader ? 0 : reader_resume (r);
+    if (rc)
+        return rc;
     if (r->phase == PHASE_SEEK) {
         rc = seek_step (r, buffer);
         *ret_outcome = REPLAY_STEP_MORE;

@@ -18,6 +18,7 @@ enum {
     SERVER_QUEUE_MAX = 2048,            /* requests from the node's thread */
     SERVER_QUEUE_OPENS_MAX = 1536,      /* of these, what is not credit or close: those must come through */
     SERVER_WAITING_MAX = 1024,          /* cursors put or deleted, not synced yet */
+    SERVER_READERS_MAX = 256,           /* of the log, in use by sessions: each is a descriptor and 256 KiB */
     SERVER_TURN_BYTES = 256 << 10,      /* a session's share of a round */
     SERVER_TURNS_MAX = 256,             /* before requests are looked at again */
     SERVER_IDLE_MS = 30000,             /* a session without credit for so long is ended */

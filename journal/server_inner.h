@@ -72,7 +72,7 @@ struct server {
     struct session **buckets;
     uint32_t bucket_mask;
     uint64_t seed;
-    unsigned session_count;
+    unsigned session_count, reader_count;
     uint64_t data_due_ns;               /* a session that is caught up has something to say then */
     uint64_t swept_ns;
     uint64_t synced_offset;             /* as sessions saw it last */

@@ -106,7 +106,7 @@ static int fold (struct server *s, uint64_t offset, struct fold_positions *posit
     if (!s->fold_reader)
         rc = log_reader_new (s->context->log, &s->fold_reader);
     if (!rc && positions->count)
-        rc = fold_base (s->fold_reader, positions, base, &base);
+        rc = fold_base (s->fold_reader, s->context->recent, positions, base, at.synced_offset, &base);
     if (rc)
         return rc;
     fold_trim (positions, s->context->log, base);

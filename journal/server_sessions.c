@@ -89,6 +89,7 @@ static void session_drop (struct server *s, struct session *x)
         link = &(*link)->hash_next;
     *link = x->hash_next;
     s->session_count--;
+    s->reader_count -= replay_has_reader (x->replay);
     replay_destroy (&x->replay);
     if (x->has_message)
         zmq_msg_close (&x->message);
@@ -102,6 +103,24 @@ void sessions_release (struct server *s)
             session_drop (s, s->places[place].first);
     replay_buffer_release (&s->buffer);
     free (s->buckets);
+}
+
+/* --- Readers. */
+
+/* Take the reader of a session that waits; else of the one whose turn is farthest. */
+static void reader_take_back (struct server *s)
+{
+    static const enum session_place places[] = { SESSION_CREDIT, SESSION_ROUTE, SESSION_DATA };
+    struct session *x = NULL;
+    for (size_t i = 0; i < sizeof places / sizeof *places && !x; i++)
+        for (x = s->places[places[i]].first; x && !replay_has_reader (x->replay);)
+            x = x->next;
+    for (x = x ? x : s->places[SESSION_READY].last; x && !replay_has_reader (x->replay);)
+        x = x->previous;
+    if (!x)
+        return;
+    replay_rest (x->replay);
+    s->reader_count -= !replay_has_reader (x->replay);
 }
 
 /* --- Requests. */
@@ -131,11 +150,14 @@ static int session_new (struct server *s, const struct node_route *from, uint64_
     struct session *x = calloc (1, sizeof *x);
     if (!x)
         return -ENOMEM;
+    if (s->reader_count >= SERVER_READERS_MAX)
+        reader_take_back (s);
     const int rc = replay_new (s->context->log, s->context->clock, q, &x->replay);
     if (rc) {
         free (x);
         return rc;
     }
+    s->reader_count++;
     x->route = *from;
     x->number = q->session;
     x->request = request;
@@ -280,7 +302,11 @@ static void session_turn (struct server *s, struct session *x, uint64_t now)
     struct replay_header header;
     (void) error_set (0, "%s", "");
     const size_t target = credit_target (&x->credit, replay_message_bytes (x->replay));
+    const bool had_reader = replay_has_reader (x->replay);
+    if (!had_reader && s->reader_count >= SERVER_READERS_MAX)
+        reader_take_back (s);
     const int rc = replay_step (x->replay, &s->buffer, target, &outcome, &header);
+    s->reader_count += !had_reader && replay_has_reader (x->replay);
     if (rc) {
         fail (s, x, rc);
         return;

@@ -900,6 +900,38 @@ static void a_session_that_follows_gets_what_is_synced_later (void **state)
     scene_destroy (&s);
 }
 
+static void more_sessions_than_readers_all_follow (void **state)
+{
+    (void) state;
+    enum { MANY = 400 };
+    struct scene s = scene_new (100);
+    static struct told told[MANY];
+    static uint64_t sessions[MANY];
+    for (unsigned i = 0; i < MANY; i++) {
+        Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
+        open.end_case = FACTMESH__REPLAY_OPEN__END_FOLLOW;
+        open.follow = true;
+        assert_done (replay_client_open (s.a.client, &open, &sessions[i]));
+        told[i] = (struct told) { .next_seq = 1 };
+    }
+    for (uint64_t n = 100; n <= 300; n += 100) {
+        for (unsigned ready = 0; ready < MANY;) {
+            struct replay_event e;
+            unsigned i = 0;
+            assert_true (next_event (&s.a, &e, PATIENCE_MS));
+            assert_int_equal (e.kind, REPLAY_DATA);
+            while (sessions[i] != e.session)
+                i++;
+            const bool was = told[i].next_seq > n;
+            take_view (&told[i], e.view, &s.stream, NULL);
+            ready += !was && told[i].next_seq > n;
+        }
+        for (uint64_t i = n + 1; n < 300 && i <= n + 100; i++)
+            publish (s.p, i);
+    }
+    scene_destroy (&s);
+}
+
 static Factmesh__Control *request (struct asker *a, Factmesh__Control *control, struct replay_event *e)
 {
     uint64_t number;
@@ -1071,6 +1103,7 @@ int main (void)
         cmocka_unit_test (what_is_malformed_is_refused_with_a_reason),
         cmocka_unit_test (one_asker_cannot_take_all_sessions),
         cmocka_unit_test (a_session_that_follows_gets_what_is_synced_later),
+        cmocka_unit_test (more_sessions_than_readers_all_follow),
         cmocka_unit_test (cursors_are_durable_folded_listed_and_deleted),
         cmocka_unit_test (status_tells_counters_and_streams),
     };

@@ -66,6 +66,7 @@ struct session {
     struct replay_buffer buffer;
     struct replay_view view;
     size_t target;
+    bool rests;                                 /* gives its reader back before every step */
 
     enum replay_outcome last;
     unsigned messages;
@@ -164,6 +165,8 @@ static void run (struct session *x)
 {
     for (unsigned n = 0; n < 100000; n++) {
         struct replay_header header;
+        if (x->rests)
+            replay_rest (x->replay);
         assert_int_equal (replay_step (x->replay, &x->buffer, x->target, &x->last, &header), 0);
         if (x->last == REPLAY_STEP_MESSAGE)
             note_message (x, &header);
@@ -262,6 +265,33 @@ static void all_that_was_recorded_comes_as_it_was (void **state)
     assert_true (x->caught_up);
     assert_int_equal (x->gap_count, 0);
     close_session (x);
+}
+
+static void a_session_that_rests_between_steps_sends_the_same (void **state)
+{
+    struct setting *s = setting_of (state);
+    append_turns (s, 3, 200, 5, 2000, "a.b", 1);
+    append_turns (s, 3, 200, 5, 200, "c.d|a.b", 1001);
+    ProtobufCBinaryData filters[] = { control_put_slice (slice_of ("a.>")) };
+    Factmesh__ReplayOpen open = from_offset (7);
+    open.n_filters = 1;
+    open.filters = filters;
+    open.message_bytes = 32 << 10;
+    struct session *plain = open_session (s, &open), *resting = open_session (s, &open);
+    resting->rests = true;
+    run (plain);
+    run (resting);
+    assert_int_equal (resting->last, REPLAY_STEP_DONE);
+    assert_int_equal (resting->seen_count, plain->seen_count);
+    for (size_t i = 0; i < plain->seen_count; i++) {
+        assert_int_equal (resting->seen[i].stream, plain->seen[i].stream);
+        assert_int_equal (resting->seen[i].first_seq, plain->seen[i].first_seq);
+    }
+    for (unsigned stream = 1; stream <= 3; stream++)
+        assert_int_equal (covered_of (resting, stream), 2000);
+    assert_int_equal (resting->next_offset, plain->next_offset);
+    close_session (plain);
+    close_session (resting);
 }
 
 static void what_is_not_synced_is_not_sent (void **state)
@@ -645,35 +675,79 @@ static void a_cursor_leaves_out_what_its_positions_say_is_done (void **state)
     assert_non_null (strstr (fm_error_detail (), "generation"));
 }
 
+static void sort_positions (struct fold_position *items, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = i + 1; k < count; k++)
+            if (memcmp (items[k].stream.bytes, items[i].stream.bytes, ID_LEN) < 0) {
+                const struct fold_position swap = items[i];
+                items[i] = items[k];
+                items[k] = swap;
+            }
+}
+
+/* From nothing recent to all of it: the same places come out. */
 static void a_cursor_folds_over_what_is_done (void **state)
 {
     struct setting *s = setting_of (state);
     append_turns (s, 3, 10, 2, 10, NULL, 1);        /* offsets: turn by turn, 2 each */
     struct log_reader *reader;
     assert_int_equal (log_reader_new (s->log, &reader), 0);
-    struct fold_position items[] = { { kit_stream (1), 8 }, { kit_stream (2), 8 }, { kit_stream (3), 5 } };
-    struct fm_id *last = &items[0].stream;
-    for (int i = 0; i < 3; i++)                     /* sorted by stream */
-        for (int k = i + 1; k < 3; k++)
-            if (memcmp (items[k].stream.bytes, items[i].stream.bytes, ID_LEN) < 0) {
-                const struct fold_position swap = items[i];
-                items[i] = items[k];
-                items[k] = swap;
-            }
-    (void) last;
-    struct fold_positions p = { items, 3 };
-    uint64_t base;
-    assert_int_equal (fold_base (reader, &p, 1, &base), 0);
-    assert_int_equal (base, 2 * 6 + 4 + 2);         /* turns 1 and 2, then streams 1 and 2, then the first fact of stream 3's batch 5..6 */
-    fold_trim (&p, s->log, base);
-    assert_int_equal (p.count, 3);                  /* all of them say something above the base */
-    for (size_t i = 0; i < p.count; i++)
-        p.items[i].seq = 20;
-    assert_int_equal (fold_base (reader, &p, base, &base), 0);
-    assert_int_equal (base, 61);
-    fold_trim (&p, s->log, base);
-    assert_int_equal (p.count, 0);
+    for (uint64_t recent_from = 1; recent_from <= 61; recent_from += 2) {
+        struct recent *recent;
+        assert_int_equal (recent_new (&recent), 0);
+        for (uint64_t offset = recent_from; offset < 61; offset += 2) {
+            const uint64_t batch = (offset - 1) / 2;
+            const struct recent_record r = { .stream = kit_stream ((unsigned) (1 + batch % 3)), .first_seq = 1 + batch / 3 * 2, .end_seq = 3 + batch / 3 * 2,
+                                             .offset = offset, .end_offset = offset + 2 };
+            recent_add (recent, &r);
+        }
+        struct fold_position items[] = { { kit_stream (1), 8 }, { kit_stream (2), 8 }, { kit_stream (3), 5 } };
+        sort_positions (items, 3);
+        struct fold_positions p = { items, 3 };
+        uint64_t base;
+        assert_int_equal (fold_base (reader, recent, &p, 1, 61, &base), 0);
+        assert_int_equal (base, 2 * 6 + 4 + 2);     /* turns 1 and 2, then streams 1 and 2, then the first fact of stream 3's batch 5..6 */
+        fold_trim (&p, s->log, base);
+        assert_int_equal (p.count, 3);              /* all of them say something above the base */
+        for (size_t i = 0; i < p.count; i++)
+            p.items[i].seq = 20;
+        uint64_t limited;
+        assert_int_equal (fold_base (reader, recent, &p, base, 61, &base), 0);
+        assert_int_equal (base, 61);
+        if (recent_from == 1) {                     /* not above the synced end */
+            assert_int_equal (fold_base (reader, recent, &p, 1, 21, &limited), 0);
+            assert_int_equal (limited, 21);
+        }
+        fold_trim (&p, s->log, base);
+        assert_int_equal (p.count, 0);
+        recent_destroy (&recent);
+    }
     log_reader_destroy (&reader);
+}
+
+static void what_is_recent_gives_way_and_never_bridges_a_hole (void **state)
+{
+    (void) state;
+    struct recent *recent;
+    struct recent_record page[8];
+    assert_int_equal (recent_new (&recent), 0);
+    const struct fm_id stream = kit_stream (1);
+    for (uint64_t i = 1; i <= RECENT_RECORDS + 100; i++) {
+        const struct recent_record r = { .stream = stream, .first_seq = i, .end_seq = i + 1, .offset = i, .end_offset = i + 1 };
+        recent_add (recent, &r);
+    }
+    assert_int_equal (recent_copy (recent, 100, page, 8), 0);
+    assert_int_equal (recent_copy (recent, 101, page, 8), 8);
+    assert_int_equal (page[0].offset, 101);
+    assert_int_equal (recent_copy (recent, RECENT_RECORDS + 100, page, 8), 1);
+    assert_int_equal (recent_copy (recent, RECENT_RECORDS + 101, page, 8), 0);
+    const struct recent_record behind = { .stream = stream, .first_seq = 1, .end_seq = 5, .offset = RECENT_RECORDS + 200,
+                                          .end_offset = RECENT_RECORDS + 204 };
+    recent_add (recent, &behind);
+    assert_int_equal (recent_copy (recent, RECENT_RECORDS + 100, page, 8), 0);
+    assert_int_equal (recent_copy (recent, RECENT_RECORDS + 202, page, 8), 1);
+    recent_destroy (&recent);
 }
 
 static void requests_that_make_no_sense_are_refused_with_a_reason (void **state)
@@ -761,6 +835,7 @@ int main (void)
 #define CASE(f) cmocka_unit_test_setup_teardown (f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         CASE (all_that_was_recorded_comes_as_it_was),
+        CASE (a_session_that_rests_between_steps_sends_the_same),
         CASE (what_is_not_synced_is_not_sent),
         CASE (filters_leave_out_batches_and_covered_says_so),
         CASE (facts_that_do_not_match_move_covered_at_a_bounded_rate),
@@ -775,6 +850,7 @@ int main (void)
         CASE (what_expired_is_told_per_stream_from_the_beginning),
         CASE (a_cursor_leaves_out_what_its_positions_say_is_done),
         CASE (a_cursor_folds_over_what_is_done),
+        CASE (what_is_recent_gives_way_and_never_bridges_a_hole),
         CASE (requests_that_make_no_sense_are_refused_with_a_reason),
         CASE (a_batch_larger_than_a_message_goes_alone),
         CASE (damage_is_told_as_a_gap_with_the_exact_range),
