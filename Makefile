@@ -95,7 +95,12 @@ $(BENCH_BIN): $(BUILD)/%: $(BUILD)/%.o $(call obj,$(BENCH_COMMON_SRC)) $(BUILD)/
 	$(call say,LINK)
 	$(Q)$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(LIBS)
 
-$(UNIT_BIN) $(TOOL_BIN): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT_OBJ) $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
+$(BUILD)/tests/libsupport.a: $(SUPPORT_OBJ)
+	$(call say,AR)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+$(UNIT_BIN) $(TOOL_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/libsupport.a $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
 	$(call say,LINK)
 	$(Q)$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(shell pkg-config --libs cmocka) $(LIBS)
 
