@@ -15,6 +15,7 @@
 
 #include "../support/mesh_kit.h"
 #include "bytes.h"
+#include "subscription.h"
 
 static const char *const no_topics[] = { "nothing.of.this.name", NULL };
 static const char *const region[] = { "flow.r1.>", NULL };
@@ -64,6 +65,7 @@ static void from_the_end_means_everything_after_open_returned (void **state)
         mesh_open (&m, with_journal, 0);
         mesh_add_stream (&m, 10, 400, false);
         mesh_publish (&m, 0, 1, 101);
+        assert_int_equal (fm_publisher_flush (m.publishers[0]), 0);     /* what waits for company is not sent yet: it comes after */
         if (with_journal)
             mesh_wait_synced (&m, 0);
         struct checker c;
@@ -180,6 +182,46 @@ static void a_cursor_as_bytes_goes_on_behind_the_last_event_taken (void **state)
     bytes[cursor.len - 1] ^= 0xFF;
     struct fm_subscription_options broken = { .from = FM_FROM_CURSOR, .from_cursor = slice (bytes, cursor.len / 2) };
     assert_int_equal (fm_subscription_open (m.subscriber_node, &broken, &s), FM_ERR_MALFORMED);
+    mesh_close (&m);
+}
+
+static void a_cursor_taken_before_the_replay_got_anywhere_is_as_good (void **state)
+{
+    (void) state;
+    struct mesh m;
+    mesh_open (&m, true, 0);
+    mesh_add_stream (&m, 10, 2000, false);
+    mesh_add_stream (&m, 10, 300, false);
+    struct checker c;
+    checker_open (&c, &m, (struct fm_subscription_options) { .from = FM_FROM_START });
+    while (c.caught_up == 0)
+        checker_next (&c);
+    mesh_publish (&m, 0, 1, 2000);
+    checker_run_until (&c, 0, 1999);
+    mesh_publish (&m, 1, 1, 300);               /* what comes last in the log is taken already, and listed */
+    checker_run_until (&c, 1, 299);
+    uint64_t last[2] = { c.last[0], c.last[1] };
+    uint8_t bytes[512];
+    for (int round = 0; round < 12; round++) {
+        struct fm_slice cursor;
+        assert_int_equal (fm_subscription_cursor (c.s, &cursor), 0);
+        assert_true (cursor.len <= sizeof bytes);
+        memcpy (bytes, cursor.data, cursor.len);
+        fm_subscription_close (&c.s);
+        checker_open (&c, &m, (struct fm_subscription_options) { .from = FM_FROM_CURSOR, .from_cursor = slice (bytes, cursor.len) });
+        memcpy (c.last, last, sizeof last);
+        struct fm_event e;
+        for (int call = 0; call < round; call++) {
+            if (fm_subscription_next (c.s, 0, &e) == 0)
+                checker_take (&c, &e);
+        }
+        assert_int_equal (c.facts, 0);
+    }
+    mesh_publish (&m, 0, 2000, 2011);
+    mesh_publish (&m, 1, 300, 311);
+    checker_run_to_end (&c);
+    assert_int_equal (c.facts, 11 + 11);
+    fm_subscription_close (&c.s);
     mesh_close (&m);
 }
 
@@ -366,6 +408,56 @@ static void a_cursor_of_another_journal_is_refused (void **state)
     mesh_close (&m);
 }
 
+/* Reading the subscription's inside: nothing outside tells what a journal has confirmed while facts keep coming. */
+static void acknowledgements_reach_the_journal_though_facts_never_stop (void **state)
+{
+    (void) state;
+    enum { COUNT = 12000, SLOW_US = 150 };
+    struct mesh m;
+    mesh_open (&m, true, 0);
+    mesh_add_stream (&m, 10, COUNT, false);
+    struct checker c;
+    checker_open (&c, &m, (struct fm_subscription_options) { .cursor = "busy", .commit_ms = 20 });
+    mesh_publish (&m, 0, 1, COUNT + 11);                    /* all of it is queued: the subscriber finds a frame whenever it looks */
+    mesh_wait_synced (&m, 0);
+    uint64_t durable = 0, longest = 0, since = 0;
+    while (c.last[0] < COUNT) {
+        checker_next (&c);
+        assert_int_equal (fm_subscription_ack (c.s), 0);
+        usleep (SLOW_US);
+        since = c.s->acks_durable == durable ? since + 1 : 0;
+        durable = c.s->acks_durable;
+        longest = since > longest ? since : longest;
+    }
+    assert_true (durable > 0);
+    assert_true (longest < COUNT / 4);
+    fm_subscription_close (&c.s);
+    mesh_close (&m);
+}
+
+static void a_stream_that_begins_while_the_journal_is_away_is_heard_from_its_first_fact (void **state)
+{
+    (void) state;
+    struct mesh m;
+    mesh_open (&m, true, 0);
+    struct checker c;
+    checker_open (&c, &m, (struct fm_subscription_options) { .from = FM_FROM_END });
+    mesh_close_journal (&m);
+    struct fm_node *node = mesh_open_node ("late publisher", fm_node_address (m.publisher_node), 0), *first = m.publisher_node;
+    m.publisher_node = node;
+    mesh_add_stream (&m, 20, 500, false);
+    mesh_publish (&m, 0, 1, 521);                            /* before anybody is connected to it */
+    checker_run_to_end (&c);
+    assert_int_equal (c.facts, 520);
+    assert_int_equal (c.gaps, 0);
+    fm_publisher_close (&m.publishers[0]);
+    m.stream_count = 0;
+    fm_subscription_close (&c.s);
+    fm_node_close (&node);
+    m.publisher_node = first;
+    mesh_close (&m);
+}
+
 static void options_that_make_no_sense_are_refused (void **state)
 {
     (void) state;
@@ -407,6 +499,7 @@ int main (int argc, char **argv)
         cmocka_unit_test (a_publisher_that_joins_later_is_heard_from_its_first_fact),
         cmocka_unit_test (a_named_cursor_goes_on_behind_the_last_acknowledged_fact),
         cmocka_unit_test (a_cursor_as_bytes_goes_on_behind_the_last_event_taken),
+        cmocka_unit_test (a_cursor_taken_before_the_replay_got_anywhere_is_as_good),
         cmocka_unit_test (synced_delivery_hands_out_only_what_is_on_disk),
         cmocka_unit_test (the_descriptor_is_readable_whenever_there_is_something),
         cmocka_unit_test (a_descriptor_polled_after_one_event_of_many_is_readable),
@@ -414,6 +507,8 @@ int main (int argc, char **argv)
         cmocka_unit_test (facts_larger_than_a_frame_come_in_their_place),
         cmocka_unit_test (the_last_facts_and_their_time_are_found),
         cmocka_unit_test (a_cursor_of_another_journal_is_refused),
+        cmocka_unit_test (acknowledgements_reach_the_journal_though_facts_never_stop),
+        cmocka_unit_test (a_stream_that_begins_while_the_journal_is_away_is_heard_from_its_first_fact),
         cmocka_unit_test (options_that_make_no_sense_are_refused),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
