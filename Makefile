@@ -4,6 +4,9 @@
 # asan or tsan is asked for. Debian packages that are missing are installed by scripts/setup.
 
 VARIANT ?= release
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
 BUILD   := build/$(VARIANT)
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -114,7 +117,7 @@ $(BUILD)/factmesh.pc: Makefile
 tools: all $(TOOL_BIN)
 
 unit: $(UNIT_BIN)  ## the unit tests
-	BUILD=$(BUILD) scripts/run-tests unit-$(VARIANT) $(UNIT_BIN)
+	JOBS=2 BUILD=$(BUILD) scripts/run-tests unit-$(VARIANT) $(UNIT_BIN)
 
 asan:  ## the unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(MAKE) VARIANT=asan unit
