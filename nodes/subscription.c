@@ -332,11 +332,13 @@ static int idle (struct fm_subscription *s, uint64_t until_ns)
     return FM_TIMEOUT;
 }
 
-/* Now and then, and at once when something is due now; not while a batch is walked, whose bytes may go with their holder. 0: go on. */
+/* Now and then, and at once when something is due now. To be called between two batches: while one is walked its bytes could go with their
+ * holder; and before each turn, since in a flood every turn leads to a batch. 0: go on. */
 static int check_time (struct fm_subscription *s, uint64_t *until_ns, int timeout_ms, unsigned turns)
 {
-    if (s->walking || (s->due_ns != 0 && s->turn % SUBSCRIPTION_CHECK_TURN != 0))
+    if (s->due_ns != 0 && s->turn % SUBSCRIPTION_CHECK_TURN != 0)
         return 0;
+    (void) subscription_wait (s, 0);    /* who never finds everything empty never waits, but must see which holders answered */
     const uint64_t now_ns = node_now ();
     if (*until_ns == UINT64_MAX && timeout_ms > 0)
         *until_ns = now_ns + NS_OF_MS (timeout_ms);
@@ -355,15 +357,16 @@ int fm_subscription_next (struct fm_subscription *s, int timeout_ms, struct fm_e
     for (unsigned turns = 1;; turns++) {
         if (s->walking && walk_next (s, ret_event))
             break;
-        int rc = pump (s, ret_event);
+        int rc = check_time (s, &until_ns, timeout_ms, turns);
+        if (rc < 0)
+            return rc;
+        rc = pump (s, ret_event);
         if (rc == 0)
             break;
         if (rc == -EAGAIN) {
             if (until_ns == UINT64_MAX && timeout_ms > 0)
                 until_ns = node_now () + NS_OF_MS (timeout_ms);
             rc = idle (s, until_ns);
-        } else if (rc == PUMP_MORE) {
-            rc = check_time (s, &until_ns, timeout_ms, turns);
         }
         if (rc < 0)
             return rc;

@@ -85,6 +85,7 @@ struct stream {
     bool positioned;                        /* P is known; else it is below anything not yet heard of, from the base on */
     bool beyond;                            /* P may lie above the base's offset: a cursor must list it */
     bool has_owner, owner_gone;
+    bool young;                             /* it began after this subscription did: all of it is wanted */
     bool conflict;                          /* told already */
     uint64_t epoch, incarnation;            /* 0: not known */
     struct fm_id owner;                     /* the node that sends it live */
@@ -217,6 +218,7 @@ struct fm_subscription {
     bool put_out;
     uint64_t put_request, put_deadline_ns, put_due_ns;
     int put_error;
+    uint64_t ack_look_ns;                   /* the next acknowledgement from then on sees to commits */
     uint64_t acks, acks_put, acks_durable;  /* counts: what is acknowledged, in the put under way, at the journal */
     void *cursor_bytes;
     size_t cursor_size;

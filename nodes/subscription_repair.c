@@ -167,11 +167,13 @@ void subscription_repair_over (struct fm_subscription *s, struct repair *r, unsi
 /* The nth to be asked for a hole of so many sequences; NULL: nobody can be asked. */
 static struct live_peer *choose (struct fm_subscription *s, const struct stream *st, uint64_t length, unsigned nth, bool *ret_of_journal)
 {
-    /* In SYNCED delivery only a journal's word counts; where P is not known only an offset says where to begin. */
-    struct live_peer *publisher = st->has_owner && !st->owner_gone && !s->synced_only && st->positioned ? subscription_peer (s, &st->owner) : NULL;
     size_t journals = 0;
     while (!s->no_journal && subscription_journal (s, !st->positioned, journals))
         journals++;
+    /* In SYNCED delivery only a journal's word counts; where P is not known only an offset says where to begin. But live does not wait for
+     * a journal that is away: what began after we did is wanted from its first fact on. (Clocks tell; so only then.) */
+    const bool known = st->positioned || (st->young && journals == 0);
+    struct live_peer *publisher = st->has_owner && !st->owner_gone && !s->synced_only && known ? subscription_peer (s, &st->owner) : NULL;
     const size_t count = journals + (publisher != NULL);
     if (count == 0)
         return NULL;
@@ -213,7 +215,7 @@ static bool ask (struct fm_subscription *s, struct stream *st, uint64_t first, u
     open.filters = filters;
     open.n_filters = s->pattern_count;
     open.stream = control_put_id (&st->id);
-    if (st->positioned) {
+    if (st->positioned || !of_journal) {
         open.start_case = FACTMESH__REPLAY_OPEN__START_FROM_SEQ;
         open.from_seq = first;
     } else {
@@ -273,7 +275,8 @@ static bool missing (struct fm_subscription *s, struct stream *st, uint64_t now_
 static bool look_after (struct fm_subscription *s, struct stream *st, uint64_t now_ns)
 {
     uint64_t first, end, when_ns;
-    if (st->repair && now_ns >= st->repair->deadline_ns)
+    const bool in_hand = st->repair && s->view && s->view_repair == st->repair;     /* then it is the application that takes its time */
+    if (st->repair && now_ns >= st->repair->deadline_ns && !in_hand)
         subscription_repair_over (s, st->repair, 0);
     if (st->repair) {
         subscription_due (s, st->repair->deadline_ns);

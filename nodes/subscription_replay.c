@@ -94,6 +94,7 @@ void subscription_session_lost (struct fm_subscription *s)
         return;
     drop_view_of (s, s->session_holder, NULL);
     replay_client_close (s->session_holder->client, s->session);
+    s->session_holder->ready = true;        /* sending may have swallowed its word about a repair's answer */
     s->session_holder = NULL;
     s->session = 0;
     s->session_state = SESSION_WANTED;
@@ -419,6 +420,7 @@ static void take_covered (struct fm_subscription *s)
 static void finish_repair_message (struct fm_subscription *s)
 {
     struct repair *r = s->view_repair;
+    r->deadline_ns = node_now () + NS_OF_MS (SUBSCRIPTION_REPAIR_MS);       /* the application may have taken long over it */
     if (r->stream->h.complete < r->end_seq - 1)
         return;
     if (r->of_head)
@@ -429,13 +431,14 @@ static void finish_repair_message (struct fm_subscription *s)
 static void finish_session_message (struct fm_subscription *s)
 {
     const struct replay_header *h = &s->view->header;
+    const uint64_t now_ns = node_now ();
+    s->session_heard_ns = now_ns;           /* the application may have taken long over it */
     if (h->next_offset > s->base.offset)
         s->base.offset = h->next_offset;
     if (h->remaining_bytes <= SUBSCRIPTION_KEEP_BYTES)
         step_behind (s, handover_near);
     if (!h->caught_up)
         return;
-    const uint64_t now_ns = node_now ();
     if (!s->caught_up_ns)
         s->caught_up_ns = now_ns;
     if (!s->caught_up_told || s->fallen)
