@@ -66,10 +66,12 @@ static int read_snapshot (struct stream_table *map, const struct record *r, cons
     return 0;
 }
 
-/* Follow the streams through [SEGMENT_RECORDS_POS, end). */
-static int follow (struct log *log, const struct log_segment_view *s, uint64_t end, struct stream_table *map, struct log_lost_list *list)
+/* Follow the streams through [SEGMENT_RECORDS_POS, end). *ret_whole: its snapshots could be read. */
+static int follow (struct log *log, const struct log_segment_view *s, uint64_t end, struct stream_table *map, struct log_lost_list *list,
+                   bool *ret_whole)
 {
     struct segment_scan scan = { .fd = -1 };
+    *ret_whole = end >= s->header.snapshot_end;
     int rc = scan_start (&scan, log->fs, s->fd, record_seed (s->header.salt), SEGMENT_RECORDS_POS, end);
     while (rc == 0) {
         const uint8_t *body;
@@ -77,14 +79,19 @@ static int follow (struct log *log, const struct log_segment_view *s, uint64_t e
         uint32_t reason;
         rc = scan_next (&scan);
         const struct record *r = &scan.record;
-        if (rc == FM_ERR_CORRUPT)
+        if (rc == FM_ERR_CORRUPT) {
+            *ret_whole &= scan.pos >= s->header.snapshot_end;
             rc = 0;
-        else if (rc == 0 && r->kind == RECORD_BATCH)    /* the body may be damaged: the header told the range */
+        } else if (rc == 0 && r->kind == RECORD_BATCH)    /* the body may be damaged: the header told the range */
             rc = met (map, list, &r->stream, r->first_seq, r->first_seq + r->count - 1, scan.pos);
         else if (rc == 0 && r->kind == RECORD_GAP && scan_body (&scan, &body) == 0 && record_gap_decode (r, body, &end_seq, &reason) == 0)
             rc = met (map, list, &r->stream, r->first_seq, end_seq - 1, scan.pos);
-        else if (rc == 0 && r->kind == RECORD_STREAM_SNAPSHOT && scan_body (&scan, &body) == 0)
-            rc = read_snapshot (map, r, body);
+        else if (rc == 0 && r->kind == RECORD_STREAM_SNAPSHOT) {
+            if (scan_body (&scan, &body) == 0)
+                rc = read_snapshot (map, r, body);
+            else
+                *ret_whole = false;
+        }
     }
     scan_release (&scan);
     return rc == FM_ERR_END ? 0 : rc;
@@ -112,48 +119,71 @@ static int read_footer (struct log *log, const struct log_segment_view *s, bool 
     return rc;
 }
 
-static int follow_whole (struct log *log, const struct log_segment_view *s, struct stream_table *map, struct log_lost_list *list)
+/* Follow a whole segment, if it can be opened. */
+static int follow_segment (struct log *log, const struct log_view *view, uint64_t number, struct stream_table *map, struct log_lost_list *list,
+                           bool *ret_whole)
 {
-    int rc = read_footer (log, s, false, map, list);
+    struct log_segment_view s;
+    *ret_whole = false;
+    int rc = log_segment_open (log, view, number, &s);
+    if (rc)
+        return rc == FM_ERR_CORRUPT || rc == -ENOENT ? 0 : rc;
+    rc = read_footer (log, &s, false, map, list);
     if (rc == 0)
-        rc = follow (log, s, s->end_pos, map, list);
-    return rc ? rc : read_footer (log, s, true, map, list);
+        rc = follow (log, &s, s.end_pos, map, list, ret_whole);
+    if (rc == 0)
+        rc = read_footer (log, &s, true, map, list);
+    log_segment_close (log, &s);
+    return rc;
 }
 
 int log_lost_in (struct log *log, const struct log_view *view, uint64_t number, struct log_lost_list *list)
 {
-    struct log_segment_view s;
     struct stream_table map;
+    bool whole;
     int rc = new_map (log, &map);
-    if (rc)
-        return rc;
-    rc = log_segment_open (log, view, number, &s);
-    if (rc == 0) {
-        rc = follow_whole (log, &s, &map, list);
-        log_segment_close (log, &s);
-    }
+    if (rc == 0)
+        rc = follow_segment (log, view, number, &map, list, &whole);
     stream_table_release (&map);
+    return rc;
+}
+
+/* Where the streams stood behind segment `before`, as far as can be read: from the nearest whole snapshots on. */
+static int state_behind (struct log *log, const struct log_view *view, uint64_t before, struct stream_table *map)
+{
+    struct log_lost_list others = { 0 };    /* lost within these segments: not asked for */
+    bool whole = false;
+    int rc = 0;
+    for (uint64_t start = before; rc == 0 && !whole && start >= view->first_number && start > 0; start--) {
+        stream_table_release (map);
+        rc = new_map (log, map);
+        bool start_whole = false;
+        for (uint64_t number = start; rc == 0 && number <= before; number++) {
+            bool each_whole;
+            rc = follow_segment (log, view, number, map, &others, &each_whole);
+            start_whole = number == start ? each_whole : start_whole;
+            others.count = 0;
+        }
+        whole = start_whole;
+    }
+    map->complete &= whole;
+    log_lost_release (&others);
     return rc;
 }
 
 int log_lost_between (struct log *log, const struct log_view *view, uint64_t before, uint64_t after, struct log_lost_list *list)
 {
     struct log_segment_view s;
-    struct log_lost_list others = { 0 };    /* of the segment before: not asked for */
+    struct log_lost_list others = { 0 };
     struct stream_table then = { 0 }, now = { 0 };
-    int rc = new_map (log, &then);
+    bool whole;
+    int rc = new_map (log, &now);
     if (rc == 0)
-        rc = new_map (log, &now);
-    if (rc == 0)
-        rc = log_segment_open (log, view, before, &s);
-    if (rc == 0) {
-        rc = follow_whole (log, &s, &then, &others);
-        log_segment_close (log, &s);
-    }
+        rc = state_behind (log, view, before, &then);
     if (rc == 0)
         rc = log_segment_open (log, view, after, &s);
     if (rc == 0) {
-        rc = follow (log, &s, s.header.snapshot_end, &now, &others);
+        rc = follow (log, &s, s.header.snapshot_end, &now, &others, &whole);
         log_segment_close (log, &s);
     }
     for (uint32_t i = 1; i <= now.count && rc == 0; i++) {
@@ -164,6 +194,8 @@ int log_lost_between (struct log *log, const struct log_view *view, uint64_t bef
         if (rc == 0)
             rc = met (&then, list, &e->stream, e->last_seq + 1, e->last_seq, UINT64_MAX);
     }
+    for (size_t i = 0; i < list->count; i++)
+        list->items[i].after_pos = 0;       /* it was one in another file */
     stream_table_release (&then);
     stream_table_release (&now);
     log_lost_release (&others);

@@ -31,7 +31,7 @@ struct log_reader {
     bool lost_known;
     struct log_lost_list lost, due;
     size_t due_next;
-    uint64_t due_facts;
+    uint64_t due_offset;                    /* where the offsets jumped; 0: they did not */
 
     /* The streams of the segment that is left out, told one by one. */
     struct index_stream *skipped;
@@ -63,7 +63,7 @@ int log_reader_new (struct log *log, struct log_reader **ret_reader)
 static void forget_due (struct log_reader *r)
 {
     r->due.count = r->due_next = 0;
-    r->due_facts = 0;
+    r->due_offset = 0;
 }
 
 void log_reader_destroy (struct log_reader **reader)
@@ -202,12 +202,16 @@ static void leave_segment (struct log_reader *r)
     r->lost.count = 0;
 }
 
-/* Segments between the last one read and this one can't be read: find out what was in them. */
-static int note_missing (struct log_reader *r)
+/* The open segment begins behind where the last one ended: segments between them are lost, or its end is. Find out what was there. */
+static int note_jump (struct log_reader *r)
 {
-    if (r->last_read < r->view.first_number || r->last_read + 1 >= r->number || r->segment.header.base_offset <= r->next_offset)
+    if (r->last_read < r->view.first_number || r->segment.header.base_offset <= r->next_offset)
         return 0;
-    const int rc = log_lost_between (r->log, &r->view, r->last_read, r->number, &r->due);
+    struct log_lost_list lost = { 0 };
+    int rc = log_lost_between (r->log, &r->view, r->last_read, r->number, &lost);
+    for (size_t i = 0; i < lost.count && rc == 0; i++)
+        rc = log_lost_add (&r->due, &lost.items[i]);
+    log_lost_release (&lost);
     return rc == FM_ERR_CORRUPT || rc == -ENOENT ? 0 : rc;  /* one of them went meanwhile: a range of offsets has to do */
 }
 
@@ -234,7 +238,7 @@ static int enter_segment (struct log_reader *r)
         }
         if (rc)
             return rc;
-        rc = note_missing (r);
+        rc = note_jump (r);
         if (rc == 0)
             rc = scan_start (&r->scan, r->log->fs, r->segment.fd, record_seed (r->segment.header.salt),
                              r->start_pos ? r->start_pos : r->segment.header.snapshot_end, r->segment.end_pos);
@@ -342,38 +346,43 @@ static bool is_filtered_out (const struct log_reader *r, const struct fm_id *str
     return r->by_stream && !id_equal (stream, &r->stream);
 }
 
-/* What is to be told before offset `end`: streams that lost something, then, where they don't account for all of the jump, the
- * offsets themselves. False: nothing is left to be told. */
+/* The offsets [next_offset, end) as a gap; expired ones apart from damaged ones. */
+static void tell_offsets (struct log_reader *r, uint64_t end, struct log_item *ret_item)
+{
+    const bool expired = r->next_offset < r->view.first_offset;
+    const uint64_t gap_end = expired && r->view.first_offset < end ? r->view.first_offset : end;
+    *ret_item = (struct log_item) { .kind = LOG_ITEM_GAP, .offset = r->next_offset, .time_ns = r->segment.header.created_ns,
+                                    .first_seq = r->next_offset, .end_seq = gap_end,
+                                    .reason = expired ? FACTMESH__GAP_REASON__GAP_EXPIRED : FACTMESH__GAP_REASON__GAP_DAMAGED };
+    r->next_offset = gap_end;
+}
+
+/* What is to be told before offset `end`: the offsets that are missing, unless it is known of all of them whose they were; then the streams
+ * that lost something. False: nothing is left to be told. */
 static bool tell_gap (struct log_reader *r, uint64_t end, struct log_item *ret_item)
 {
-    struct log_item item = { .kind = LOG_ITEM_GAP, .offset = r->next_offset, .time_ns = r->segment.header.created_ns,
-                             .reason = FACTMESH__GAP_REASON__GAP_DAMAGED };
+    if (r->next_offset < end) {
+        uint64_t facts = 0;
+        r->due_offset = r->next_offset;
+        for (size_t i = r->due_next; i < r->due.count; i++)
+            facts += r->due.items[i].end_seq - r->due.items[i].first_seq;
+        if (facts != end - r->next_offset) {
+            tell_offsets (r, end, ret_item);
+            return true;
+        }
+        r->next_offset = end;
+    }
     while (r->due_next < r->due.count) {
         const struct log_lost *l = &r->due.items[r->due_next++];
-        r->due_facts += l->end_seq - l->first_seq;
         if (is_filtered_out (r, &l->stream))
             continue;
-        item.stream = l->stream;
-        item.first_seq = l->first_seq;
-        item.end_seq = l->end_seq;
-        *ret_item = item;
+        *ret_item = (struct log_item) { .kind = LOG_ITEM_GAP, .offset = r->due_offset ? r->due_offset : end,
+                                        .time_ns = r->segment.header.created_ns, .stream = l->stream,
+                                        .first_seq = l->first_seq, .end_seq = l->end_seq,
+                                        .reason = FACTMESH__GAP_REASON__GAP_DAMAGED };
         return true;
     }
-    if (r->next_offset >= end)
-        return false;
-    item.first_seq = r->next_offset;
-    item.end_seq = end;
-    if (r->next_offset < r->view.first_offset) {
-        item.end_seq = r->view.first_offset < end ? r->view.first_offset : end;
-        item.reason = FACTMESH__GAP_REASON__GAP_EXPIRED;
-    }
-    const bool explained = item.end_seq - item.first_seq == r->due_facts;
-    r->next_offset = item.end_seq;
-    forget_due (r);
-    if (explained)
-        return tell_gap (r, end, ret_item); /* once: what is left is not expired, and nothing is due */
-    *ret_item = item;
-    return true;
+    return false;
 }
 
 /* The record at hand as an item. False: the filter leaves it out altogether. */

@@ -147,7 +147,7 @@ void log_lost_release (struct log_lost_list *list);
 int log_lost_add (struct log_lost_list *list, const struct log_lost *lost);
 /* The sequences that segment `number` should hold and does not. Returns 0, -ENOMEM or -errno. */
 int log_lost_in (struct log *log, const struct log_view *view, uint64_t number, struct log_lost_list *list);
-/* The sequences that lay in the lost segments between these two. */
+/* The sequences that lay between what can be read of these two segments: in lost ones, or at the cut end of the first. `list` is empty before. */
 int log_lost_between (struct log *log, const struct log_view *view, uint64_t before, uint64_t after, struct log_lost_list *list);
 
 /* --- log_segment.c, too. The last segment that may hold the offset (or what is at or after the time): the last whose base is not above it. 0: all are. */
