@@ -172,6 +172,9 @@ struct fm_subscription {
     uint64_t session;
     uint64_t session_heard_ns;
     uint64_t session_retry_ns;
+    uint64_t session_wanted_ns;             /* since when; 0: not, or a journal that has our base is there */
+    int session_error;                      /* a journal refused it last, */
+    char session_error_text[256];           /* in its words */
     uint64_t caught_up_ns;                  /* the session reached the synced end first; 0: not yet */
     bool session_told;                      /* its first message came */
     struct cursor base;                     /* journal, generation, offset; its positions are not used */
@@ -249,11 +252,13 @@ void subscription_position (struct fm_subscription *s, struct stream *st, uint64
 int subscription_live_step (struct fm_subscription *s);
 void subscription_fall_behind (struct fm_subscription *s, struct stream *st, uint64_t known_end_seq);
 
-/* --- subscription_replay.c */
+/* --- subscription_replay.c; subscription_session_start: subscription_open.c */
 
 void subscription_want_session (struct fm_subscription *s);
 /* Open a session that is wanted, if a journal is there. */
 void subscription_session_step (struct fm_subscription *s, uint64_t now_ns);
+/* The first one, from where the options say; there is no base yet. */
+int subscription_session_start (struct fm_subscription *s, struct holder *holder);
 /* start: filled in by the caller, the rest by this. */
 int subscription_session_open (struct fm_subscription *s, struct holder *holder, Factmesh__ReplayOpen *start);
 void subscription_session_lost (struct fm_subscription *s);

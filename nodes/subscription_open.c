@@ -134,11 +134,8 @@ static int load_cursor (struct fm_subscription *s)
     return rc;
 }
 
-static int open_session (struct fm_subscription *s, const struct live_peer *peer)
+int subscription_session_start (struct fm_subscription *s, struct holder *holder)
 {
-    struct holder *holder = subscription_holder (s, peer);
-    if (!holder)
-        return -ENOMEM;
     Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
     switch (s->from) {
     case FM_FROM_START:
@@ -160,6 +157,12 @@ static int open_session (struct fm_subscription *s, const struct live_peer *peer
         break;
     }
     return subscription_session_open (s, holder, &open);
+}
+
+static int open_session (struct fm_subscription *s, const struct live_peer *peer)
+{
+    struct holder *holder = subscription_holder (s, peer);
+    return holder ? subscription_session_start (s, holder) : -ENOMEM;
 }
 
 /* Until the session's first message says where it starts; that message stays in hand. */
@@ -184,6 +187,8 @@ static int wait_started (struct fm_subscription *s, uint64_t deadline_ns)
     }
     if (s->error)
         return error_set (s->error, "%s", s->error_text);
+    if (!s->session_told && s->session_error)
+        return error_set (s->session_error, "the journal refuses to replay: %s", s->session_error_text);
     return s->session_told ? 0 : error_set (FM_ERR_UNREACHABLE, "the journal has not answered within %d ms", ANSWER_MS);
 }
 

@@ -139,6 +139,52 @@ static void session_patience (struct fm_subscription *s, uint64_t now_ns)
     }
 }
 
+/* The journal was restored from a copy: its offsets mean something else now. Streams go on by their own sequences. */
+static void lose_generation (struct fm_subscription *s, const char *why)
+{
+    s->error = FM_ERR_GENERATION;
+    (void) snprintf (s->error_text, sizeof s->error_text, "the journal is of another generation now; live goes on, cursors must be made anew: %s",
+                     why);
+    s->has_base = false;
+    s->session_state = SESSION_NONE;
+    step_behind (s, handover_go_live);
+}
+
+static bool generation_passed (struct fm_subscription *s)
+{
+    const struct live_peer *peer;
+    for (size_t i = 0; s->has_base && (peer = subscription_journal (s, false, i)); i++) {
+        if (id_equal (&peer->info.journal, &s->base.journal) && peer->info.generation > s->base.generation)
+            return true;
+    }
+    return false;
+}
+
+static void go_live_where_known (struct fm_subscription *s)
+{
+    for (struct stream *st = s->behind, *next; st; st = next) {
+        next = st->next_behind;
+        if (!st->positioned)
+            continue;           /* only our base says where it begins */
+        handover_go_live (&st->h);
+        subscription_settle (s, st);
+    }
+}
+
+/* The journal of our base is away. Its offsets mean nothing to others, but sequences do: what is missing is asked for piece by piece, of another
+ * journal or of its publisher. */
+static void without_base (struct fm_subscription *s, uint64_t now_ns)
+{
+    if (s->session_told && generation_passed (s)) {
+        lose_generation (s, "the one that was known is gone");
+        return;
+    }
+    if (!s->session_wanted_ns)
+        s->session_wanted_ns = now_ns;
+    if (now_ns >= s->session_wanted_ns + NS_OF_MS (SUBSCRIPTION_PATIENCE_MS))
+        go_live_where_known (s);
+}
+
 void subscription_session_step (struct fm_subscription *s, uint64_t now_ns)
 {
     if (s->session_state == SESSION_OPEN) {
@@ -155,8 +201,12 @@ void subscription_session_step (struct fm_subscription *s, uint64_t now_ns)
         return;
     }
     const struct live_peer *peer = subscription_journal (s, true, 0);
+    if (peer)
+        s->session_wanted_ns = 0;
+    else
+        without_base (s, now_ns);
     struct holder *holder = peer ? subscription_holder (s, peer) : NULL;
-    if (!holder || reopen (s, holder) != 0) {
+    if (!holder || (s->has_base ? reopen (s, holder) : subscription_session_start (s, holder)) != 0) {
         s->session_retry_ns = now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS);
         subscription_due (s, s->session_retry_ns);
     }
@@ -220,15 +270,10 @@ static void on_session_error (struct fm_subscription *s, const struct replay_eve
     s->session = 0;                         /* the client forgot it */
     subscription_session_lost (s);
     s->session_retry_ns = node_now () + NS_OF_MS (SUBSCRIPTION_REPAIR_MS);
-    if (e->code != FACTMESH__ERROR_CODE__ERROR_GENERATION)
-        return;
-    /* The journal was restored from a copy: its offsets mean something else now. Streams go on by their own sequences. */
-    s->error = FM_ERR_GENERATION;
-    (void) snprintf (s->error_text, sizeof s->error_text, "the journal is of another generation now; live goes on, cursors must be made anew: %s",
-                     e->text);
-    s->has_base = false;
-    s->session_state = SESSION_NONE;
-    step_behind (s, handover_go_live);
+    s->session_error = subscription_error_of (e->code);
+    (void) snprintf (s->session_error_text, sizeof s->session_error_text, "%s", e->text);
+    if (e->code == FACTMESH__ERROR_CODE__ERROR_GENERATION)
+        lose_generation (s, e->text);
 }
 
 static void on_event (struct fm_subscription *s, struct holder *holder, struct replay_event *e)

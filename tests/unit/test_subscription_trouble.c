@@ -66,6 +66,42 @@ static void a_journal_that_comes_back_is_read_on_where_it_stopped (void **state)
     mesh_close (&m);
 }
 
+static void others_fill_in_for_a_journal_that_is_gone (void **state)
+{
+    (void) state;
+    enum { COUNT = 30000 };
+    for (int another = 0; another < 2; another++) {
+        struct mesh m;
+        mesh_open (&m, true, 20);
+        mesh_add_stream (&m, 20, COUNT, false);
+        struct checker c;
+        checker_open (&c, &m, (struct fm_subscription_options) { .from = FM_FROM_START, .held_bytes = 65536 });
+        mesh_publish (&m, 0, 1, 2);
+        checker_run_until (&c, 0, 1);
+        while (c.caught_up == 0)
+            checker_next (&c);
+        mesh_close_journal (&m);
+        char first[sizeof m.directory];
+        memcpy (first, m.directory, sizeof first);
+        if (another) {                                   /* of another id: its offsets are not ours */
+            strcpy (m.directory, "/tmp/test_subscription.XXXXXX");
+            assert_non_null (mkdtemp (m.directory));
+            mesh_open_journal (&m);
+        }
+        mesh_publish (&m, 0, 2, COUNT);                  /* nobody reads meanwhile */
+        if (another)
+            mesh_wait_synced (&m, 0);                    /* so that the publisher has it no longer */
+        mesh_publish (&m, 0, COUNT, COUNT + 21);
+        checker_run_to_end (&c);
+        assert_int_equal (c.facts, COUNT + 20);
+        assert_int_equal (c.gaps, 0);
+        fm_subscription_close (&c.s);
+        mesh_close (&m);
+        if (another)
+            mesh_remove (first);
+    }
+}
+
 static void what_its_publisher_had_alone_dies_with_it_as_a_gap (void **state)
 {
     (void) state;
@@ -275,6 +311,7 @@ int main (int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (who_is_too_slow_falls_behind_and_misses_nothing),
         cmocka_unit_test (a_journal_that_comes_back_is_read_on_where_it_stopped),
+        cmocka_unit_test (others_fill_in_for_a_journal_that_is_gone),
         cmocka_unit_test (what_its_publisher_had_alone_dies_with_it_as_a_gap),
         cmocka_unit_test (what_a_publisher_sent_before_it_went_is_asked_of_the_journal),
         cmocka_unit_test (a_stream_goes_on_when_its_publisher_comes_back_elsewhere),
