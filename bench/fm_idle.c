@@ -53,14 +53,6 @@ static void take_all (struct fm_subscription *subscription)
     free (seen);
 }
 
-static void make_ready_file (void)
-{
-    const char *path = bench_string (options, "ready");
-    FILE *file = *path ? fopen (path, "w") : NULL;
-    if (*path && (!file || fclose (file) != 0))
-        bench_fail ("%s: cannot be made", path);
-}
-
 int main (int argc, char **argv)
 {
     bench_options (argc, argv, "be idle until SIGTERM", options, sizeof options / sizeof *options);
@@ -80,7 +72,7 @@ int main (int argc, char **argv)
     if (rc < 0)
         stop ("subscription", rc);
     take_all (subscription);
-    make_ready_file ();
+    bench_ready (bench_string (options, "ready"));
 
     const uint64_t began = bench_now_ns (), cpu = bench_cpu_ns ();
     while (!bench_told_to_end ()) {

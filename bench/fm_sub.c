@@ -15,6 +15,7 @@ static struct bench_option options[] = {
     { "streams", "publishers", "1" },
     { "synced", "1: synced delivery", "0" },
     { "latency", "1: payloads carry their sending time", "0" },
+    { "ready", "file to make once it is live", "" },
     { "endless", "1: take them again and again, until SIGTERM", "0" },
 };
 
@@ -103,8 +104,10 @@ static void take_pass (struct run *run)
         case FM_EVENT_GAP:
             bench_fail ("a gap came after %llu facts", (unsigned long long) run->got);
         case FM_EVENT_CAUGHT_UP:
-            if (!run->live_ns)
+            if (!run->live_ns) {
                 run->live_ns = bench_now_ns ();
+                bench_ready (bench_string (options, "ready"));
+            }
             break;
         case FM_EVENT_FELL_BEHIND:
             run->behind++;

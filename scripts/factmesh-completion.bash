@@ -6,7 +6,7 @@ _factmesh () {
     local cur prev command word i
     cur=${COMP_WORDS[COMP_CWORD]}
     prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local commands="journal pub sub replay cursor nodes status inspect verify dump version help"
+    local commands="journal pub sub replay cursor nodes status inspect verify dump bench version help"
 
     command=
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -43,7 +43,7 @@ _factmesh () {
         ;;
     --mesh | --bind | --name | --timeout | --key | -k | --topic-column | --type | -t | --content-type | --header | -H | \
         --correlation | --causation | --payload-max | --rate | --journals | --journal | --stream | --delimiter | --count | -n | \
-        --cursor | -c | --format | --wait | --topics | --segment-size | --segment-age | --retain-size | --retain-age)
+        --cursor | -c | --format | --wait | --topics | --segment-size | --segment-age | --retain-size | --retain-age | --for | --size | --topic)
         return
         ;;
     esac
@@ -61,6 +61,9 @@ _factmesh () {
         ;;
     cursor)
         ((i == COMP_CWORD - 1)) && mapfile -t COMPREPLY < <(compgen -W "ls show seek rm" -- "$cur")
+        ;;
+    bench)
+        ((i == COMP_CWORD - 1)) && mapfile -t COMPREPLY < <(compgen -W "pub sub latency replay" -- "$cur")
         ;;
     esac
 }

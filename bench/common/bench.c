@@ -146,6 +146,13 @@ bool bench_told_to_end (void)
     return told_to_end;
 }
 
+void bench_ready (const char *path)
+{
+    FILE *file = *path ? fopen (path, "w") : NULL;
+    if (*path && (!file || fclose (file) != 0))
+        bench_fail ("%s: cannot be made", path);
+}
+
 uint64_t bench_cpu_ns (void)
 {
     return clock_ns (CLOCK_PROCESS_CPUTIME_ID);

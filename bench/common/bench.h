@@ -42,6 +42,9 @@ uint64_t bench_check_next (struct bench_check *c, const void *payload, size_t si
 void bench_catch_signals (void);
 bool bench_told_to_end (void);
 
+/* Make an empty file, for who waits for it; no path: nobody does. */
+void bench_ready (const char *path);
+
 uint64_t bench_cpu_ns (void);               /* CPU time of this process */
 uint64_t bench_peak_bytes (void);           /* peak resident memory of this process */
 

@@ -122,6 +122,28 @@ class Journal(Process):
         self.end()
 
 
+def ready_path():
+    """A file that is not there yet, for a child to make when it is ready."""
+    ready_path.number = getattr(ready_path, "number", 0) + 1
+    path = f"{TMP}/ready{ready_path.number}"
+    os.makedirs(TMP, exist_ok=True)
+    if os.path.exists(path):
+        os.unlink(path)
+    return path
+
+
+def wait_ready(processes, paths, limit_s=60):
+    give_up = time.monotonic() + left_s(limit_s)
+    for process, path in zip(processes, paths):
+        while not os.path.exists(path):
+            if process.child.poll() is not None:
+                process.answer()
+            if process.child.poll() is not None or time.monotonic() > give_up:
+                process.fail("it does not get ready")
+            time.sleep(0.002)
+        os.unlink(path)
+
+
 def end_all():
     for child in list(running):
         try:

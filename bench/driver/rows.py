@@ -5,7 +5,7 @@ Rounds are interleaved: each side once, then again; ratios are taken pair by pai
 import os, shutil, statistics, sys, time
 
 import sides
-from process import BENCH, OUT, TMP, Failed, Journal, Process, directory, end_all, remove
+from process import BENCH, OUT, Failed, Journal, Process, directory, end_all, ready_path, remove, wait_ready
 from sides import check_recorded, fm_each, fm_flow, publisher, subscriber, taken, zmq_flow
 
 MIB = 1 << 20
@@ -418,19 +418,10 @@ def b13():
     where, nodes, seconds = directory("idle"), 20, sized(20, 4)
     shares = []
     with Journal(where) as journal:
-        ready = [f"{TMP}/ready{i}" for i in range(nodes)]
-        for path in ready:
-            if os.path.exists(path):
-                os.unlink(path)
-        idle = [Process(f"{BENCH}/fm_idle", "--seed", journal.address, "--nodes", nodes, "--number", i + 1, "--ready", ready[i]) for i in range(nodes)]
-        give_up = time.monotonic() + 60
-        while not all(os.path.exists(path) for path in ready):
-            for process in idle:
-                if process.child.poll() is not None:
-                    process.answer()
-            if time.monotonic() > give_up:
-                raise Failed("B13: the nodes do not get to know each other")
-            time.sleep(0.05)
+        ready = [ready_path() for _ in range(nodes)]
+        idle = [Process(f"{BENCH}/fm_idle", "--seed", journal.address, "--nodes", nodes, "--number", i + 1, "--ready", path)
+                for i, path in enumerate(ready)]
+        wait_ready(idle, ready)
         time.sleep(1)                   # head notices and pings settle
         for _ in range(2):
             cpu, began = journal.cpu_s(), time.monotonic()

@@ -4,7 +4,7 @@ The programs check what they receive; `check_recorded` then reads the whole jour
 """
 import os
 
-from process import BENCH, TMP, Journal, Process, directory, free_port, remove, wait_port
+from process import BENCH, TMP, Journal, Process, directory, free_port, ready_path, remove, wait_port, wait_ready
 
 node_peak = [0]         # of a process with one subscription, for B11
 
@@ -36,7 +36,9 @@ def fm_flow(count, size=100, topics=1, rate=0, latency=0, publishers=1, subscrib
     """count facts from each publisher, one journal, live subscribers that read every field; facts/s until all are synced."""
     where = directory("flow")
     with Journal(where) as journal:
-        subs = [subscriber(journal, count * publishers, latency=latency, streams=publishers) for _ in range(subscribers)]
+        ready = [ready_path() for _ in range(subscribers)]
+        subs = [subscriber(journal, count * publishers, latency=latency, streams=publishers, ready=path) for path in ready]
+        wait_ready(subs, ready)
         pubs = [publisher(journal, count, 1 + subscribers + publishers, size=size, topics=topics, rate=rate) for _ in range(publishers)]
         cpu_s = journal.cpu_s()
         took = [p.answer() for p in pubs]

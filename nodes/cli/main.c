@@ -22,6 +22,7 @@ static const struct command {
     { "inspect", command_inspect, "what a journal's directory holds" },
     { "verify", command_verify, "check every byte of a journal's directory" },
     { "dump", command_dump, "print every record of a journal's directory" },
+    { "bench", command_bench, "measure your own cluster: throughput, latency, replay" },
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
