@@ -240,11 +240,16 @@ static struct told replay_stream (struct asker *a, const struct fm_id *stream, u
     open.from_seq = from;
     open.end_case = FACTMESH__REPLAY_OPEN__END_END_SEQ;
     open.end_seq = end;
-    uint64_t session;
+    uint64_t session, progress = node_now (), reached = from;
     assert_done (replay_client_open (a->client, &open, &session));
     while (!t.ended) {
         struct replay_event e;
-        if (!next_event (a, &e, PATIENCE_MS))
+        /* The journal keeps a session alive that waits: only what moves on counts. */
+        if (t.next_seq > reached) {
+            reached = t.next_seq;
+            progress = node_now ();
+        }
+        if (node_now () > progress + (uint64_t) PATIENCE_MS * 1000000 || !next_event (a, &e, PATIENCE_MS))
             fail_msg ("nothing more comes; the next would be %llu", (unsigned long long) t.next_seq);
         if (e.session != session)
             continue;
