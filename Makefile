@@ -120,7 +120,7 @@ unit: $(UNIT_BIN)  ## the unit tests
 	JOBS=2 BUILD=$(BUILD) scripts/run-tests unit-$(VARIANT) $(UNIT_BIN)
 
 asan:  ## the unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	$(MAKE) VARIANT=asan unit
+	MEMBERSHIP_ROUNDS=10 $(MAKE) VARIANT=asan unit
 
 tsan:  ## the unit tests under ThreadSanitizer
 	TSAN_OPTIONS=suppressions=tests/support/tsan.supp $(MAKE) VARIANT=tsan unit
