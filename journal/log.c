@@ -296,7 +296,8 @@ static void mark_stale (struct log *log)
     if (log->active.header.first_number >= log->view.first_number)
         return;
     for (uint32_t number = 1; number <= log->streams.count; number++)
-        log->streams.entries[number].first_seq_stale = true;
+        if (log->streams.entries[number].used)
+            stream_table_set_stale (&log->streams, &log->streams.entries[number], true);
 }
 
 /* The oldest segment whose header can be read. */

@@ -90,8 +90,8 @@ int log_append_gap (struct log *log, const struct fm_id *stream, uint64_t first_
 
 /* What is known of a stream: 0 or FM_ERR_UNKNOWN (never seen, or all of it expired and forgotten). */
 int log_stream_get (struct log *log, const struct fm_id *stream, struct log_stream *ret_stream);
-/* List the streams that are in memory, in id order from `after` (NULL: the first): up to max into ret, their number into ret_count. first_seq may
- * be too low after a restart, until log_stream_get looked it up. */
+/* List the streams that are in memory, in id order from `after` (NULL: the first): up to max into ret, their number into ret_count.
+ * The first call after a restart may read footers. Returns 0, -ENOMEM or -errno. */
 int log_stream_list (struct log *log, const struct fm_id *after, struct log_stream *ret, size_t max, size_t *ret_count);
 
 /* --- Writing and syncing: the sync thread. */

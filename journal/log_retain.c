@@ -22,7 +22,7 @@ static void forget_streams (struct log *log, const struct index_stream *streams,
             if (e->first_seq <= streams[i].last_seq)
                 e->first_seq = streams[i].last_seq + 1;
             /* What is behind the last segment that had it is exact: everything older is gone. */
-            e->first_seq_stale = false;
+            stream_table_set_stale (&log->streams, e, false);
         }
         pthread_mutex_unlock (&log->append_lock);
     }
@@ -32,7 +32,8 @@ static void mark_all_stale (struct log *log)
 {
     pthread_mutex_lock (&log->append_lock);
     for (uint32_t number = 1; number <= log->streams.count; number++)
-        log->streams.entries[number].first_seq_stale = true;
+        if (log->streams.entries[number].used)
+            stream_table_set_stale (&log->streams, &log->streams.entries[number], true);
     pthread_mutex_unlock (&log->append_lock);
 }
 

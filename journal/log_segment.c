@@ -114,6 +114,44 @@ int log_segment_streams (struct log *log, const struct log_segment_view *s, stru
     return 0;
 }
 
+/* Copy the active segment's streams. FM_ERR_UNKNOWN: it was sealed meanwhile. */
+static int active_streams (struct log *log, uint64_t number, struct index_stream **ret_streams, uint32_t *ret_count)
+{
+    struct index_stream *streams = malloc (INDEX_STREAMS_MAX * sizeof *streams);    /* the pages that are used are the streams there are */
+    if (!streams)
+        return -ENOMEM;
+    pthread_mutex_lock (&log->index_lock);
+    const bool active = log->index_number == number;
+    const uint32_t count = active ? segment_index_stream_count (log->index) : 0;
+    for (uint32_t i = 0; i < count; i++)
+        streams[i] = *segment_index_stream (log->index, i);
+    pthread_mutex_unlock (&log->index_lock);
+    if (!active) {
+        free (streams);
+        return FM_ERR_UNKNOWN;
+    }
+    *ret_streams = streams;
+    *ret_count = count;
+    return 0;
+}
+
+int log_segment_all_streams (struct log *log, const struct log_view *view, uint64_t number, struct index_stream **ret_streams,
+                             uint32_t *ret_count)
+{
+    int rc = number == view->active_number ? active_streams (log, number, ret_streams, ret_count) : FM_ERR_UNKNOWN;
+    if (rc != FM_ERR_UNKNOWN)
+        return rc;
+    struct log_view now;
+    struct log_segment_view s;
+    log_view_get (log, &now);
+    rc = log_segment_open (log, &now, number, &s);
+    if (rc == 0) {
+        rc = log_segment_streams (log, &s, ret_streams, ret_count);
+        log_segment_close (log, &s);
+    }
+    return rc;
+}
+
 /* Copy the active segment's positions. False: the segment was sealed meanwhile. */
 static bool active_positions (struct log *log, uint64_t number, struct index_position *positions, uint32_t *ret_count)
 {

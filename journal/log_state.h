@@ -119,6 +119,9 @@ int log_segment_open (struct log *log, const struct log_view *view, uint64_t num
 void log_segment_close (struct log *log, struct log_segment_view *segment);
 /* The streams of a segment that is not active, in id order; from its footer, or where that is damaged by a scan. To be freed. */
 int log_segment_streams (struct log *log, const struct log_segment_view *s, struct index_stream **ret_streams, uint32_t *ret_count);
+/* The same of any segment, in no order. */
+int log_segment_all_streams (struct log *log, const struct log_view *view, uint64_t number, struct index_stream **ret_streams,
+                             uint32_t *ret_count);
 /* Positions of any segment. To be freed. */
 int log_segment_positions (struct log *log, const struct log_view *view, uint64_t number, struct index_position **ret_positions,
                            uint32_t *ret_count);

@@ -45,7 +45,7 @@ int log_stream_find (struct log *log, const struct fm_id *stream, struct stream_
             if (stream_table_restore (&log->streams, &state))
                 return FM_ERR_FULL;         /* no room until others are synced */
             e = stream_table_find (&log->streams, stream);
-            e->first_seq_stale = true;
+            stream_table_set_stale (&log->streams, e, true);
         }
     }
     *ret_entry = e;
@@ -98,9 +98,9 @@ static int freshen_first_seq (struct log *log, const struct fm_id *stream, struc
     *entry = stream_table_find (&log->streams, stream);
     if (rc && rc != FM_ERR_UNKNOWN)
         return rc;
-    if (*entry && (*entry)->first_seq_stale) {
+    if (*entry && (*entry)->stale) {
         (*entry)->first_seq = first_seq;
-        (*entry)->first_seq_stale = false;
+        stream_table_set_stale (&log->streams, *entry, false);
     }
     return 0;
 }
@@ -112,13 +112,79 @@ int log_stream_get (struct log *log, const struct fm_id *stream, struct log_stre
     pthread_mutex_lock (&log->append_lock);
     do {
         rc = log_stream_find (log, stream, &e);
-        if (rc == 0 && e->first_seq_stale)
+        if (rc == 0 && e->stale)
             rc = freshen_first_seq (log, stream, &e);
     } while (rc == 0 && !e);
     if (rc == 0)
         *ret_stream = stream_of (e);
     pthread_mutex_unlock (&log->append_lock);
     return rc;
+}
+
+/* Entries of one segment: what is stale begins here. False: none is stale any more. */
+static bool freshen_from (struct log *log, const struct index_stream *streams, uint32_t count)
+{
+    bool left = true;
+    for (uint32_t i = 0; i < count && left;) {
+        const uint32_t stop = count - i < LOG_STREAMS_PER_LOCK ? count : i + LOG_STREAMS_PER_LOCK;
+        pthread_mutex_lock (&log->append_lock);
+        for (; i < stop; i++) {
+            struct stream_entry *e = stream_table_find (&log->streams, &streams[i].stream);
+            if (e && e->stale) {
+                e->first_seq = streams[i].first_seq;
+                stream_table_set_stale (&log->streams, e, false);
+            }
+        }
+        left = log->streams.stale > 0;
+        pthread_mutex_unlock (&log->append_lock);
+    }
+    return left;
+}
+
+/* Streams that expired whole need no look at a segment. And, at the end (all): what no segment has. False: none is stale any more. */
+static bool freshen_expired (struct log *log, uint64_t first_offset, bool all)
+{
+    bool left = true;
+    for (uint32_t number = 1, stop = 1; left;) {
+        pthread_mutex_lock (&log->append_lock);
+        const uint32_t count = log->streams.count;
+        stop = count + 1 - number > LOG_STREAMS_PER_LOCK ? number + LOG_STREAMS_PER_LOCK : count + 1;
+        for (; number < stop; number++) {
+            struct stream_entry *e = &log->streams.entries[number];
+            if (e->stale && (all || e->last_offset < first_offset)) {
+                e->first_seq = all ? e->first_seq : e->last_seq + 1;
+                stream_table_set_stale (&log->streams, e, false);
+            }
+        }
+        left = log->streams.stale > 0;
+        pthread_mutex_unlock (&log->append_lock);
+        if (number > count)
+            break;
+    }
+    return left;
+}
+
+/* All streams' beginnings, in one walk over the footers from the oldest on, once after a start: it ends with the last stream that is
+ * stale, and for streams that publish all the time that is the first footer. */
+static int freshen_all (struct log *log)
+{
+    struct log_view view;
+    log_view_get (log, &view);
+    bool left = freshen_expired (log, view.first_offset, false);
+    for (uint64_t number = view.first_number; number <= view.active_number && left; number++) {
+        struct index_stream *streams;
+        uint32_t count;
+        int rc = log_segment_all_streams (log, &view, number, &streams, &count);
+        if (rc == FM_ERR_CORRUPT || rc == -ENOENT)
+            continue;                       /* lost, or gone meanwhile */
+        if (rc)
+            return rc;
+        left = freshen_from (log, streams, count);
+        free (streams);
+    }
+    if (left)
+        (void) freshen_expired (log, view.first_offset, true);
+    return 0;
 }
 
 /* Keep ret[0, count) the smallest ids in order; an insertion sort with a bound. */
@@ -139,6 +205,12 @@ static void insert (struct log_stream *ret, size_t max, size_t *count, const str
 int log_stream_list (struct log *log, const struct fm_id *after, struct log_stream *ret, size_t max, size_t *ret_count)
 {
     size_t count = 0;
+    pthread_mutex_lock (&log->append_lock);
+    const bool stale = log->streams.stale > 0;
+    pthread_mutex_unlock (&log->append_lock);
+    const int rc = stale ? freshen_all (log) : 0;
+    if (rc)
+        return rc;
     for (uint32_t number = 1, stop = 1; max > 0;) {
         pthread_mutex_lock (&log->append_lock);
         stop = log->streams.count + 1 - number > LOG_STREAMS_PER_LOCK ? number + LOG_STREAMS_PER_LOCK : log->streams.count + 1;

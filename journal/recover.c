@@ -60,7 +60,7 @@ static int apply_stream (struct recover_state *state, const struct record *r, ui
     };
     const int rc = stream_table_restore (state->streams, &s);
     if (rc == 0 && !known && !state->streams->complete)
-        stream_table_find (state->streams, &r->stream)->first_seq_stale = true;
+        stream_table_set_stale (state->streams, stream_table_find (state->streams, &r->stream), true);
     return rc;
 }
 

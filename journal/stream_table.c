@@ -86,8 +86,18 @@ void stream_table_use (struct stream_table *t, struct stream_entry *e)
     age_link (t, e);
 }
 
+void stream_table_set_stale (struct stream_table *t, struct stream_entry *e, bool stale)
+{
+    if (stale && !e->stale)
+        t->stale++;
+    if (!stale && e->stale)
+        t->stale--;
+    e->stale = stale;
+}
+
 static void forget (struct stream_table *t, struct stream_entry *e)
 {
+    stream_table_set_stale (t, e, false);
     const uint32_t number = number_of (t, e);
     uint32_t *link = bucket_of (t, &e->stream);
     while (*link != number)

@@ -28,7 +28,7 @@ struct stream_entry {
     uint64_t epoch, incarnation, last_seq, last_offset;     /* as appended */
     struct stream_state written;                            /* last_seq 0: nothing is */
     uint64_t synced_seq, told_seq;                          /* told_seq: by log_synced_streams */
-    bool first_seq_stale;                                   /* retention went on since it was recorded */
+    bool stale;                                             /* first_seq is: retention went on since it was recorded */
     bool used, dirty, listed;
     uint32_t hash_next, newer, older;                       /* 0: none */
 };
@@ -41,6 +41,7 @@ struct stream_table {
     uint32_t bucket_mask;
     uint64_t hash_seed;                     /* random: ids come from the wire */
     uint32_t newest, oldest;
+    uint32_t stale;                         /* entries that are */
     bool complete;                          /* no stream was ever forgotten: an unknown one is new */
 
     /* Written since the last sync; and synced, not yet told. Filled and emptied by the sync thread. */
@@ -59,6 +60,8 @@ struct stream_entry *stream_table_add (struct stream_table *t, const struct fm_i
 
 /* Take a stream from a snapshot, a footer or a recovered record: all of it is synced. Adds it or replaces it. -ENOMEM. */
 int stream_table_restore (struct stream_table *t, const struct stream_state *s);
+
+void stream_table_set_stale (struct stream_table *t, struct stream_entry *e, bool stale);
 
 /* The most recently used one is this. */
 void stream_table_use (struct stream_table *t, struct stream_entry *e);
