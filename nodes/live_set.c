@@ -555,6 +555,11 @@ void live_set_look (struct live_set *set)
     (void) poll_ready (set);
 }
 
+int live_set_members_fd (const struct live_set *set)
+{
+    return set->mail_fd;
+}
+
 uint64_t live_set_changes (const struct live_set *set)
 {
     return set->changes;

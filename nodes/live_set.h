@@ -45,8 +45,9 @@ int live_set_fd (const struct live_set *set);
  * (UINT64_MAX: not by itself; now_ns: receive first). */
 uint64_t live_set_update (struct live_set *set, uint64_t now_ns);
 
-/* See whether members came or went, for update, without receiving. */
+/* See whether members came or went, for update, without receiving; and what to wait on for that alone. */
 void live_set_look (struct live_set *set);
+int live_set_members_fd (const struct live_set *set);
 
 /* Grows when members came, went or changed. */
 uint64_t live_set_changes (const struct live_set *set);

@@ -95,7 +95,8 @@ static struct live_peer *wait_journal (struct fm_subscription *s, uint64_t deadl
         struct live_peer *peer = subscription_journal (s, true, 0);
         if (peer || now_ns >= deadline_ns)
             return peer;
-        struct pollfd fd = { .fd = live_set_fd (s->live), .events = POLLIN };
+        /* Frames are not taken yet: waiting for them too would be waiting for nothing. */
+        struct pollfd fd = { .fd = live_set_members_fd (s->live), .events = POLLIN };
         (void) poll (&fd, 1, OPEN_STEP_MS);     /* either way we look again */
     }
 }
