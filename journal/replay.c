@@ -511,6 +511,7 @@ static int scan (struct replay *r, struct replay_buffer *buffer, size_t target)
         if (!r->has_item) {
             const int rc = log_reader_next (r->reader, &r->item);
             if (rc == FM_ERR_END) {
+                advance (r);        /* behind the last item there may be records that the filter left out */
                 r->caught_up = true;
                 r->looked_ns = r->clock->monotonic_ns (r->clock->context);
                 if (ends_here (r))

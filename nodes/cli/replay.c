@@ -12,6 +12,7 @@
 #include "commands.h"
 #include "error.h"
 #include "format_options.h"
+#include "id.h"
 #include "link.h"
 #include "patterns.h"
 #include "progress.h"
@@ -70,9 +71,9 @@ static int take_option (struct replay *r, int option, const char *value)
     case OPT_UNTIL:
         return cli_where (&r->cli, "--until", value, &r->until) ? CLI_USAGE : -1;
     case OPT_STREAM:
-        return id_parse (value, strlen (value), &r->stream) < 0
-                   ? cli_usage (&r->cli, "--stream: %s", fm_error_detail ())
-                   : -1;
+        if (id_parse (value, strlen (value), &r->stream) < 0)
+            return cli_usage (&r->cli, "--stream: %s", fm_error_detail ());
+        return id_is_zero (&r->stream) ? cli_usage (&r->cli, "--stream: no stream has the id 0") : -1;
     case OPT_JOURNAL:
         r->journal = value;
         return -1;
@@ -152,6 +153,30 @@ static void set_end (const struct replay *r, Factmesh__ReplayOpen *open)
         open->end_at_synced = 1;
         break;
     }
+}
+
+/* A journal waits for the facts of a stream that it has not met: a mistyped --stream would look like an empty one. Its
+ * list of streams goes by id: ask for the one behind the greatest id below. */
+static int check_stream (struct replay *r)
+{
+    struct fm_id below = r->stream, got;
+    for (size_t i = ID_LEN; i-- && below.bytes[i]-- == 0;)
+        continue;
+    Factmesh__StatusGet body = FACTMESH__STATUS_GET__INIT;
+    body.streams_limit = 1;
+    body.streams_after = control_put_id (&below);
+    Factmesh__Control request = FACTMESH__CONTROL__INIT, *reply;
+    request.body_case = FACTMESH__CONTROL__BODY_STATUS_GET;
+    request.status_get = &body;
+    const int status = link_request (&r->link, &request, FACTMESH__CONTROL__BODY_STATUS_REPLY, &reply);
+    if (status)
+        return status;
+    const Factmesh__StatusReply *const s = reply->status_reply;
+    if (s->n_streams && control_get_id (&s->streams[0]->stream, &got) == 0 && id_equal (&got, &r->stream))
+        return CLI_OK;
+    char text[ID_TEXT_LEN + 1];
+    return cli_error (&r->cli, "the journal at %s holds no stream %s; factmesh status --streams lists its own",
+                      r->link.address, id_text (&r->stream, text));
 }
 
 static int replay_open (struct replay *r, uint64_t *ret_session)
@@ -296,6 +321,8 @@ int command_replay (int argc, char **argv)
     if (status == CLI_OK) {
         status = cli_catch_signals (&r.cli);
         const uint64_t began = cli_monotonic_ns ();
+        if (status == CLI_OK && !id_is_zero (&r.stream))
+            status = check_stream (&r);
         if (status == CLI_OK)
             status = replay_run (&r);
         if (r.stats)

@@ -162,6 +162,19 @@ def blocked(process):
     return f"{ticks() - before} ticks in 0.3 s" if ticks() - before <= 2 else None
 
 
+def a_replay_of_one_stream_ends(lab):
+    journal = lab.journal()
+    streams = []
+    for i in range(3):
+        ids = lab.ok("pub", f"own.n{i}", "--seed", journal.address, "--ephemeral", "--print-ids", f"fact {i}").decode()
+        streams.append(ids.split(":")[0].split()[-1])
+    for i, stream in enumerate(streams):    # all but the last end before the journal does
+        got = lab.ok("replay", "--seed", journal.address, "--stream", stream).decode()
+        check(got == f"fact {i}\n", f"stream {i}: {got!r}")
+    unknown = lab.factmesh("replay", "--seed", journal.address, "--stream", "0123456789abcdef" * 2)
+    check(unknown.status == 1 and "holds no stream" in unknown.err, f"an unknown stream: {unknown.status}, {unknown.err!r}")
+
+
 def a_publisher_of_a_moment_reaches_who_listens(lab):
     """It is gone before a subscriber's connection to it is up, or before the subscriber hears of it."""
     journal = lab.journal()
@@ -228,4 +241,4 @@ def found_in(lab, inside):
 
 main(filters_over_tcp, filters_over_ipc, every_start_begins_where_it_says, a_cursor_goes_on_behind_what_was_printed_when_its_owner_is_killed,
      a_window_fills_while_the_journal_is_away_and_empties_when_it_is_back, a_publisher_of_a_moment_reaches_who_listens,
-     nodes_lists_who_is_there, nodes_find_each_other_by_udp_alone)
+     a_replay_of_one_stream_ends, nodes_lists_who_is_there, nodes_find_each_other_by_udp_alone)

@@ -334,6 +334,34 @@ static void filters_leave_out_batches_and_covered_says_so (void **state)
     close_session (x);
 }
 
+/* The reader leaves out other streams' records: the end may lie behind them. */
+static void a_session_of_one_stream_ends_where_the_journal_did (void **state)
+{
+    struct setting *s = setting_of (state);
+    append_turns (s, 3, 200, 5, 2000, NULL, 1);
+    struct log_position at;
+    log_position (s->log, &at);
+    for (unsigned stream = 1; stream <= 4; stream++) {
+        const struct fm_id id = kit_stream (stream);    /* nobody has published as the last */
+        Factmesh__ReplayOpen open = from_offset (0);
+        open.stream = control_put_id (&id);
+        open.end_case = FACTMESH__REPLAY_OPEN__END_END_AT_SYNCED;
+        open.end_at_synced = 1;
+        struct session *x = open_session (s, &open);
+        run (x);
+        assert_int_equal (x->last, REPLAY_STEP_DONE);
+        assert_int_equal (x->seen_count, stream <= 3 ? 200 : 0);
+        close_session (x);
+        open.end_case = FACTMESH__REPLAY_OPEN__END_END_OFFSET;
+        open.end_offset = at.synced_offset;
+        x = open_session (s, &open);
+        x->rests = true;
+        run (x);
+        assert_int_equal (x->last, REPLAY_STEP_DONE);
+        close_session (x);
+    }
+}
+
 static void facts_that_do_not_match_move_covered_at_a_bounded_rate (void **state)
 {
     struct setting *s = setting_of (state);
@@ -838,6 +866,7 @@ int main (void)
         CASE (a_session_that_rests_between_steps_sends_the_same),
         CASE (what_is_not_synced_is_not_sent),
         CASE (filters_leave_out_batches_and_covered_says_so),
+        CASE (a_session_of_one_stream_ends_where_the_journal_did),
         CASE (facts_that_do_not_match_move_covered_at_a_bounded_rate),
         CASE (a_start_at_the_end_says_how_far_every_stream_is),
         CASE (a_start_within_a_batch_says_what_lies_before_it),
