@@ -542,26 +542,45 @@ static bool holds_seq (struct log_reader *r, uint64_t seq)
     return end_seq > seq;
 }
 
-/* The segment where the sequence, or the first above it, is. */
-static int segment_by_seq (struct log_reader *r, const struct fm_id *stream, uint64_t seq, struct index_stream *ret_entry)
+/* The nearest segment at or below *number, and not below low, that has the stream. FM_ERR_UNKNOWN: none has. */
+static int stream_down (struct log_reader *r, uint64_t low, uint64_t *number, struct index_stream *ret_entry)
 {
-    bool found = false;
-    for (uint64_t number = r->view.active_number; number >= r->view.first_number && number > 0; number--) {
+    int rc = FM_ERR_UNKNOWN;
+    while (*number >= low && (rc = log_segment_stream (r->log, &r->view, *number, &r->sought, ret_entry)) == FM_ERR_UNKNOWN)
+        --*number;
+    return rc;
+}
+
+/* The segment where the sequence, or the first above it, is: by halves, for a stream's sequences grow with the segments' numbers. Segments
+ * without the stream are stepped over, each once. */
+static int segment_by_seq (struct log_reader *r, uint64_t seq, struct index_stream *ret_entry)
+{
+    uint64_t low = r->view.first_number, high = r->view.active_number + 1, below_number = 0, above_number = 0;
+    struct index_stream below = { .last_seq = 0 }, above = { .last_seq = 0 };
+    while (low < high) {
+        const uint64_t middle = low + (high - low) / 2;
+        uint64_t number = middle;
         struct index_stream s;
-        const int rc = log_segment_stream (r->log, &r->view, number, stream, &s);
+        const int rc = stream_down (r, low, &number, &s);
         if (rc && rc != FM_ERR_UNKNOWN)
             return rc;
-        if (rc)
+        if (rc == 0 && s.first_seq > seq) {
+            above = s;
+            above_number = high = number;
             continue;
-        if (s.last_seq < seq)
-            break;                          /* it is behind this one: in the one found before, or nowhere */
-        *ret_entry = s;
-        r->number = number;
-        found = true;
-        if (s.first_seq <= seq)
-            break;
+        }
+        if (rc == 0) {
+            below = s;
+            below_number = number;
+        }
+        low = middle + 1;
     }
-    return found ? 0 : FM_ERR_UNKNOWN;
+    const bool within = below_number > 0 && below.last_seq >= seq;
+    if (!within && above_number == 0)
+        return FM_ERR_UNKNOWN;
+    *ret_entry = within ? below : above;
+    r->number = within ? below_number : above_number;
+    return 0;
 }
 
 /* The first record of the sought stream in [from, to) of the open segment. FM_ERR_UNKNOWN: none. */
@@ -617,7 +636,7 @@ int log_reader_seek_seq (struct log_reader *r, const struct fm_id *stream, uint6
     struct index_stream entry = { 0 };
     reset (r);
     r->sought = *stream;
-    int rc = segment_by_seq (r, stream, seq, &entry);
+    int rc = r->view.active_number > 0 ? segment_by_seq (r, seq, &entry) : FM_ERR_UNKNOWN;
     if (rc == 0)
         rc = enter_segment (r);
     if (rc == 0) {
