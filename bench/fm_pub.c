@@ -33,6 +33,7 @@ struct run {
     bool each, spin, endless, round;
     struct bench_histogram latency;
     char (*names)[64];
+    struct fm_slice *slices;
 };
 
 static void wait_synced (struct run *run)
@@ -62,9 +63,9 @@ static void publish_all (struct run *run)
         } else if (run->each)
             due = bench_now_ns ();
         random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-        const char *topic = run->names[(run->round ? n : random) % run->topics];
+        const struct fm_slice topic = run->slices[run->topics == 1 ? 0 : (run->round ? n : random) % run->topics];
         bench_payload_put (payload, run->size, n, due);
-        const struct fm_fact fact = { .topic = fm_text (topic), .payload = { payload, run->size } };
+        const struct fm_fact fact = { .topic = topic, .payload = { payload, run->size } };
         const int rc = fm_publish (run->publisher, &fact, NULL);
         if (rc < 0)
             stop ("publish", rc);
@@ -79,10 +80,13 @@ static void publish_all (struct run *run)
 static void names_make (struct run *run)
 {
     run->names = calloc (run->topics, sizeof *run->names);
-    if (!run->names)
+    run->slices = calloc (run->topics, sizeof *run->slices);
+    if (!run->names || !run->slices || !run->topics)
         bench_fail ("out of memory, or no topic");
-    for (uint64_t i = 0; i < run->topics; i++)
+    for (uint64_t i = 0; i < run->topics; i++) {
         snprintf (run->names[i], sizeof run->names[i], "%.40s.t%llu", bench_string (options, "prefix"), (unsigned long long) i);
+        run->slices[i] = fm_text (run->names[i]);
+    }
 }
 
 static void answer_print (const struct run *run, uint64_t started, uint64_t published, uint64_t synced, uint64_t cpu_ns)
@@ -133,5 +137,6 @@ int main (int argc, char **argv)
     fm_publisher_close (&run.publisher);
     fm_node_close (&node);
     free (run.names);
+    free (run.slices);
     return 0;
 }

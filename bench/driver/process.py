@@ -14,6 +14,7 @@ PR_SET_PDEATHSIG = 1
 ANSWER_S = 120          # a child that takes longer hangs
 libc = ctypes.CDLL(None)
 running = []
+started = []            # called with every child that was started
 deadline = [None]       # monotonic time at which the whole run gives up
 
 
@@ -39,6 +40,8 @@ class Process:
         self.child = subprocess.Popen(self.command, stdout=self.out, stderr=self.errors, stdin=subprocess.DEVNULL,
                                       preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
         running.append(self)
+        for each in started:
+            each(self)
 
     def fail(self, what):
         self.errors.seek(0)
