@@ -120,7 +120,7 @@ struct fm_publisher_options {
     int block_ms;                   /* default 10000; -1: for ever */
     size_t payload_max;             /* default 1 MiB, at most 64 MiB */
     const char *journals;           /* ids of the journals that count, commas between: a fact is synced when all have it. NULL: any one */
-    int batch_us;                   /* under load facts share a frame for at most this long; default 50. -1: never share */
+    int batch_us;                   /* under load facts share a frame for at most this long (in a flood four times as long); default 50. -1: never share */
 };
 
 /* Open a stream. Errors: FM_ERR_IN_USE (the directory is another process's), FM_ERR_FOREIGN, FM_ERR_NEWER, FM_ERR_CORRUPT, -errno. */

@@ -168,6 +168,14 @@ static bool take_token (struct fm_publisher *p, uint64_t now)
     return true;
 }
 
+/* A small batch leaves with a token, one of a flood when it is due. */
+static bool may_leave (struct fm_publisher *p, uint64_t now)
+{
+    if (publisher_gathers (p) && now < publisher_open_due (p))
+        return false;
+    return take_token (p, now);
+}
+
 static uint64_t unix_now (struct fm_publisher *p, uint64_t now)
 {
     /* One clock read a fact: Unix time is the monotonic one plus a distance that is measured again now and then. */
@@ -207,7 +215,7 @@ static int publish_locked (struct fm_publisher *p, struct fm_fact *fact, uint64_
     rc = publisher_add (p, fact, now);
     if (rc)
         return rc;
-    if (p->open.count > 0 && (p->batch_ns == 0 || take_token (p, now)))
+    if (p->open.count > 0 && (p->batch_ns == 0 || may_leave (p, now)))
         (void) publisher_send_open (p, now);        /* without memory it stays open, and the next one tries again */
     if (p->open.count > 0)
         p->left_waiting = true;

@@ -24,6 +24,8 @@ enum {
     PUBLISHER_BATCH_US_MAX = 1000000,
     PUBLISHER_LEVELS_MAX = 16384,           /* topics and their ancestors that are told apart; beyond it `prev` is rounded up */
     PUBLISHER_BURST = 16,                   /* facts that may leave alone in a row before they must share */
+    PUBLISHER_GATHER_BYTES = 4096,          /* a batch that grew so large within batch_us is part of a flood: it gathers on … */
+    PUBLISHER_GATHER_TIMES = 4,             /* … for so many times batch_us */
     PUBLISHER_HOT_TICK_US = 200,            /* under load the node's thread looks this often for facts left waiting */
     PUBLISHER_HOT_MS = 5,                   /* and goes on for so long after it last saw one */
     PUBLISHER_SILENT_MS = 10,               /* after so long without a fact the head is told */
@@ -107,6 +109,18 @@ static inline uint64_t publisher_now (const struct fm_publisher *p)
 static inline uint64_t publisher_sent (const struct fm_publisher *p)
 {
     return p->window.next_seq - 1;
+}
+
+/* Is the open batch part of a flood? Then it gathers on: queues count frames, and larger ones hold more facts. Under the lock. */
+static inline bool publisher_gathers (const struct fm_publisher *p)
+{
+    return p->open.count > 1 && p->open.facts_len >= PUBLISHER_GATHER_BYTES;
+}
+
+/* When the open batch is to leave at the latest. */
+static inline uint64_t publisher_open_due (const struct fm_publisher *p)
+{
+    return p->open.opened_ns + p->batch_ns * (publisher_gathers (p) ? PUBLISHER_GATHER_TIMES : 1);
 }
 
 /* --- publisher_send.c, under the lock. */

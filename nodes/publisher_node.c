@@ -27,7 +27,7 @@ static uint64_t silent_due (const struct fm_publisher *p)
 /* What is due at this time; under the lock. */
 static void look_after (struct fm_publisher *p, uint64_t now)
 {
-    if (p->open.count > 0 && now >= p->open.opened_ns + p->batch_ns)
+    if (p->open.count > 0 && now >= publisher_open_due (p))
         (void) publisher_send_open (p, now);        /* without memory: the next tick tries again */
     if (p->left_waiting)
         p->hot_until = now + (uint64_t) PUBLISHER_HOT_MS * NS_PER_MS;
@@ -49,7 +49,7 @@ static uint64_t next_due (const struct fm_publisher *p, uint64_t now, bool was_h
 {
     uint64_t due = min_u64 (p->head_due, silent_due (p));
     if (p->open.count > 0 && !was_hot)
-        due = min_u64 (due, p->open.opened_ns + p->batch_ns);
+        due = min_u64 (due, publisher_open_due (p));
     else if (now < p->hot_until)
         due = min_u64 (due, now + hot_tick_ns (p));
     return due;
