@@ -479,6 +479,7 @@ static void limits_init (struct intake *in)
         .stream_held_max = o->stream_held_bytes,
         .held_max = o->held_bytes,
         .answer_ns = (uint64_t) o->answer_ms * NS_PER_MS,
+        .epoch_quiet_ns = (uint64_t) o->epoch_quiet_ms * NS_PER_MS,
         .epoch_ns = (uint64_t) o->epoch_wait_ms * NS_PER_MS,
         .holders_ns = (uint64_t) o->holders_wait_ms * NS_PER_MS,
         .orphan_ns = (uint64_t) o->orphan_wait_ms * NS_PER_MS,

@@ -74,10 +74,20 @@ static enum intake_verdict admit_newer (struct intake_state *s, const struct int
         return 0;
     }
     s->next = e;
-    if (!s->pending)
-        s->pending_until = now + s->limits->epoch_ns;
+    if (!s->pending) {
+        s->pending_until = now + s->limits->epoch_quiet_ns;
+        s->pending_latest = now + s->limits->epoch_ns;
+    }
     s->pending = true;
     return 0;
+}
+
+/* The owner of the older epoch still delivers: the newer one waits on, up to its limit. */
+static void owner_heard (struct intake_state *s, uint64_t now)
+{
+    const uint64_t until = now + s->limits->epoch_quiet_ns;
+    if (s->pending)
+        s->pending_until = until < s->pending_latest ? until : s->pending_latest;
 }
 
 /* 0: what comes live from this node, in this epoch, may come in. */
@@ -90,8 +100,12 @@ static enum intake_verdict admit (struct intake_state *s, const struct intake_ba
         return INTAKE_REFUSE_STALE;
     if (b->incarnation != s->now.incarnation || b->epoch == s->orphaned_epoch)
         return INTAKE_CONFLICT;
-    if (s->owned)
-        return id_equal (&s->now.owner, &b->from) ? 0 : INTAKE_REFUSE_OWNER;
+    if (s->owned && !id_equal (&s->now.owner, &b->from))
+        return INTAKE_REFUSE_OWNER;
+    if (s->owned) {
+        owner_heard (s, now);
+        return 0;
+    }
     /* The owner came back, or this is the first that is heard of it since the journal started. */
     s->owned = true;
     s->said_goodbye = false;

@@ -18,7 +18,8 @@
  *   1. What is to be appended begins at next_seq; next_seq never falls.
  *   2. Held batches are in sequence order, without overlap, above next_seq; their bytes are within the stream's and the common bound.
  *   3. A gap is only to be recorded when the owner (if there is one) said that it does not have the range, and every journal known was asked.
- *   4. Nothing of a newer epoch is appended while the older epoch's owner may still deliver: until it is gone, or a time has passed.
+ *   4. Nothing of a newer epoch is appended while the older epoch's owner may still deliver: until it is gone, or has been
+ *      quiet for a while, or a time has passed.
  *   5. A stream whose owner vanished without a goodbye, and lost facts thereby, is not accepted in that epoch again: its publisher could take
  *      a cumulative watermark for the lost ones. */
 
@@ -37,7 +38,8 @@ struct intake_limits {
     size_t stream_held_max;             /* bytes held of one stream */
     size_t held_max, held_bytes;        /* of all: the bound, and what is held now */
     uint64_t answer_ns;                 /* a holder that brings nothing for so long is asked again, or passed over */
-    uint64_t epoch_ns;                  /* an older epoch's owner may deliver for so long after a newer one came */
+    uint64_t epoch_quiet_ns;            /* a newer epoch waits until the older one's owner has been quiet for so long, */
+    uint64_t epoch_ns;                  /* but not longer than this */
     uint64_t holders_ns;                /* wait for another holder of what the publisher let go as synced */
     uint64_t orphan_ns;                 /* wait for a publisher that vanished without a goodbye */
     uint64_t settled_ns;                /* monotonic: before, other journals may not be known yet */
@@ -66,7 +68,7 @@ struct intake_state {
     bool said_goodbye;                  /* the last owner left in order */
     bool pending;                       /* `next` waits for the older epoch's owner */
     struct intake_epoch next;
-    uint64_t pending_until;
+    uint64_t pending_until, pending_latest;
     uint64_t orphaned_epoch;            /* see invariant 5; 0: none */
 
     enum intake_stage stage;

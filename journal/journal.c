@@ -92,6 +92,7 @@ static void options_fill (struct journal_options *o, const struct journal_option
     default_unsigned (&o->sessions_max, JOURNAL_SESSIONS_MAX);
     default_unsigned (&o->sessions_per_peer_max, JOURNAL_SESSIONS_PER_PEER_MAX);
     default_unsigned (&o->answer_ms, JOURNAL_ANSWER_MS);
+    default_unsigned (&o->epoch_quiet_ms, JOURNAL_EPOCH_QUIET_MS);
     default_unsigned (&o->epoch_wait_ms, JOURNAL_EPOCH_WAIT_MS);
     default_unsigned (&o->holders_wait_ms, JOURNAL_HOLDERS_WAIT_MS);
     default_unsigned (&o->orphan_wait_ms, JOURNAL_ORPHAN_WAIT_MS);

@@ -16,7 +16,8 @@ enum {
     JOURNAL_SESSIONS_MAX = 4096,
     JOURNAL_SESSIONS_PER_PEER_MAX = 1024,
     JOURNAL_ANSWER_MS = 2000,
-    JOURNAL_EPOCH_WAIT_MS = 150,
+    JOURNAL_EPOCH_QUIET_MS = 150,
+    JOURNAL_EPOCH_WAIT_MS = 1000,
     JOURNAL_HOLDERS_WAIT_MS = 3000,
     JOURNAL_ORPHAN_WAIT_MS = 60000,
     JOURNAL_SETTLE_MS = 3000
@@ -35,7 +36,8 @@ struct journal_options {
     uint32_t streams_max;
     unsigned sessions_max, sessions_per_peer_max;
     unsigned answer_ms;                         /* a holder that is silent for so long is asked again, or passed over */
-    unsigned epoch_wait_ms;                     /* the owner of an older epoch may still deliver for so long */
+    unsigned epoch_quiet_ms;                    /* a newer epoch waits until the older one's owner has been quiet for so long, */
+    unsigned epoch_wait_ms;                     /* but not longer than this */
     unsigned holders_wait_ms;                   /* for a journal that has what its publisher let go, before it is told as not held */
     unsigned orphan_wait_ms;                    /* for a publisher that vanished, before what it alone had is told as not held */
     unsigned settle_ms;                         /* after the start, to learn of other journals */

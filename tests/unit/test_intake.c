@@ -27,6 +27,7 @@ static struct intake_limits limits_new (void)
         .stream_held_max = 1000,
         .held_max = 1500,
         .answer_ns = 100 * (uint64_t) MS,
+        .epoch_quiet_ns = 20 * (uint64_t) MS,
         .epoch_ns = 50 * (uint64_t) MS,
         .holders_ns = 200 * (uint64_t) MS,
         .orphan_ns = 1000 * (uint64_t) MS,
@@ -197,10 +198,12 @@ static void a_newer_epoch_waits_for_the_older_ones_owner_and_then_the_rest_is_vo
     hold (&s, &b);
     intake_state_todo (&s, 0, 0, &todo);
     assert_int_equal (todo.kind, INTAKE_TODO_NOTHING);
-    assert_int_equal (todo.until_ns, limits.epoch_ns);
+    assert_int_equal (todo.until_ns, limits.epoch_quiet_ns);
     b = live (5, 7, 1, 1, &node_a);                 /* still on its way */
     assert_int_equal (intake_state_batch (&s, &b, 10), INTAKE_APPEND);
     intake_state_appended (&s, 7, 1, 10, 10);
+    intake_state_todo (&s, 10, 0, &todo);
+    assert_int_equal (todo.until_ns, 10 + limits.epoch_quiet_ns);
     assert_true (intake_state_owner_gone (&s, &node_a, false, 20));
     intake_state_todo (&s, 20, 1, &todo);
     assert_int_equal (todo.kind, INTAKE_TODO_ASK_OWNER);    /* the new one may have kept its window on disk */
@@ -222,6 +225,29 @@ static void a_newer_epoch_waits_for_the_older_ones_owner_and_then_the_rest_is_vo
     intake_state_appended (&s, 101, 2, 20, 20);
     b = live (7, 8, 1, 1, &node_a);
     assert_int_equal (intake_state_batch (&s, &b, 30), INTAKE_REFUSE_STALE);
+    drop_all (&s);
+}
+
+static void an_older_owner_that_does_not_fall_silent_is_overtaken_in_the_end (void **state)
+{
+    (void) state;
+    struct intake_limits limits = limits_new ();
+    struct intake_state s;
+    intake_state_init (&s, &limits, 1, 0, 0);
+    struct intake_batch b = live (1, 2, 1, 1, &node_a);
+    assert_int_equal (intake_state_batch (&s, &b, 0), INTAKE_APPEND);
+    intake_state_appended (&s, 2, 1, 10, 0);
+    b = live (1000, 1001, 2, 1000, &node_b);
+    assert_int_equal (intake_state_batch (&s, &b, 0), INTAKE_HOLD);
+    hold (&s, &b);
+    uint64_t now = 0, seq = 2;
+    for (; now < limits.epoch_ns; now += limits.epoch_quiet_ns / 2, seq++) {
+        b = live (seq, seq + 1, 1, 1, &node_a);
+        assert_int_equal (intake_state_batch (&s, &b, now), INTAKE_APPEND);
+        intake_state_appended (&s, seq + 1, 1, 10, now);
+    }
+    b = live (seq, seq + 1, 1, 1, &node_a);
+    assert_int_equal (intake_state_batch (&s, &b, now), INTAKE_REFUSE_STALE);
     drop_all (&s);
 }
 
@@ -786,6 +812,7 @@ int main (int argc, char **argv)
         cmocka_unit_test (what_is_held_stays_within_its_bounds),
         cmocka_unit_test (a_stream_of_another_node_is_refused_without_a_newer_epoch),
         cmocka_unit_test (a_newer_epoch_waits_for_the_older_ones_owner_and_then_the_rest_is_void),
+        cmocka_unit_test (an_older_owner_that_does_not_fall_silent_is_overtaken_in_the_end),
         cmocka_unit_test (what_the_publisher_let_go_as_synced_is_asked_of_journals_and_waited_for),
         cmocka_unit_test (a_silent_or_busy_owner_is_asked_again_and_nothing_is_given_up),
         cmocka_unit_test (a_publisher_that_vanished_is_waited_for_and_its_epoch_not_taken_again),
