@@ -1,5 +1,5 @@
-/* checksum: XXH3-64, the one sum of everything on disk. The only files that know xxhash; on x86-64 the AVX2 build of it is
- * taken where the processor has it (four times the speed, the same value). */
+/* checksum: XXH3-64, the one sum of everything on disk. The only files that know xxhash; on x86-64 the AVX2 build of
+ * it is taken where the processor has it (four times the speed, the same value). */
 
 #ifndef FM_JOURNAL_CHECKSUM_H
 #define FM_JOURNAL_CHECKSUM_H

@@ -40,7 +40,8 @@ int cookie_read (const struct fs *fs, int dir, struct cookie *ret_cookie)
         return FM_ERR_NEWER;
     if (p[AT_MESH_LEN] > MESH_NAME_MAX)
         return FM_ERR_CORRUPT;
-    struct cookie c = { .generation = bytes_get_u64le (p + AT_GENERATION), .created_ns = bytes_get_u64le (p + AT_CREATED) };
+    struct cookie c = { .generation = bytes_get_u64le (p + AT_GENERATION),
+                        .created_ns = bytes_get_u64le (p + AT_CREATED) };
     memcpy (c.journal.bytes, p + AT_JOURNAL, ID_LEN);
     memcpy (c.mesh, p + AT_MESH, p[AT_MESH_LEN]);
     *ret_cookie = c;

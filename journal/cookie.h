@@ -1,5 +1,5 @@
-/* cookie: what a data directory is: of which mesh and journal, which generation, which format. Written once to a temporary name,
- * synced, renamed, and the directory synced. FORMAT.md, "Cookie". */
+/* cookie: what a data directory is: of which mesh and journal, which generation, which format. Written once to a
+ * temporary name, synced, renamed, and the directory synced. FORMAT.md, "Cookie". */
 
 #ifndef FM_JOURNAL_COOKIE_H
 #define FM_JOURNAL_COOKIE_H

@@ -38,8 +38,8 @@ void cursor_table_release (struct cursor_table *t);
 
 /* May this one be put? FM_ERR_LIMIT, FM_ERR_TOO_LARGE or 0. */
 int cursor_table_check (const struct cursor_table *t, const struct cursor_view *c);
-/* Put it, limits or not: what the log holds is never dropped because a limit was lowered. `entry` is malloc'ed and encoded, and taken on
- * success. Returns 0 or -ENOMEM. */
+/* Put it, limits or not: what the log holds is never dropped because a limit was lowered. `entry` is malloc'ed and
+ * encoded, and taken on success. Returns 0 or -ENOMEM. */
 int cursor_table_put (struct cursor_table *t, uint8_t *entry);
 /* FM_ERR_UNKNOWN or 0. */
 int cursor_table_delete (struct cursor_table *t, struct fm_slice name);

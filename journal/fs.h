@@ -1,5 +1,5 @@
-/* fs: the one seam through which the journal touches files. Tests put a file system behind it that fails the n-th call, and
- * one that forgets what was not synced. */
+/* fs: the one seam through which the journal touches files. Tests put a file system behind it that fails the n-th
+ * call, and one that forgets what was not synced. */
 
 #ifndef FM_JOURNAL_FS_H
 #define FM_JOURNAL_FS_H

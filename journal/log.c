@@ -1,5 +1,5 @@
-/* log: open and close a data directory, and say where the log stands. Appending is in log_append.c, the sync thread's work in
- * log_write.c, reading in log_reader.c. */
+/* log: open and close a data directory, and say where the log stands. Appending is in log_append.c, the sync
+ * thread's work in log_write.c, reading in log_reader.c. */
 
 #include "log.h"
 
@@ -25,8 +25,8 @@ void log_view_get (struct log *log, struct log_view *ret_view)
 int log_fail (struct log *log, int rc, const char *what)
 {
     atomic_store (&log->failed, true);
-    return error_set (rc, "%s in %s failed: %s; the journal is read-only until it is started again", what, log->directory,
-                      fm_error_text (rc));
+    return error_set (rc, "%s in %s failed: %s; the journal is read-only until it is started again", what,
+                      log->directory, fm_error_text (rc));
 }
 
 /* --- The directory: whose is it? */
@@ -34,7 +34,8 @@ int log_fail (struct log *log, int rc, const char *what)
 /* Names that a directory without a cookie may hold and still be ours: a start that was cut short left them. */
 static int each_name (void *arg, const char *name)
 {
-    static const char *const ours[] = { "lock", "segments", "quarantine", COOKIE_NAME, COOKIE_TEMPORARY_NAME, "lost+found" };
+    static const char *const ours[] = { "lock",      "segments", "quarantine", COOKIE_NAME, COOKIE_TEMPORARY_NAME,
+                                        "lost+found" };
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
         if (strcmp (name, ours[i]) == 0)
             return 0;
@@ -74,7 +75,9 @@ static int open_directory (struct log *log, const char *directory)
         if (rc)
             return error_set (rc, "cannot list %s: %s", directory, fm_error_text (rc));
         if (foreign)
-            return error_set (FM_ERR_FOREIGN, "%s is not a journal's: it holds other files and no " COOKIE_NAME "; give an empty directory",
+            return error_set (FM_ERR_FOREIGN,
+                              "%s is not a journal's: it holds other files and no " COOKIE_NAME
+                              "; give an empty directory",
                               directory);
     }
     if (!log->options.read_only) {
@@ -129,7 +132,8 @@ static bool cookie_from_segments (struct log *log, const struct segment_range *r
 static int quarantine_cookie (struct log *log)
 {
     char name[64];
-    (void) snprintf (name, sizeof name, COOKIE_NAME ".%llu", (unsigned long long) log->clock->unix_ns (log->clock->context));
+    (void) snprintf (name, sizeof name, COOKIE_NAME ".%llu",
+                    (unsigned long long) log->clock->unix_ns (log->clock->context));
     return log->fs->rename (log->fs->context, log->dir, COOKIE_NAME, log->quarantine, name);
 }
 
@@ -146,8 +150,8 @@ static int identify (struct log *log, const char *mesh, const struct segment_ran
     const bool write = rc != 0;
     if (write && !cookie_from_segments (log, range, c)) {
         if (log->options.read_only)
-            return error_set (damaged ? FM_ERR_CORRUPT : FM_ERR_FOREIGN, "%s is not a journal's: there is no good " COOKIE_NAME,
-                              log->directory);
+            return error_set (damaged ? FM_ERR_CORRUPT : FM_ERR_FOREIGN,
+                              "%s is not a journal's: there is no good " COOKIE_NAME, log->directory);
         if (mesh[0] == 0)
             return error_set (FM_ERR_ARGUMENT, "%s is new: it needs the name of its mesh", log->directory);
         *c = (struct cookie) { .generation = 1, .created_ns = log->clock->unix_ns (log->clock->context) };
@@ -195,8 +199,9 @@ static int reset_state (struct log *log, struct recover_state *state)
 }
 
 /* The last segment's snapshots are damaged: go back to the nearest whole ones, and come forward again. */
-static int scan_from_snapshot (struct log *log, const struct segment_range *range, struct segment_scan *scan, struct recover_state *state,
-                               struct segment_header *ret_header, struct recover_result *ret_result)
+static int scan_from_snapshot (struct log *log, const struct segment_range *range, struct segment_scan *scan,
+                               struct recover_state *state, struct segment_header *ret_header,
+                               struct recover_result *ret_result)
 {
     int rc = 0;
     uint64_t start = range->last;
@@ -325,7 +330,8 @@ static int open_last (struct log *log, const struct segment_range *range, struct
     if (rc == 0 && r.snapshot_damaged)
         rc = scan_from_snapshot (log, range, &scan, &state, &header, &r);
     if (rc == 0 && !id_equal (&header.journal, &log->cookie.journal))
-        rc = error_set (FM_ERR_FOREIGN, "the last segment in %s is another journal's: was it copied there?", log->directory);
+        rc = error_set (FM_ERR_FOREIGN, "the last segment in %s is another journal's: was it copied there?",
+                        log->directory);
     if (rc == 0)
         rc = first_header (log, range, &first);
     if (rc == 0)
@@ -341,8 +347,8 @@ static int open_last (struct log *log, const struct segment_range *range, struct
     return rc;
 }
 
-/* The records of quarantined segments are lost, and so are their offsets: to give none of them twice, step over as many as a segment
- * can hold (a fact takes more than a byte). */
+/* The records of quarantined segments are lost, and so are their offsets: to give none of them twice, step over as
+ * many as a segment can hold (a fact takes more than a byte). */
 static int start_behind (struct log *log, const struct segment_range *range, uint64_t lost_offsets, uint64_t number)
 {
     bool final = false;
@@ -367,8 +373,8 @@ static int start_behind (struct log *log, const struct segment_range *range, uin
     return log_start_segment (log, number, now_ns, prior_bytes, &final);
 }
 
-/* Can anything be made of this segment? Its header, and a file that is not cut off within its snapshots: it was published with them, so
- * that all of its records went with their ends. */
+/* Can anything be made of this segment? Its header, and a file that is not cut off within its snapshots: it was
+ * published with them, so that all of its records went with their ends. */
 static int check_segment (struct log *log, uint64_t number)
 {
     int fd;
@@ -410,12 +416,12 @@ static int recover_segments (struct log *log, struct segment_range range, struct
         if (rc == FM_ERR_NEWER)
             return error_set (rc, "%s has segments of a newer version of factmesh: use that one", log->directory);
         if ((rc != FM_ERR_CORRUPT && rc != -ENOENT) || log->options.read_only)
-            return error_set (rc, "cannot read the header of segment %llu in %s: %s", (unsigned long long) range.last, log->directory,
-                              fm_error_text (rc));
+            return error_set (rc, "cannot read the header of segment %llu in %s: %s", (unsigned long long) range.last,
+                              log->directory, fm_error_text (rc));
         rc = put_away (log, range.last, &lost_offsets);
         if (rc)
-            return error_set (rc, "cannot put segment %llu of %s into quarantine: %s", (unsigned long long) range.last, log->directory,
-                              fm_error_text (rc));
+            return error_set (rc, "cannot put segment %llu of %s into quarantine: %s", (unsigned long long) range.last,
+                              log->directory, fm_error_text (rc));
         recovery->damaged_ranges++;
         range.last = range.last > range.first ? range.last - 1 : 0;
     }
@@ -440,8 +446,8 @@ void log_view_refresh (struct log *log, struct log_view *ret_view)
 {
     struct segment_range range = { 0 };
     struct segment_header first;
-    if (log->options.read_only && log->fs->list (log->fs->context, log->segments, each_segment, &range) == 0 && range.first > 0
-        && first_header (log, &range, &first) == 0) {
+    if (log->options.read_only && log->fs->list (log->fs->context, log->segments, each_segment, &range) == 0
+        && range.first > 0 && first_header (log, &range, &first) == 0) {
         pthread_mutex_lock (&log->view_lock);
         if (first.number > log->view.first_number && first.number <= log->view.active_number) {
             log->view.first_number = first.number;
@@ -464,12 +470,14 @@ static int set_options (struct log *log, const struct log_options *given)
     o->streams_max = o->streams_max ? o->streams_max : LOG_STREAMS_MAX_DEFAULT;
     o->cursors_max = o->cursors_max ? o->cursors_max : LOG_CURSORS_MAX_DEFAULT;
     if (o->segment_bytes < LOG_SEGMENT_BYTES_MIN || o->segment_bytes > LOG_SEGMENT_BYTES_MAX)
-        return error_set (FM_ERR_ARGUMENT, "segments of %llu bytes: 1 MiB to 4 GiB are possible", (unsigned long long) o->segment_bytes);
+        return error_set (FM_ERR_ARGUMENT, "segments of %llu bytes: 1 MiB to 4 GiB are possible",
+                          (unsigned long long) o->segment_bytes);
     if (o->buffer_bytes < LOG_BUFFER_BYTES_MIN || o->buffer_bytes > LOG_BUFFER_BYTES_MAX)
-        return error_set (FM_ERR_ARGUMENT, "a buffer of %llu bytes: 64 KiB to 1 GiB are possible", (unsigned long long) o->buffer_bytes);
+        return error_set (FM_ERR_ARGUMENT, "a buffer of %llu bytes: 64 KiB to 1 GiB are possible",
+                          (unsigned long long) o->buffer_bytes);
     if (o->streams_max > LOG_STREAMS_MAX_LIMIT || o->cursors_max > LOG_CURSORS_MAX_LIMIT)
-        return error_set (FM_ERR_ARGUMENT, "%u streams and %u cursors in memory: at most %d and %d are possible", o->streams_max,
-                          o->cursors_max, LOG_STREAMS_MAX_LIMIT, LOG_CURSORS_MAX_LIMIT);
+        return error_set (FM_ERR_ARGUMENT, "%u streams and %u cursors in memory: at most %d and %d are possible",
+                          o->streams_max, o->cursors_max, LOG_STREAMS_MAX_LIMIT, LOG_CURSORS_MAX_LIMIT);
     if (o->mesh && strlen (o->mesh) > MESH_NAME_MAX)
         return error_set (FM_ERR_ARGUMENT, "a mesh's name has at most %d bytes", MESH_NAME_MAX);
     log->fs = o->fs ? o->fs : &fs_real;
@@ -513,7 +521,8 @@ static int init_locks (struct log *log)
     return 0;
 }
 
-int log_open (const char *directory, const struct log_options *options, struct log_recovery *ret_recovery, struct log **ret_log)
+int log_open (const char *directory, const struct log_options *options, struct log_recovery *ret_recovery,
+              struct log **ret_log)
 {
     struct log_recovery recovery = { 0 };
     struct segment_range range = { 0 };

@@ -2,8 +2,10 @@
  *
  * Owns:    the directory's lock and cookie, the active segment and its write buffer, the stream table, the cursors.
  * Threads: log_append* by any thread (one short lock: check, checksum, copy into the buffer); log_write and log_sync
- *          by the sync thread alone; readers (log_reader) by any thread, each its own. Appending never waits for a sync.
- * Promise: what lies below log_synced survives power loss, byte for byte. FORMAT.md has every byte; README.md the life of a fact.
+ *          by the sync thread alone; readers (log_reader) by any thread, each its own. Appending never waits for a
+ *          sync.
+ * Promise: what lies below log_synced survives power loss, byte for byte. FORMAT.md has every byte; README.md the life
+ *          of a fact.
  * Knows nothing of ZeroMQ. */
 
 #ifndef FM_JOURNAL_LOG_H
@@ -35,7 +37,7 @@ struct log_options {
     uint64_t segment_age_ms;                /* roll at; 0: never (programs give LOG_SEGMENT_AGE_MS_DEFAULT) */
     uint64_t retain_bytes;                  /* 0: keep all */
     uint64_t retain_age_ms;                 /* 0: keep all */
-    uint64_t buffer_bytes;                  /* write buffer (there are two); 0: the default; append returns FM_ERR_FULL beyond */
+    uint64_t buffer_bytes;                  /* write buffer (there are two); 0: the default; beyond: FM_ERR_FULL */
     uint32_t streams_max;                   /* in memory; 0: the default; others are looked up in the footers */
     uint32_t cursors_max;                   /* 0: the default */
     bool read_only;                         /* for inspect, verify, dump: no lock, nothing is written or recovered */
@@ -54,19 +56,23 @@ struct log_recovery {
 
 /* Open or create a data directory and recover its tail: a torn tail is copied to quarantine/ and cut, the rest of
  * the unsynced tail is made durable before this returns. A journal always starts: damage is quarantined and told.
- * Returns 0, or with a detail: FM_ERR_IN_USE, FM_ERR_FOREIGN (another mesh, or not a journal's), FM_ERR_NEWER, -errno. */
-int log_open (const char *directory, const struct log_options *options, struct log_recovery *ret_recovery, struct log **ret_log);
-/* Closes without a promise: call log_write and log_sync (and log_mark_idle) before for a clean end. Readers go first. */
+ * Returns 0, or with a detail: FM_ERR_IN_USE, FM_ERR_FOREIGN (another mesh, or not a journal's), FM_ERR_NEWER,
+ * -errno. */
+int log_open (const char *directory, const struct log_options *options, struct log_recovery *ret_recovery,
+              struct log **ret_log);
+/* Closes without a promise: call log_write and log_sync (and log_mark_idle) before for a clean end. Readers go
+ * first. */
 void log_destroy (struct log **log);
 
-/* Make a restored copy a journal of its own generation, so that nobody takes its offsets for those of the original: to be called once, before
- * the copy is opened. Of the options only fs and clock matter. Fails as log_open does. */
+/* Make a restored copy a journal of its own generation, so that nobody takes its offsets for those of the original:
+ * to be called once, before the copy is opened. Of the options only fs and clock matter. Fails as log_open does. */
 int log_new_generation (const char *directory, const struct log_options *options, uint64_t *ret_generation);
 
 void log_identity (const struct log *log, struct fm_id *ret_journal, uint64_t *ret_generation);
 const char *log_mesh (const struct log *log);
 
-/* --- Appending. Offsets count facts: the first fact of the log has offset 1. A batch of n facts takes n offsets, a gap record one. */
+/* --- Appending. Offsets count facts: the first fact of the log has offset 1. A batch of n facts takes n offsets, a
+ * gap record one. */
 
 /* What the log knows of a stream. Sequences up to last_seq are recorded, or a gap record says why not. */
 struct log_stream {
@@ -79,19 +85,20 @@ struct log_stream {
 };
 
 /* Append one batch, checked by the caller (batch_decode, batch_check_facts); b->bytes is copied as it is.
- * It must be the stream's next (b->first_seq == last_seq + 1; a new stream may begin anywhere: what is before is told with
- * log_append_gap first) and not of an older epoch. Returns 0; FM_ERR_FULL (buffer or stream table: wait for log_write and log_sync, retry);
- * FM_ERR_CONFLICT: another incarnation of the same epoch; FM_ERR_LOST: an older epoch; FM_ERR_ARGUMENT: not the next one;
- * FM_ERR_TOO_LARGE; FM_ERR_READ_ONLY after a failed write or sync. */
+ * It must be the stream's next (b->first_seq == last_seq + 1; a new stream may begin anywhere: what is before is
+ * told with log_append_gap first) and not of an older epoch. Returns 0; FM_ERR_FULL (buffer or stream table: wait
+ * for log_write and log_sync, retry); FM_ERR_CONFLICT: another incarnation of the same epoch; FM_ERR_LOST: an older
+ * epoch; FM_ERR_ARGUMENT: not the next one; FM_ERR_TOO_LARGE; FM_ERR_READ_ONLY after a failed write or sync. */
 int log_append (struct log *log, const struct batch *b, uint64_t *ret_offset);
 
 /* Record that sequences [first, end) of a stream are in no holder: void, not held. Then last_seq is end - 1. */
-int log_append_gap (struct log *log, const struct fm_id *stream, uint64_t first_seq, uint64_t end_seq, uint32_t reason, uint64_t *ret_offset);
+int log_append_gap (struct log *log, const struct fm_id *stream, uint64_t first_seq, uint64_t end_seq, uint32_t reason,
+                    uint64_t *ret_offset);
 
 /* What is known of a stream: 0 or FM_ERR_UNKNOWN (never seen, or all of it expired and forgotten). */
 int log_stream_get (struct log *log, const struct fm_id *stream, struct log_stream *ret_stream);
-/* List the streams that are in memory, in id order from `after` (NULL: the first): up to max into ret, their number into ret_count.
- * The first call after a restart may read footers. Returns 0, -ENOMEM or -errno. */
+/* List the streams that are in memory, in id order from `after` (NULL: the first): up to max into ret, their number
+ * into ret_count. The first call after a restart may read footers. Returns 0, -ENOMEM or -errno. */
 int log_stream_list (struct log *log, const struct fm_id *after, struct log_stream *ret, size_t max, size_t *ret_count);
 
 /* --- Writing and syncing: the sync thread. */
@@ -105,14 +112,16 @@ struct log_position {
 };
 void log_position (struct log *log, struct log_position *ret);
 
-/* Write what is buffered; roll and seal when due. Returns 0, -ENOSPC (nothing is lost: try again later), or another -errno, after which
- * the log is read-only. FM_ERR_END: there was nothing to write. */
+/* Write what is buffered; roll and seal when due. Returns 0, -ENOSPC (nothing is lost: try again later), or another
+ * -errno, after which the log is read-only. FM_ERR_END: there was nothing to write. */
 int log_write (struct log *log);
 
-/* fsync what is written. A failure is never retried: the log is read-only from then on. *ret_synced (may be NULL): the new synced offset. */
+/* fsync what is written. A failure is never retried: the log is read-only from then on. *ret_synced (may be NULL):
+ * the new synced offset. */
 int log_sync (struct log *log, uint64_t *ret_synced);
 
-/* The streams whose synced_seq grew with the last log_sync: fills up to max, call again until *ret_count is 0. Sync thread. */
+/* The streams whose synced_seq grew with the last log_sync: fills up to max, call again until *ret_count is 0. Sync
+ * thread. */
 int log_synced_streams (struct log *log, struct log_stream *ret, size_t max, size_t *ret_count);
 
 /* The idle journal's sync mark (README, "Torn or damaged"): once, after the last sync, when nothing more came. */
@@ -124,7 +133,8 @@ bool log_is_read_only (const struct log *log);
 void log_wait_appended (struct log *log, unsigned max_ms);
 void log_wake (struct log *log);
 
-/* Drop whole sealed segments that age and size no longer allow. *ret_first_offset (may be NULL): the oldest that is left. Sync thread. */
+/* Drop whole sealed segments that age and size no longer allow. *ret_first_offset (may be NULL): the oldest that is
+ * left. Sync thread. */
 int log_retain (struct log *log, uint64_t *ret_first_offset);
 
 /* --- Cursors: records in the log like everything else; durable once log_synced passes *ret_offset. */
@@ -135,8 +145,8 @@ struct log_cursor {
     struct fm_slice cursor;                 /* an encoded Cursor message (factmesh.proto) */
     struct fm_slice filters;
 };
-/* *ret_ticket: for log_ticket_synced. FM_ERR_FULL: as log_append; FM_ERR_LIMIT, FM_ERR_TOO_LARGE: the limits of cursor_table.h;
- * log_cursor_delete: FM_ERR_UNKNOWN. */
+/* *ret_ticket: for log_ticket_synced. FM_ERR_FULL: as log_append; FM_ERR_LIMIT, FM_ERR_TOO_LARGE: the limits of
+ * cursor_table.h; log_cursor_delete: FM_ERR_UNKNOWN. */
 int log_cursor_put (struct log *log, const struct log_cursor *cursor, uint64_t *ret_ticket);
 int log_cursor_delete (struct log *log, const char *name, uint64_t *ret_ticket);
 /* A ticket is durable when log_ticket_synced returns true. */
@@ -146,7 +156,8 @@ int log_cursor_get (struct log *log, const char *name, void **buffer, size_t *bu
 /* Next name after `after` in byte order ("" : first). FM_ERR_END behind the last. */
 int log_cursor_next (struct log *log, const char *after, char ret_name[CURSOR_NAME_MAX + 1]);
 
-/* --- Reading: what is synced, in offset order, filtered without decoding facts. Works while the log grows and while retention deletes. */
+/* --- Reading: what is synced, in offset order, filtered without decoding facts. Works while the log grows and while
+ * retention deletes. */
 
 struct log_reader;
 
@@ -157,7 +168,7 @@ struct log_item {
     enum log_item_kind kind;
     uint64_t offset;                        /* of the first fact */
     uint64_t time_ns;                       /* the journal's clock, non-decreasing */
-    struct fm_id stream;                    /* zero in a gap of offsets (damage that hides whose facts they were; expired) */
+    struct fm_id stream;                    /* zero in a gap of offsets (expired, or nobody knows whose they were) */
     uint64_t first_seq, end_seq;            /* in a gap without a stream: offsets */
     uint32_t reason;                        /* LOG_ITEM_GAP: enum _Factmesh__GapReason */
     struct fm_slice bytes;                  /* LOG_ITEM_BATCH: the batch */
@@ -166,21 +177,23 @@ struct log_item {
 int log_reader_new (struct log *log, struct log_reader **ret_reader);
 void log_reader_destroy (struct log_reader **reader);
 
-/* Place the reader. An offset below first_offset starts with a gap item of offsets (GAP_EXPIRED); one above the synced end: at that end.
- * An offset within a batch: the whole batch comes. */
+/* Place the reader. An offset below first_offset starts with a gap item of offsets (GAP_EXPIRED); one above the
+ * synced end: at that end. An offset within a batch: the whole batch comes. */
 int log_reader_seek_offset (struct log_reader *r, uint64_t offset);
 int log_reader_seek_time (struct log_reader *r, uint64_t time_ns, uint64_t *ret_offset);
-/* To the record with sequence seq of the stream (or the first one above it): 0, FM_ERR_UNKNOWN when nothing of the stream is at or above
- * seq (then the reader stands at the synced end). */
+/* To the record with sequence seq of the stream (or the first one above it): 0, FM_ERR_UNKNOWN when nothing of the
+ * stream is at or above seq (then the reader stands at the synced end). */
 int log_reader_seek_seq (struct log_reader *r, const struct fm_id *stream, uint64_t seq, uint64_t *ret_offset);
 
-/* Only records of this stream (NULL: all), and only segments that can hold a topic which the patterns match (count 0: all). Segments that can't
- * match are skipped whole; `skipped` items tell how far each of their streams goes, see log_reader_next. The patterns are copied. */
+/* Only records of this stream (NULL: all), and only segments that can hold a topic which the patterns match (count
+ * 0: all). Segments that can't match are skipped whole; `skipped` items tell how far each of their streams goes, see
+ * log_reader_next. The patterns are copied. */
 int log_reader_filter (struct log_reader *r, const struct fm_id *stream, const struct fm_slice *patterns, size_t count);
 
-/* The next record below the synced end. Damaged records come as LOG_ITEM_GAP with GAP_DAMAGED and the exact range as far as the neighbours
- * tell it. A batch that the patterns can't match comes with bytes.len == 0 and its range, so that the caller advances `covered`; so do the
- * streams of a skipped segment. Returns 0; FM_ERR_END: caught up with the synced end; -errno. */
+/* The next record below the synced end. Damaged records come as LOG_ITEM_GAP with GAP_DAMAGED and the exact range as
+ * far as the neighbours tell it. A batch that the patterns can't match comes with bytes.len == 0 and its range, so
+ * that the caller advances `covered`; so do the streams of a skipped segment. Returns 0; FM_ERR_END: caught up with
+ * the synced end; -errno. */
 int log_reader_next (struct log_reader *r, struct log_item *ret_item);
 
 /* The next offset to be read, and an estimate of the bytes from there to the synced end. */
@@ -209,11 +222,13 @@ struct log_damage {
     const char *what;                       /* "checksum", "header", "footer", "truncated", "missing segment" … */
 };
 struct log_verify_result { uint64_t segments, records, facts, bytes, damaged; };
-/* Check every byte of every segment. progress (may be NULL) is told bytes done of all. Returns 0 (also when damage was found: count it) or -errno. */
+/* Check every byte of every segment. progress (may be NULL) is told bytes done of all. Returns 0 (also when damage
+ * was found: count it) or -errno. */
 int log_verify (struct log *log, void (*damage) (void *arg, const struct log_damage *d),
                 void (*progress) (void *arg, uint64_t done, uint64_t all), void *arg, struct log_verify_result *ret);
 
 /* The topics that the indexes know, each once, in order, up to max; *ret_more: there are others. */
-int log_topic_each (struct log *log, size_t max, void (*each) (void *arg, struct fm_slice topic, uint64_t facts), void *arg, bool *ret_more);
+int log_topic_each (struct log *log, size_t max, void (*each) (void *arg, struct fm_slice topic, uint64_t facts),
+                    void *arg, bool *ret_more);
 
 #endif

@@ -1,7 +1,7 @@
 /* log_append: give offsets to batches and gaps, and copy them into the filling buffer.
  *
- * One short lock; no system call, and no allocation but for a record larger than the buffer. Positions, sums and the index are
- * the sync thread's work (log_write.c): here a batch costs the check of its stream and one copy. */
+ * One short lock; no system call, and no allocation but for a record larger than the buffer. Positions, sums and the
+ * index are the sync thread's work (log_write.c): here a batch costs the check of its stream and one copy. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -49,9 +49,10 @@ static int check_batch (const struct log *log, const struct batch *b)
         return FM_ERR_READ_ONLY;
     if (b->len > RECORD_BODY_MAX)
         return error_set (FM_ERR_TOO_LARGE, "a batch of %zu bytes: the journal takes %d", b->len, RECORD_BODY_MAX);
-    if (b->len == 0 || b->count == 0 || b->first_seq == 0 || b->first_seq > UINT64_MAX - b->count || b->announced_len > 0)
-        return error_set (FM_ERR_ARGUMENT, "not a batch to record: %zu bytes, %u facts from %llu, %llu bytes announced", b->len, b->count,
-                          (unsigned long long) b->first_seq, (unsigned long long) b->announced_len);
+    if (b->len == 0 || b->count == 0 || b->first_seq == 0 || b->first_seq > UINT64_MAX - b->count
+        || b->announced_len > 0)
+        return error_set (FM_ERR_ARGUMENT, "not a batch to record: %zu bytes, %u facts from %llu, %llu bytes announced",
+                          b->len, b->count, (unsigned long long) b->first_seq, (unsigned long long) b->announced_len);
     return 0;
 }
 
@@ -59,19 +60,19 @@ static int check_batch (const struct log *log, const struct batch *b)
 static int check_next (const struct stream_entry *e, const struct batch *b)
 {
     if (b->epoch < e->epoch)
-        return error_set (FM_ERR_LOST, "a batch of epoch %llu, the stream is in epoch %llu", (unsigned long long) b->epoch,
-                          (unsigned long long) e->epoch);
+        return error_set (FM_ERR_LOST, "a batch of epoch %llu, the stream is in epoch %llu",
+                          (unsigned long long) b->epoch, (unsigned long long) e->epoch);
     if (b->epoch == e->epoch && e->epoch > 0 && b->incarnation != e->incarnation)
         return error_set (FM_ERR_CONFLICT, "epoch %llu of the stream has two incarnations: a copied data directory?",
                           (unsigned long long) b->epoch);
     if (b->first_seq != e->last_seq + 1)
-        return error_set (FM_ERR_ARGUMENT, "a batch from sequence %llu, the stream's next is %llu", (unsigned long long) b->first_seq,
-                          (unsigned long long) e->last_seq + 1);
+        return error_set (FM_ERR_ARGUMENT, "a batch from sequence %llu, the stream's next is %llu",
+                          (unsigned long long) b->first_seq, (unsigned long long) e->last_seq + 1);
     return 0;
 }
 
-/* The stream's entry, or a new one, and room for a record: with the append lock. Finding the stream may let the lock go, so the room
- * comes after; a new entry last: without its record it would be a stream that is not there. */
+/* The stream's entry, or a new one, and room for a record: with the append lock. Finding the stream may let the lock
+ * go, so the room comes after; a new entry last: without its record it would be a stream that is not there. */
 static int entry_and_room (struct log *log, const struct fm_id *stream, uint64_t first_seq, uint32_t body_len,
                            struct stream_entry **ret_entry, uint8_t **ret_bytes)
 {
@@ -88,7 +89,8 @@ static int entry_and_room (struct log *log, const struct fm_id *stream, uint64_t
     }
     e = stream_table_add (&log->streams, stream);
     if (!e)
-        return error_set (FM_ERR_FULL, "%u streams with records that are not yet synced: streams_max", log->streams.max);
+        return error_set (FM_ERR_FULL, "%u streams with records that are not yet synced: streams_max",
+                          log->streams.max);
     e->first_seq = first_seq;
     e->last_seq = first_seq - 1;
     *ret_entry = e;
@@ -135,12 +137,14 @@ int log_append (struct log *log, const struct batch *b, uint64_t *ret_offset)
     return rc;
 }
 
-int log_append_gap (struct log *log, const struct fm_id *stream, uint64_t first_seq, uint64_t end_seq, uint32_t reason, uint64_t *ret_offset)
+int log_append_gap (struct log *log, const struct fm_id *stream, uint64_t first_seq, uint64_t end_seq, uint32_t reason,
+                    uint64_t *ret_offset)
 {
     if (log->options.read_only || atomic_load (&log->failed))
         return FM_ERR_READ_ONLY;
     if (first_seq == 0 || end_seq <= first_seq || id_is_zero (stream))
-        return error_set (FM_ERR_ARGUMENT, "an empty gap, from %llu to %llu", (unsigned long long) first_seq, (unsigned long long) end_seq);
+        return error_set (FM_ERR_ARGUMENT, "an empty gap, from %llu to %llu", (unsigned long long) first_seq,
+                          (unsigned long long) end_seq);
     const uint64_t now_ns = log->clock->unix_ns (log->clock->context);
 
     pthread_mutex_lock (&log->append_lock);
@@ -148,8 +152,8 @@ int log_append_gap (struct log *log, const struct fm_id *stream, uint64_t first_
     struct stream_entry *e;
     int rc = entry_and_room (log, stream, first_seq, RECORD_GAP_LEN, &e, &p);
     if (rc == 0 && first_seq != e->last_seq + 1)
-        rc = error_set (FM_ERR_ARGUMENT, "a gap from sequence %llu, the stream's next is %llu", (unsigned long long) first_seq,
-                        (unsigned long long) e->last_seq + 1);
+        rc = error_set (FM_ERR_ARGUMENT, "a gap from sequence %llu, the stream's next is %llu",
+                        (unsigned long long) first_seq, (unsigned long long) e->last_seq + 1);
     if (rc == 0) {
         const struct record r = {
             .kind = RECORD_GAP,

@@ -43,7 +43,8 @@ int log_cursor_put (struct log *log, const struct log_cursor *cursor, uint64_t *
     if (c.name.len == 0 || c.name.len > CURSOR_NAME_MAX)
         return error_set (FM_ERR_ARGUMENT, "a cursor's name has 1 to %d bytes", CURSOR_NAME_MAX);
     if (c.cursor.len > CURSOR_BYTES_MAX || c.filters.len > CURSOR_BYTES_MAX)
-        return error_set (FM_ERR_TOO_LARGE, "cursor %s has %zu bytes: the limit is %d", cursor->name, c.cursor.len, CURSOR_BYTES_MAX);
+        return error_set (FM_ERR_TOO_LARGE, "cursor %s has %zu bytes: the limit is %d", cursor->name, c.cursor.len,
+                          CURSOR_BYTES_MAX);
     const size_t len = cursor_entry_len (&c);
     uint8_t *entry = malloc (len);
     if (!entry)
@@ -54,11 +55,12 @@ int log_cursor_put (struct log *log, const struct log_cursor *cursor, uint64_t *
     pthread_mutex_lock (&log->cursor_lock);
     int rc = cursor_table_check (&log->cursors, &c);
     if (rc)
-        rc = error_set (rc, "cursor %s: %u cursors of %zu bytes are here, the limits are %u and %d", cursor->name, log->cursors.count,
-                        log->cursors.bytes, log->cursors.max, CURSORS_BYTES_MAX);
+        rc = error_set (rc, "cursor %s: %u cursors of %zu bytes are here, the limits are %u and %d", cursor->name,
+                        log->cursors.count, log->cursors.bytes, log->cursors.max, CURSORS_BYTES_MAX);
     else
         rc = append_cursor (log, RECORD_CURSOR_PUT, slice (entry, len), ret_ticket);
-    if (rc || cursor_table_put (&log->cursors, entry))  /* below max, for which there is room from the start: it takes it */
+    /* Below max, for which there is room from the start: the table takes it. */
+    if (rc || cursor_table_put (&log->cursors, entry))
         free (entry);
     pthread_mutex_unlock (&log->cursor_lock);
     return rc;

@@ -1,7 +1,7 @@
-/* log_lost: whose facts did a hole hide? A damaged range of a segment leaves no headers, but a stream's records are in sequence:
- * between the last one before the hole and the first one behind it, what is missing was in the hole. A segment begins with a
- * snapshot of all streams and ends with an index of its own, so that the first and the last of a stream are told, too.
- * Runs only where damage was met: one more read of the segment. */
+/* log_lost: whose facts did a hole hide? A damaged range of a segment leaves no headers, but a stream's records are
+ * in sequence: between the last one before the hole and the first one behind it, what is missing was in the hole. A
+ * segment begins with a snapshot of all streams and ends with an index of its own, so that the first and the last of
+ * a stream are told, too. Runs only where damage was met: one more read of the segment. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -38,8 +38,8 @@ static int advance (struct stream_table *map, const struct fm_id *stream, uint64
     return stream_table_restore (map, &s);
 }
 
-static int met (struct stream_table *map, struct log_lost_list *list, const struct fm_id *stream, uint64_t first_seq, uint64_t last_seq,
-                uint64_t pos)
+static int met (struct stream_table *map, struct log_lost_list *list, const struct fm_id *stream, uint64_t first_seq,
+                uint64_t last_seq, uint64_t pos)
 {
     const struct stream_entry *e = stream_table_find (map, stream);
     if (e && first_seq > e->last_seq + 1) {
@@ -67,8 +67,8 @@ static int read_snapshot (struct stream_table *map, const struct record *r, cons
 }
 
 /* Follow the streams through [SEGMENT_RECORDS_POS, end). *ret_whole: its snapshots could be read. */
-static int follow (struct log *log, const struct log_segment_view *s, uint64_t end, struct stream_table *map, struct log_lost_list *list,
-                   bool *ret_whole)
+static int follow (struct log *log, const struct log_segment_view *s, uint64_t end, struct stream_table *map,
+                   struct log_lost_list *list, bool *ret_whole)
 {
     struct segment_scan scan = { .fd = -1 };
     *ret_whole = end >= s->header.snapshot_end;
@@ -84,7 +84,8 @@ static int follow (struct log *log, const struct log_segment_view *s, uint64_t e
             rc = 0;
         } else if (rc == 0 && r->kind == RECORD_BATCH)    /* the body may be damaged: the header told the range */
             rc = met (map, list, &r->stream, r->first_seq, r->first_seq + r->count - 1, scan.pos);
-        else if (rc == 0 && r->kind == RECORD_GAP && scan_body (&scan, &body) == 0 && record_gap_decode (r, body, &end_seq, &reason) == 0)
+        else if (rc == 0 && r->kind == RECORD_GAP && scan_body (&scan, &body) == 0
+                 && record_gap_decode (r, body, &end_seq, &reason) == 0)
             rc = met (map, list, &r->stream, r->first_seq, end_seq - 1, scan.pos);
         else if (rc == 0 && r->kind == RECORD_STREAM_SNAPSHOT) {
             if (scan_body (&scan, &body) == 0)
@@ -103,9 +104,10 @@ static int new_map (struct log *log, struct stream_table *map)
     return stream_table_init (map, most);
 }
 
-/* What the footer says of where each stream begins in the segment (before its records are followed), or ends (after). A snapshot says more,
- * but not of a stream that is new. */
-static int read_footer (struct log *log, const struct log_segment_view *s, bool is_end, struct stream_table *map, struct log_lost_list *list)
+/* What the footer says of where each stream begins in the segment (before its records are followed), or ends
+ * (after). A snapshot says more, but not of a stream that is new. */
+static int read_footer (struct log *log, const struct log_segment_view *s, bool is_end, struct stream_table *map,
+                        struct log_lost_list *list)
 {
     struct index_stream *streams;
     if (!s->sealed || index_read_streams (log->fs, s->fd, &s->trailer, &streams))
@@ -113,15 +115,16 @@ static int read_footer (struct log *log, const struct log_segment_view *s, bool 
     int rc = 0;
     for (uint32_t i = 0; i < s->trailer.stream_count && rc == 0; i++) {
         const struct index_stream *x = &streams[i];
-        rc = is_end ? met (map, list, &x->stream, x->last_seq + 1, x->last_seq, UINT64_MAX) : advance (map, &x->stream, x->first_seq - 1, 0);
+        rc = is_end ? met (map, list, &x->stream, x->last_seq + 1, x->last_seq, UINT64_MAX)
+                    : advance (map, &x->stream, x->first_seq - 1, 0);
     }
     free (streams);
     return rc;
 }
 
 /* Follow a whole segment, if it can be opened. */
-static int follow_segment (struct log *log, const struct log_view *view, uint64_t number, struct stream_table *map, struct log_lost_list *list,
-                           bool *ret_whole)
+static int follow_segment (struct log *log, const struct log_view *view, uint64_t number, struct stream_table *map,
+                           struct log_lost_list *list, bool *ret_whole)
 {
     struct log_segment_view s;
     *ret_whole = false;
@@ -171,7 +174,8 @@ static int state_behind (struct log *log, const struct log_view *view, uint64_t 
     return rc;
 }
 
-int log_lost_between (struct log *log, const struct log_view *view, uint64_t before, uint64_t after, struct log_lost_list *list)
+int log_lost_between (struct log *log, const struct log_view *view, uint64_t before, uint64_t after,
+                      struct log_lost_list *list)
 {
     struct log_segment_view s;
     struct log_lost_list others = { 0 };

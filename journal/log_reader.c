@@ -1,9 +1,9 @@
 /* log_reader: walk the synced records in offset order, filtered.
  *
- * One buffer, one descriptor: the segment's file stays readable when retention removes its name. The reader stands between
- * records; next_offset is what it returns next. Invariant: whatever lies between next_offset and the record at hand is a gap and
- * is told (expired in front of the oldest segment, damaged elsewhere), so that damage needs no case of its own: a hole is where
- * offsets jump. Whose sequences a hole hid is found out by log_lost, only then. */
+ * One buffer, one descriptor: the segment's file stays readable when retention removes its name. The reader stands
+ * between records; next_offset is what it returns next. Invariant: whatever lies between next_offset and the record
+ * at hand is a gap and is told (expired in front of the oldest segment, damaged elsewhere), so that damage needs no
+ * case of its own: a hole is where offsets jump. Whose sequences a hole hid is found out by log_lost, only then. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,10 +24,11 @@ struct log_reader {
     uint64_t last_read;                     /* the last segment that was opened */
     uint64_t start_pos;                     /* where to begin in it; 0: at its first record */
     uint64_t next_offset;
-    enum { AT_NOTHING, AT_RECORD, AT_SKIPPED } at;  /* what comes next: scan.record, or the open segment left out whole */
+    /* What comes next: scan.record, or the open segment left out whole. */
+    enum { AT_NOTHING, AT_RECORD, AT_SKIPPED } at;
 
-    /* What the open segment lost, once a hole was met in it; an entry that became due is empty. And what is due: to be told before the
-     * next record. */
+    /* What the open segment lost, once a hole was met in it; an entry that became due is empty. And what is due: to
+     * be told before the next record. */
     bool lost_known;
     struct log_lost_list lost, due;
     size_t due_next;
@@ -156,13 +157,14 @@ static int segment_may_match (struct log_reader *r, bool *ret_may)
     return 0;
 }
 
-/* Can the whole segment be left out? Then its streams are remembered, to be told. A segment with gaps or damage is read: those
- * are told to everybody. */
+/* Can the whole segment be left out? Then its streams are remembered, to be told. A segment with gaps or damage is
+ * read: those are told to everybody. */
 static int try_skip (struct log_reader *r, bool *ret_skipped)
 {
     const struct log_segment_view *s = &r->segment;
     *ret_skipped = false;
-    if ((!r->by_stream && r->pattern_count == 0) || !s->sealed || (s->trailer.flags & (SEGMENT_FLAG_DAMAGED | SEGMENT_FLAG_GAPS)))
+    if ((!r->by_stream && r->pattern_count == 0) || !s->sealed
+        || (s->trailer.flags & (SEGMENT_FLAG_DAMAGED | SEGMENT_FLAG_GAPS)))
         return 0;
     bool may;
     int rc = segment_may_match (r, &may);
@@ -202,7 +204,8 @@ static void leave_segment (struct log_reader *r)
     r->lost.count = 0;
 }
 
-/* The open segment begins behind where the last one ended: segments between them are lost, or its end is. Find out what was there. */
+/* The open segment begins behind where the last one ended: segments between them are lost, or its end is. Find out
+ * what was there. */
 static int note_jump (struct log_reader *r)
 {
     if (r->last_read < r->view.first_number || r->segment.header.base_offset <= r->next_offset)
@@ -212,7 +215,8 @@ static int note_jump (struct log_reader *r)
     for (size_t i = 0; i < lost.count && rc == 0; i++)
         rc = log_lost_add (&r->due, &lost.items[i]);
     log_lost_release (&lost);
-    return rc == FM_ERR_CORRUPT || rc == -ENOENT ? 0 : rc;  /* one of them went meanwhile: a range of offsets has to do */
+    /* One of them went meanwhile: a range of offsets has to do. */
+    return rc == FM_ERR_CORRUPT || rc == -ENOENT ? 0 : rc;
 }
 
 /* Open the next segment that can be read. FM_ERR_END: there is none. */
@@ -248,7 +252,8 @@ static int enter_segment (struct log_reader *r)
         }
         r->last_read = r->number;
         if (r->log->fs->advise)
-            (void) r->log->fs->advise (r->log->fs->context, r->segment.fd, 0, 0, POSIX_FADV_SEQUENTIAL);    /* only speed */
+            /* Only speed: what it returns does not matter. */
+            (void) r->log->fs->advise (r->log->fs->context, r->segment.fd, 0, 0, POSIX_FADV_SEQUENTIAL);
         return 0;
     }
 }
@@ -306,8 +311,8 @@ static bool is_unreadable_gap (struct log_reader *r)
            && (scan_body (&r->scan, &body) || record_gap_decode (&r->scan.record, body, &end_seq, &reason));
 }
 
-/* Go to the next record that has offsets, from segment to segment; its header is in scan.record. What a hole on the way hid is in r->due.
- * Or, with may_skip, to a segment that is left out whole. */
+/* Go to the next record that has offsets, from segment to segment; its header is in scan.record. What a hole on the
+ * way hid is in r->due. Or, with may_skip, to a segment that is left out whole. */
 static int step (struct log_reader *r, bool may_skip)
 {
     for (;;) {
@@ -351,14 +356,18 @@ static void tell_offsets (struct log_reader *r, uint64_t end, struct log_item *r
 {
     const bool expired = r->next_offset < r->view.first_offset;
     const uint64_t gap_end = expired && r->view.first_offset < end ? r->view.first_offset : end;
-    *ret_item = (struct log_item) { .kind = LOG_ITEM_GAP, .offset = r->next_offset, .time_ns = r->segment.header.created_ns,
-                                    .first_seq = r->next_offset, .end_seq = gap_end,
-                                    .reason = expired ? FACTMESH__GAP_REASON__GAP_EXPIRED : FACTMESH__GAP_REASON__GAP_DAMAGED };
+    *ret_item = (struct log_item) { .kind = LOG_ITEM_GAP,
+                                    .offset = r->next_offset,
+                                    .time_ns = r->segment.header.created_ns,
+                                    .first_seq = r->next_offset,
+                                    .end_seq = gap_end,
+                                    .reason = expired ? FACTMESH__GAP_REASON__GAP_EXPIRED
+                                                      : FACTMESH__GAP_REASON__GAP_DAMAGED };
     r->next_offset = gap_end;
 }
 
-/* What is to be told before offset `end`: the offsets that are missing, unless it is known of all of them whose they were; then the streams
- * that lost something. False: nothing is left to be told. */
+/* What is to be told before offset `end`: the offsets that are missing, unless it is known of all of them whose they
+ * were; then the streams that lost something. False: nothing is left to be told. */
 static bool tell_gap (struct log_reader *r, uint64_t end, struct log_item *ret_item)
 {
     if (r->next_offset < end) {
@@ -392,8 +401,12 @@ static int take_record (struct log_reader *r, struct log_item *ret_item, bool *r
     *ret_taken = !is_filtered_out (r, &rec->stream);
     if (*ret_taken) {
         const uint8_t *body;
-        struct log_item item = { .kind = LOG_ITEM_BATCH, .offset = rec->offset, .time_ns = rec->time_ns, .stream = rec->stream,
-                                 .first_seq = rec->first_seq, .end_seq = rec->first_seq + rec->count };
+        struct log_item item = { .kind = LOG_ITEM_BATCH,
+                                 .offset = rec->offset,
+                                 .time_ns = rec->time_ns,
+                                 .stream = rec->stream,
+                                 .first_seq = rec->first_seq,
+                                 .end_seq = rec->first_seq + rec->count };
         const int rc = scan_body (&r->scan, &body);
         if (rc && rc != FM_ERR_CORRUPT)
             return rc;
@@ -417,8 +430,12 @@ static bool tell_skipped (struct log_reader *r, struct log_item *ret_item)
     const struct segment_trailer *t = &r->segment.trailer;
     if (r->skipped_next < r->skipped_count) {
         const struct index_stream *s = &r->skipped[r->skipped_next++];
-        *ret_item = (struct log_item) { .kind = LOG_ITEM_BATCH, .offset = s->last_offset, .time_ns = t->first_time_ns, .stream = s->stream,
-                                        .first_seq = s->first_seq, .end_seq = s->last_seq + 1 };
+        *ret_item = (struct log_item) { .kind = LOG_ITEM_BATCH,
+                                        .offset = s->last_offset,
+                                        .time_ns = t->first_time_ns,
+                                        .stream = s->stream,
+                                        .first_seq = s->first_seq,
+                                        .end_seq = s->last_seq + 1 };
         return true;
     }
     r->next_offset = t->end_offset;
@@ -490,7 +507,8 @@ int log_reader_seek_offset (struct log_reader *r, uint64_t offset)
     return rc;
 }
 
-/* Step until the predicate holds for the record at hand, and stand there. FM_ERR_END: none; the reader stands at the synced end. */
+/* Step until the predicate holds for the record at hand, and stand there. FM_ERR_END: none; the reader stands at the
+ * synced end. */
 static int step_until (struct log_reader *r, bool (*wanted) (struct log_reader *r, uint64_t value), uint64_t value)
 {
     int rc;
@@ -546,13 +564,14 @@ static bool holds_seq (struct log_reader *r, uint64_t seq)
 static int stream_down (struct log_reader *r, uint64_t low, uint64_t *number, struct index_stream *ret_entry)
 {
     int rc = FM_ERR_UNKNOWN;
-    while (*number >= low && (rc = log_segment_stream (r->log, &r->view, *number, &r->sought, ret_entry)) == FM_ERR_UNKNOWN)
+    while (*number >= low
+           && (rc = log_segment_stream (r->log, &r->view, *number, &r->sought, ret_entry)) == FM_ERR_UNKNOWN)
         --*number;
     return rc;
 }
 
-/* The segment where the sequence, or the first above it, is: by halves, for a stream's sequences grow with the segments' numbers. Segments
- * without the stream are stepped over, each once. */
+/* The segment where the sequence, or the first above it, is: by halves, for a stream's sequences grow with the
+ * segments' numbers. Segments without the stream are stepped over, each once. */
 static int segment_by_seq (struct log_reader *r, uint64_t seq, struct index_stream *ret_entry)
 {
     uint64_t low = r->view.first_number, high = r->view.active_number + 1, below_number = 0, above_number = 0;
@@ -600,8 +619,8 @@ static int probe (struct log_reader *r, uint64_t from, uint64_t to, uint64_t *re
     return rc == 0 || rc == FM_ERR_END ? FM_ERR_UNKNOWN : rc;
 }
 
-/* Within a segment: a stream's sequences grow with the position, so the indexed positions are searched by halves, asking at each for the
- * stream's next record. */
+/* Within a segment: a stream's sequences grow with the position, so the indexed positions are searched by halves,
+ * asking at each for the stream's next record. */
 static int pos_by_seq (struct log_reader *r, const struct index_stream *entry, uint64_t seq, uint64_t *ret_pos)
 {
     struct index_position *positions;

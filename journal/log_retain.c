@@ -1,6 +1,7 @@
 /* log_retain: drop the oldest segments, one by one, and tell the streams what they lost.
  *
- * Each removal is made durable before the next, so that after a crash the numbers still have no holes: a hole would be damage. */
+ * Each removal is made durable before the next, so that after a crash the numbers still have no holes: a hole would
+ * be damage. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -91,13 +92,16 @@ int log_retain (struct log *log, uint64_t *ret_first_offset)
 {
     if (log->options.read_only || atomic_load (&log->failed))
         return FM_ERR_READ_ONLY;
-    const struct retention limits = { .retain_bytes = log->options.retain_bytes, .retain_age_ms = log->options.retain_age_ms };
+    const struct retention limits = { .retain_bytes = log->options.retain_bytes,
+                                      .retain_age_ms = log->options.retain_age_ms };
     for (;;) {
         struct log_view view;
         struct segment_header next;
         log_view_get (log, &view);
         struct retention_segment oldest = { .active = view.first_number == view.active_number };
-        int rc = oldest.active || (limits.retain_bytes == 0 && limits.retain_age_ms == 0) ? FM_ERR_END : next_header (log, &view, &next);
+        int rc = oldest.active || (limits.retain_bytes == 0 && limits.retain_age_ms == 0)
+                     ? FM_ERR_END
+                     : next_header (log, &view, &next);
         if (rc && rc != FM_ERR_END)
             return rc;
         if (rc == 0)

@@ -1,4 +1,5 @@
-/* log_segment: look at any segment from any thread: open it, find its end, read or rebuild its index, search among segments. */
+/* log_segment: look at any segment from any thread: open it, find its end, read or rebuild its index, search among
+ * segments. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -6,7 +7,8 @@
 #include "fm_types.h"
 #include "log_state.h"
 
-int log_segment_open (struct log *log, const struct log_view *view, uint64_t number, struct log_segment_view *ret_segment)
+int log_segment_open (struct log *log, const struct log_view *view, uint64_t number,
+                      struct log_segment_view *ret_segment)
 {
     struct log_segment_view s = { .fd = -1 };
     int rc = segment_open_read (log->fs, log->segments, number, &s.fd, &s.header);
@@ -42,7 +44,8 @@ void log_segment_close (struct log *log, struct log_segment_view *segment)
     segment->fd = -1;
 }
 
-int log_segment_scan_index (struct log *log, const struct log_segment_view *s, struct segment_index **ret_index, uint64_t *ret_records_end)
+int log_segment_scan_index (struct log *log, const struct log_segment_view *s, struct segment_index **ret_index,
+                            uint64_t *ret_records_end)
 {
     struct segment_index *index = NULL;
     struct segment_scan scan = { .fd = -1 };
@@ -84,10 +87,12 @@ int log_segment_scan_index (struct log *log, const struct log_segment_view *s, s
 
 static int compare_streams (const void *a, const void *b)
 {
-    return memcmp (((const struct index_stream *) a)->stream.bytes, ((const struct index_stream *) b)->stream.bytes, ID_LEN);
+    return memcmp (((const struct index_stream *) a)->stream.bytes, ((const struct index_stream *) b)->stream.bytes,
+                   ID_LEN);
 }
 
-int log_segment_streams (struct log *log, const struct log_segment_view *s, struct index_stream **ret_streams, uint32_t *ret_count)
+int log_segment_streams (struct log *log, const struct log_segment_view *s, struct index_stream **ret_streams,
+                         uint32_t *ret_count)
 {
     if (s->sealed) {
         const int rc = index_read_streams (log->fs, s->fd, &s->trailer, ret_streams);
@@ -117,7 +122,8 @@ int log_segment_streams (struct log *log, const struct log_segment_view *s, stru
 /* Copy the active segment's streams. FM_ERR_UNKNOWN: it was sealed meanwhile. */
 static int active_streams (struct log *log, uint64_t number, struct index_stream **ret_streams, uint32_t *ret_count)
 {
-    struct index_stream *streams = malloc (INDEX_STREAMS_MAX * sizeof *streams);    /* the pages that are used are the streams there are */
+    /* The pages that are used are the streams that there are. */
+    struct index_stream *streams = malloc (INDEX_STREAMS_MAX * sizeof *streams);
     if (!streams)
         return -ENOMEM;
     pthread_mutex_lock (&log->index_lock);
@@ -135,8 +141,8 @@ static int active_streams (struct log *log, uint64_t number, struct index_stream
     return 0;
 }
 
-int log_segment_all_streams (struct log *log, const struct log_view *view, uint64_t number, struct index_stream **ret_streams,
-                             uint32_t *ret_count)
+int log_segment_all_streams (struct log *log, const struct log_view *view, uint64_t number,
+                             struct index_stream **ret_streams, uint32_t *ret_count)
 {
     int rc = number == view->active_number ? active_streams (log, number, ret_streams, ret_count) : FM_ERR_UNKNOWN;
     if (rc != FM_ERR_UNKNOWN)
@@ -164,7 +170,8 @@ static bool active_positions (struct log *log, uint64_t number, struct index_pos
 }
 
 /* From the footer, or else by a scan. */
-static int sealed_positions (struct log *log, const struct log_segment_view *s, struct index_position *positions, uint32_t *ret_count)
+static int sealed_positions (struct log *log, const struct log_segment_view *s, struct index_position *positions,
+                             uint32_t *ret_count)
 {
     struct index_position *from_footer = NULL;
     int rc = s->sealed ? index_read_positions (log->fs, s->fd, &s->trailer, &from_footer) : FM_ERR_CORRUPT;
@@ -185,8 +192,8 @@ static int sealed_positions (struct log *log, const struct log_segment_view *s, 
     return 0;
 }
 
-int log_segment_positions (struct log *log, const struct log_view *view, uint64_t number, struct index_position **ret_positions,
-                           uint32_t *ret_count)
+int log_segment_positions (struct log *log, const struct log_view *view, uint64_t number,
+                           struct index_position **ret_positions, uint32_t *ret_count)
 {
     struct index_position *positions = malloc (INDEX_POSITIONS_MAX * sizeof *positions);
     if (!positions)
@@ -242,13 +249,15 @@ static bool time_below (const struct index_position *p, uint64_t time_ns)
     return p->time_ns < time_ns;
 }
 
-int log_segment_pos_by_offset (struct log *log, const struct log_view *view, uint64_t number, uint64_t offset, uint64_t *ret_pos)
+int log_segment_pos_by_offset (struct log *log, const struct log_view *view, uint64_t number, uint64_t offset,
+                               uint64_t *ret_pos)
 {
     *ret_pos = 0;
     return search_positions (log, view, number, offset, offset_at_or_below, ret_pos);
 }
 
-int log_segment_pos_by_time (struct log *log, const struct log_view *view, uint64_t number, uint64_t time_ns, uint64_t *ret_pos)
+int log_segment_pos_by_time (struct log *log, const struct log_view *view, uint64_t number, uint64_t time_ns,
+                             uint64_t *ret_pos)
 {
     *ret_pos = 0;
     return search_positions (log, view, number, time_ns, time_below, ret_pos);
@@ -288,16 +297,18 @@ int log_segment_stream (struct log *log, const struct log_view *view, uint64_t n
     return s ? 0 : FM_ERR_UNKNOWN;
 }
 
-/* --- Searching among segments. They are numbered without holes, so no table of them is kept: a search reads a few headers. */
+/* --- Searching among segments. They are numbered without holes, so no table of them is kept: a search reads a few
+ * headers. */
 
 struct segment_key {
     uint64_t value;
     bool by_time;
 };
 
-/* Is the segment's start at or below the key? Missing and damaged ones are stepped over downwards: *number becomes the one that
- * answered, or low - 1. */
-static int starts_below (struct log *log, const struct segment_key *key, uint64_t low, uint64_t *number, bool *ret_below)
+/* Is the segment's start at or below the key? Missing and damaged ones are stepped over downwards: *number becomes
+ * the one that answered, or low - 1. */
+static int starts_below (struct log *log, const struct segment_key *key, uint64_t low, uint64_t *number,
+                         bool *ret_below)
 {
     for (; *number >= low; --*number) {
         int fd;
@@ -317,7 +328,8 @@ static int starts_below (struct log *log, const struct segment_key *key, uint64_
 
 static int search (struct log *log, const struct log_view *view, const struct segment_key *key, uint64_t *ret_number)
 {
-    uint64_t low = view->first_number, high = view->active_number + 1;  /* the last that starts below is in [low - 1, high) */
+    /* The last that starts below is in [low - 1, high). */
+    uint64_t low = view->first_number, high = view->active_number + 1;
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
         const uint64_t asked = middle;

@@ -1,6 +1,7 @@
 /* log_state: what is behind struct log; for the log's own files alone.
  *
- * Locks, in the order in which they may nest: cursor, append, index, view. Each is short; none is held over a system call.
+ * Locks, in the order in which they may nest: cursor, append, index, view. Each is short; none is held over a system
+ * call.
  *   append  what appenders touch: the filling buffer, the next offset, the stream table
  *   index   the active segment's index: the sync thread adds, readers look up
  *   view    what everybody may know: how far the log is written and synced, the oldest segment
@@ -83,7 +84,8 @@ struct log {
 
 /* --- log.c */
 void log_view_get (struct log *log, struct log_view *ret_view);
-/* The same, after a segment was not there: in a log that is open read-only the journal's own retention may have gone on. */
+/* The same, after a segment was not there: in a log that is open read-only the journal's own retention may have gone
+ * on. */
 void log_view_refresh (struct log *log, struct log_view *ret_view);
 /* Remember that nothing may be written any more, with a detail of what failed on what. Returns rc. */
 int log_fail (struct log *log, int rc, const char *what);
@@ -97,12 +99,13 @@ void log_commit (struct log *log, const struct record *r);
 uint64_t log_journal_time (const struct log *log, uint64_t now_ns);
 
 /* --- log_write.c */
-/* Make the log's first or next segment, with snapshots of the streams and cursors, and go on there. prior_bytes: the lengths of all
- * before. *ret_final: the failure leaves the disk in doubt. */
+/* Make the log's first or next segment, with snapshots of the streams and cursors, and go on there. prior_bytes: the
+ * lengths of all before. *ret_final: the failure leaves the disk in doubt. */
 int log_start_segment (struct log *log, uint64_t number, uint64_t created_ns, uint64_t prior_bytes, bool *ret_final);
 
 /* --- log_stream.c */
-/* Find a stream, in the footers if it may have been forgotten. Called and returns with the append lock held, but lets it go for a footer.
+/* Find a stream, in the footers if it may have been forgotten. Called and returns with the append lock held, but lets
+ * it go for a footer.
  * Returns 0, FM_ERR_UNKNOWN or -errno. */
 int log_stream_find (struct log *log, const struct fm_id *stream, struct stream_entry **ret_entry);
 
@@ -115,24 +118,31 @@ struct log_segment_view {
     uint64_t end_pos;                       /* of the records; the file's end where no trailer tells */
 };
 /* Open segment `number` as of the view. FM_ERR_CORRUPT: its header is; -ENOENT: it is not there. */
-int log_segment_open (struct log *log, const struct log_view *view, uint64_t number, struct log_segment_view *ret_segment);
+int log_segment_open (struct log *log, const struct log_view *view, uint64_t number,
+                      struct log_segment_view *ret_segment);
 void log_segment_close (struct log *log, struct log_segment_view *segment);
-/* The streams of a segment that is not active, in id order; from its footer, or where that is damaged by a scan. To be freed. */
-int log_segment_streams (struct log *log, const struct log_segment_view *s, struct index_stream **ret_streams, uint32_t *ret_count);
+/* The streams of a segment that is not active, in id order; from its footer, or where that is damaged by a scan. To
+ * be freed. */
+int log_segment_streams (struct log *log, const struct log_segment_view *s, struct index_stream **ret_streams,
+                         uint32_t *ret_count);
 /* The same of any segment, in no order. */
-int log_segment_all_streams (struct log *log, const struct log_view *view, uint64_t number, struct index_stream **ret_streams,
-                             uint32_t *ret_count);
+int log_segment_all_streams (struct log *log, const struct log_view *view, uint64_t number,
+                             struct index_stream **ret_streams, uint32_t *ret_count);
 /* Positions of any segment. To be freed. */
-int log_segment_positions (struct log *log, const struct log_view *view, uint64_t number, struct index_position **ret_positions,
-                           uint32_t *ret_count);
+int log_segment_positions (struct log *log, const struct log_view *view, uint64_t number,
+                           struct index_position **ret_positions, uint32_t *ret_count);
 /* A segment's entry of a stream, the active one's included. FM_ERR_UNKNOWN: it has none, or the segment is lost. */
 int log_segment_stream (struct log *log, const struct log_view *view, uint64_t number, const struct fm_id *stream,
                         struct index_stream *ret_stream);
-/* The last indexed position whose offset is at or below, or whose time is below, the value; 0: start at the first record. */
-int log_segment_pos_by_offset (struct log *log, const struct log_view *view, uint64_t number, uint64_t offset, uint64_t *ret_pos);
-int log_segment_pos_by_time (struct log *log, const struct log_view *view, uint64_t number, uint64_t time_ns, uint64_t *ret_pos);
+/* The last indexed position whose offset is at or below, or whose time is below, the value; 0: start at the first
+ * record. */
+int log_segment_pos_by_offset (struct log *log, const struct log_view *view, uint64_t number, uint64_t offset,
+                               uint64_t *ret_pos);
+int log_segment_pos_by_time (struct log *log, const struct log_view *view, uint64_t number, uint64_t time_ns,
+                             uint64_t *ret_pos);
 /* Rebuild an index by a scan of [SEGMENT_RECORDS_POS, end_pos). *ret_index is to be destroyed. */
-int log_segment_scan_index (struct log *log, const struct log_segment_view *s, struct segment_index **ret_index, uint64_t *ret_records_end);
+int log_segment_scan_index (struct log *log, const struct log_segment_view *s, struct segment_index **ret_index,
+                            uint64_t *ret_records_end);
 
 /* --- log_lost.c: whose facts a hole hid, as the records around it tell. */
 struct log_lost {
@@ -150,10 +160,13 @@ void log_lost_release (struct log_lost_list *list);
 int log_lost_add (struct log_lost_list *list, const struct log_lost *lost);
 /* The sequences that segment `number` should hold and does not. Returns 0, -ENOMEM or -errno. */
 int log_lost_in (struct log *log, const struct log_view *view, uint64_t number, struct log_lost_list *list);
-/* The sequences that lay between what can be read of these two segments: in lost ones, or at the cut end of the first. `list` is empty before. */
-int log_lost_between (struct log *log, const struct log_view *view, uint64_t before, uint64_t after, struct log_lost_list *list);
+/* The sequences that lay between what can be read of these two segments: in lost ones, or at the cut end of the
+ * first. `list` is empty before. */
+int log_lost_between (struct log *log, const struct log_view *view, uint64_t before, uint64_t after,
+                      struct log_lost_list *list);
 
-/* --- log_segment.c, too. The last segment that may hold the offset (or what is at or after the time): the last whose base is not above it. 0: all are. */
+/* --- log_segment.c, too. The last segment that may hold the offset (or what is at or after the time): the last
+ * whose base is not above it. 0: all are. */
 int log_segment_by_offset (struct log *log, const struct log_view *view, uint64_t offset, uint64_t *ret_number);
 int log_segment_by_time (struct log *log, const struct log_view *view, uint64_t time_ns, uint64_t *ret_number);
 

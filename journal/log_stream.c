@@ -8,8 +8,12 @@
 
 static struct stream_state state_of (const struct index_stream *s)
 {
-    return (struct stream_state) { .stream = s->stream, .epoch = s->epoch, .incarnation = s->incarnation, .first_seq = s->first_seq,
-                                   .last_seq = s->last_seq, .last_offset = s->last_offset };
+    return (struct stream_state) { .stream = s->stream,
+                                   .epoch = s->epoch,
+                                   .incarnation = s->incarnation,
+                                   .first_seq = s->first_seq,
+                                   .last_seq = s->last_seq,
+                                   .last_offset = s->last_offset };
 }
 
 /* The newest segment that has it knows its end. */
@@ -82,8 +86,8 @@ static struct log_stream stream_of (const struct stream_entry *e)
     };
 }
 
-/* Where the stream really begins, after retention went on behind the table's back. With the append lock, which is let go; *entry is found
- * again, and NULL where it was forgotten meanwhile. */
+/* Where the stream really begins, after retention went on behind the table's back. With the append lock, which is
+ * let go; *entry is found again, and NULL where it was forgotten meanwhile. */
 static int freshen_first_seq (struct log *log, const struct fm_id *stream, struct stream_entry **entry)
 {
     struct log_view view;
@@ -141,7 +145,8 @@ static bool freshen_from (struct log *log, const struct index_stream *streams, u
     return left;
 }
 
-/* Streams that expired whole need no look at a segment. And, at the end (all): what no segment has. False: none is stale any more. */
+/* Streams that expired whole need no look at a segment. And, at the end (all): what no segment has. False: none is
+ * stale any more. */
 static bool freshen_expired (struct log *log, uint64_t first_offset, bool all)
 {
     bool left = true;
@@ -164,8 +169,8 @@ static bool freshen_expired (struct log *log, uint64_t first_offset, bool all)
     return left;
 }
 
-/* All streams' beginnings, in one walk over the footers from the oldest on, once after a start: it ends with the last stream that is
- * stale, and for streams that publish all the time that is the first footer. */
+/* All streams' beginnings, in one walk over the footers from the oldest on, once after a start: it ends with the
+ * last stream that is stale, and for streams that publish all the time that is the first footer. */
 static int freshen_all (struct log *log)
 {
     struct log_view view;
@@ -213,7 +218,8 @@ int log_stream_list (struct log *log, const struct fm_id *after, struct log_stre
         return rc;
     for (uint32_t number = 1, stop = 1; max > 0;) {
         pthread_mutex_lock (&log->append_lock);
-        stop = log->streams.count + 1 - number > LOG_STREAMS_PER_LOCK ? number + LOG_STREAMS_PER_LOCK : log->streams.count + 1;
+        stop = log->streams.count + 1 - number > LOG_STREAMS_PER_LOCK ? number + LOG_STREAMS_PER_LOCK
+                                                                      : log->streams.count + 1;
         for (; number < stop; number++) {
             const struct stream_entry *e = &log->streams.entries[number];
             if (e->used && (!after || memcmp (e->stream.bytes, after->bytes, ID_LEN) > 0))

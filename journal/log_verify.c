@@ -1,5 +1,5 @@
-/* log_verify: look at every segment: list them, check every byte, merge their topics. For inspect, verify and doctor; a log that is
- * open read-only will do, and a journal that is running is not disturbed. */
+/* log_verify: look at every segment: list them, check every byte, merge their topics. For inspect, verify and
+ * doctor; a log that is open read-only will do, and a journal that is running is not disturbed. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -108,8 +108,10 @@ static void report (struct verify *v, struct log_damage *d)
         v->damage (v->arg, d);
 }
 
-/* A range without headers: told stream by stream where the neighbours know them, and as a range of offsets where not. */
-static int report_hole (struct verify *v, struct log_damage *d, struct log_lost_list *lost, uint64_t pos, uint64_t end_pos)
+/* A range without headers: told stream by stream where the neighbours know them, and as a range of offsets where
+ * not. */
+static int report_hole (struct verify *v, struct log_damage *d, struct log_lost_list *lost, uint64_t pos,
+                        uint64_t end_pos)
 {
     uint64_t facts = 0;
     for (size_t i = 0; i < lost->count; i++) {
@@ -134,7 +136,8 @@ struct hole {
 };
 
 /* The hole's end is known: the next record's offset, or where the segment should end. */
-static int close_hole (struct verify *v, uint64_t number, struct hole *h, struct log_lost_list *lost, bool *lost_known, uint64_t end_offset)
+static int close_hole (struct verify *v, uint64_t number, struct hole *h, struct log_lost_list *lost, bool *lost_known,
+                       uint64_t end_offset)
 {
     if (h->pos == 0)
         return 0;
@@ -142,8 +145,12 @@ static int close_hole (struct verify *v, uint64_t number, struct hole *h, struct
     if (!*lost_known)
         rc = log_lost_in (v->log, &v->view, number, lost);
     *lost_known = true;
-    struct log_damage d = { .segment = number, .first_pos = h->pos, .end_pos = h->end_pos, .first_offset = h->first_offset,
-                            .end_offset = end_offset > h->first_offset ? end_offset : h->first_offset, .what = "checksum" };
+    struct log_damage d = { .segment = number,
+                            .first_pos = h->pos,
+                            .end_pos = h->end_pos,
+                            .first_offset = h->first_offset,
+                            .end_offset = end_offset > h->first_offset ? end_offset : h->first_offset,
+                            .what = "checksum" };
     if (rc == 0)
         rc = report_hole (v, &d, lost, h->pos, h->end_pos);
     *h = (struct hole) { 0 };
@@ -153,8 +160,12 @@ static int close_hole (struct verify *v, uint64_t number, struct hole *h, struct
 static void report_body (struct verify *v, uint64_t number, const struct segment_scan *scan)
 {
     const struct record *r = &scan->record;
-    struct log_damage d = { .segment = number, .first_pos = scan->pos, .end_pos = scan->next_pos, .first_offset = r->offset,
-                            .end_offset = r->offset + record_offsets (r), .what = "checksum" };
+    struct log_damage d = { .segment = number,
+                            .first_pos = scan->pos,
+                            .end_pos = scan->next_pos,
+                            .first_offset = r->offset,
+                            .end_offset = r->offset + record_offsets (r),
+                            .what = "checksum" };
     if (r->kind == RECORD_BATCH) {
         d.stream = r->stream;
         d.first_seq = r->first_seq;
@@ -178,7 +189,8 @@ static int verify_records (struct verify *v, const struct log_segment_view *s)
         if (rc == FM_ERR_CORRUPT) {
             /* Without a trailer the end is not known: what is no record there may be the rest of a footer. */
             const bool is_end = !s->sealed && scan.next_pos == s->end_pos && number != v->view.active_number;
-            hole = is_end ? hole : (struct hole) { .pos = scan.pos, .end_pos = scan.next_pos, .first_offset = v->next_offset };
+            hole = is_end ? hole
+                          : (struct hole) { .pos = scan.pos, .end_pos = scan.next_pos, .first_offset = v->next_offset };
             rc = 0;
             continue;
         }
@@ -233,8 +245,12 @@ static int verify_footer (struct verify *v, const struct log_segment_view *s)
     if (rc && rc != FM_ERR_CORRUPT && rc != -EIO && rc != FM_ERR_END)
         return rc;
     if (!good) {
-        struct log_damage d = { .segment = s->header.number, .first_pos = s->end_pos, .end_pos = s->end_pos,
-                                .first_offset = s->header.base_offset, .end_offset = s->header.base_offset, .what = "footer" };
+        struct log_damage d = { .segment = s->header.number,
+                                .first_pos = s->end_pos,
+                                .end_pos = s->end_pos,
+                                .first_offset = s->header.base_offset,
+                                .end_offset = s->header.base_offset,
+                                .what = "footer" };
         report (v, &d);
     }
     return 0;
@@ -251,8 +267,11 @@ static int verify_header (struct verify *v, const struct log_segment_view *s)
     if (rc && rc != -EIO && rc != FM_ERR_END)
         return rc;
     if (rc || memcmp (block, expected, sizeof block) != 0) {
-        struct log_damage d = { .segment = s->header.number, .end_pos = SEGMENT_RECORDS_POS, .first_offset = s->header.base_offset,
-                                .end_offset = s->header.base_offset, .what = "header" };
+        struct log_damage d = { .segment = s->header.number,
+                                .end_pos = SEGMENT_RECORDS_POS,
+                                .first_offset = s->header.base_offset,
+                                .end_offset = s->header.base_offset,
+                                .what = "header" };
         report (v, &d);
     }
     return 0;
@@ -265,7 +284,9 @@ static int verify_joint (struct verify *v, const struct log_segment_view *s)
     if (v->next_offset == 0 || s->header.base_offset == v->next_offset)
         return 0;
     struct log_lost_list lost = { 0 };
-    struct log_damage d = { .segment = number > 1 ? number - 1 : number, .first_offset = v->next_offset, .end_offset = s->header.base_offset,
+    struct log_damage d = { .segment = number > 1 ? number - 1 : number,
+                            .first_offset = v->next_offset,
+                            .end_offset = s->header.base_offset,
                             .what = v->previous + 1 < number ? "missing segment" : "truncated" };
     int rc = v->previous ? log_lost_between (v->log, &v->view, v->previous, number, &lost) : 0;
     if (rc == 0)
@@ -283,7 +304,9 @@ static int verify_segment (struct verify *v, uint64_t number)
         if (number < v->view.first_number)
             return 0;                       /* retention was quicker */
         if (rc == FM_ERR_CORRUPT) {
-            struct log_damage d = { .segment = number, .first_offset = v->next_offset, .end_offset = v->next_offset, .what = "header" };
+            struct log_damage d = {
+                .segment = number, .first_offset = v->next_offset, .end_offset = v->next_offset, .what = "header"
+            };
             report (v, &d);
         }
         return 0;                           /* what is missing shows at the next one's start */
@@ -410,7 +433,8 @@ static int merge_sealed (struct log *log, uint64_t number, struct topic_list *li
     return rc;
 }
 
-int log_topic_each (struct log *log, size_t max, void (*each) (void *arg, struct fm_slice topic, uint64_t facts), void *arg, bool *ret_more)
+int log_topic_each (struct log *log, size_t max, void (*each) (void *arg, struct fm_slice topic, uint64_t facts),
+                    void *arg, bool *ret_more)
 {
     struct topic_list list = { .max = max };
     struct log_view view;

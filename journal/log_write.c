@@ -1,9 +1,11 @@
-/* log_write: the sync thread's part: take the filled buffer, give its records their place and sums, write, roll, sync, tell.
+/* log_write: the sync thread's part: take the filled buffer, give its records their place and sums, write, roll, sync,
+ * tell.
  *
  *     filling --swap--> flushing: [0, flush_written) in the file, [.., flush_stamped) has its place, [.., len) has not
  *
  * Invariants
- * 1. A stamped record is never stamped again: its place is fixed, so a write that found the disk full is repeated as it was.
+ * 1. A stamped record is never stamped again: its place is fixed, so a write that found the disk full is repeated as it
+ *    was.
  * 2. A segment is left only when all of it is written, sealed and synced; its successor is published after that.
  * 3. written_offset, the streams' written state and the index of touched streams change together, after the write.
  * 4. synced_pos is only ever what a successful sync covered; after a failed one nothing is written any more. */
@@ -27,7 +29,8 @@ static int fail_unless_temporary (struct log *log, int rc, const char *what)
 {
     if (rc == -EDQUOT)
         rc = -ENOSPC;
-    return is_temporary (rc) ? error_set (rc, "%s in %s: %s; nothing is lost, it is tried again", what, log->directory, fm_error_text (rc))
+    return is_temporary (rc) ? error_set (rc, "%s in %s: %s; nothing is lost, it is tried again", what, log->directory,
+                                          fm_error_text (rc))
                              : log_fail (log, rc, what);
 }
 
@@ -43,7 +46,8 @@ static void publish_written (struct log *log)
         log->written_ticket = log->flushing.end_ticket;
 
     for (uint32_t i = 0; i < log->touched_count;) {
-        const uint32_t stop = log->touched_count - i < LOG_STREAMS_PER_LOCK ? log->touched_count : i + LOG_STREAMS_PER_LOCK;
+        const uint32_t stop = log->touched_count - i < LOG_STREAMS_PER_LOCK ? log->touched_count
+                                                                            : i + LOG_STREAMS_PER_LOCK;
         pthread_mutex_lock (&log->append_lock);
         for (; i < stop; i++) {
             const struct index_stream *s = segment_index_stream (log->index, log->touched[i]);
@@ -117,9 +121,10 @@ struct snapshot_buffer {
     size_t capacity;
 };
 
-/* Copy the entries above `after` into the buffer as one record's body, as many as fit (or the one that is larger), and remember the
- * last one's name. With the cursor lock. *ret_count 0: there are no more. */
-static int copy_cursors (struct log *log, struct snapshot_buffer *b, char after[CURSOR_NAME_MAX], size_t *after_len, struct record *r)
+/* Copy the entries above `after` into the buffer as one record's body, as many as fit (or the one that is larger),
+ * and remember the last one's name. With the cursor lock. *ret_count 0: there are no more. */
+static int copy_cursors (struct log *log, struct snapshot_buffer *b, char after[CURSOR_NAME_MAX], size_t *after_len,
+                         struct record *r)
 {
     struct cursor_view c;
     r->body_len = r->count = 0;
@@ -191,7 +196,8 @@ int log_start_segment (struct log *log, uint64_t number, uint64_t created_ns, ui
         rc = write_cursor_snapshots (log, &s, &buffer);
     if (rc == 0) {
         rc = segment_publish (&s, log->segments);
-        /* Whether the name is there is not known: only a start of the journal can tell. A full disk cannot get that far. */
+        /* Whether the name is there is not known: only a start of the journal can tell. A full disk cannot get that
+         * far. */
         *ret_final = rc != 0 && !is_temporary (rc);
     }
     if (rc) {
@@ -236,14 +242,16 @@ static int roll (struct log *log, uint64_t created_ns)
         rc = segment_seal (&log->active, footer, footer_len, &final);
         free (footer);
         if (rc)
-            return final ? log_fail (log, rc, "syncing a sealed segment") : fail_unless_temporary (log, rc, "sealing a segment");
+            return final ? log_fail (log, rc, "syncing a sealed segment")
+                         : fail_unless_temporary (log, rc, "sealing a segment");
         log->active.filled_pos = log->active.pos + footer_len;
         publish_synced (log);
     }
     const struct segment_header *h = &log->active.header;
     rc = log_start_segment (log, h->number + 1, created_ns, h->prior_bytes + log->active.filled_pos, &final);
     if (rc)
-        return final ? log_fail (log, rc, "publishing a new segment") : fail_unless_temporary (log, rc, "starting a new segment");
+        return final ? log_fail (log, rc, "publishing a new segment")
+                     : fail_unless_temporary (log, rc, "starting a new segment");
     return 0;
 }
 
@@ -389,10 +397,13 @@ int log_mark_idle (struct log *log)
     struct segment *s = &log->active;
     if (log->options.read_only || atomic_load (&log->failed))
         return FM_ERR_READ_ONLY;
-    if (log->marked || s->sealed || !has_records (log) || log->flush_written < log->flushing.len || s->synced_pos < s->pos)
+    if (log->marked || s->sealed || !has_records (log) || log->flush_written < log->flushing.len
+        || s->synced_pos < s->pos)
         return 0;
     uint8_t p[RECORD_HEADER_LEN];
-    const struct record r = { .kind = RECORD_SYNC_MARK, .offset = log->written_offset, .time_ns = log->written_time_ns };
+    const struct record r = { .kind = RECORD_SYNC_MARK,
+                              .offset = log->written_offset,
+                              .time_ns = log->written_time_ns };
     record_encode (p, &r);
     record_stamp (p, s->seed, s->pos, s->synced_pos);
     int rc = segment_write (s, p, sizeof p);

@@ -1,8 +1,9 @@
 /* record: one record of a segment: encode, stamp, decode, check. Pure.
  *
- * A record is a header of 88 bytes and a body, padded with zeros to 8. The header has two sums: its own, which binds it to the
- * segment (a random salt) and to its position there, and the body's. A damaged body thus still leaves the exact range that is
- * lost and the place of the next record; a payload, a stale block or a misplaced one never passes for a record.
+ * A record is a header of 88 bytes and a body, padded with zeros to 8. The header has two sums: its own, which binds it
+ * to the segment (a random salt) and to its position there, and the body's. A damaged body thus still leaves the exact
+ * range that is lost and the place of the next record; a payload, a stale block or a misplaced one never passes for a
+ * record.
  * Bytes: FORMAT.md, "Record". */
 
 #ifndef FM_JOURNAL_RECORD_H

@@ -92,7 +92,8 @@ int recover_apply (struct recover_state *state, const struct record *r, const ui
 
 /* --- The scan. */
 
-/* The next record whose header and body check. FM_ERR_CORRUPT: [scan->pos, *ret_end) is none; *ret_headed: its header checks all the same. */
+/* The next record whose header and body check. FM_ERR_CORRUPT: [scan->pos, *ret_end) is none; *ret_headed: its
+ * header checks all the same. */
 static int next_whole (struct segment_scan *scan, const uint8_t **ret_body, uint64_t *ret_end, bool *ret_headed)
 {
     int rc = scan_next (scan);
@@ -115,7 +116,8 @@ static int find_synced (struct segment_scan *scan, uint64_t *synced_pos)
 }
 
 /* Nothing checks in [pos, end): is it damage, or where the log was cut? The records behind tell, once for all. */
-static int classify (struct segment_scan *scan, uint64_t end, struct recover_result *r, bool *synced_known, bool *ret_torn)
+static int classify (struct segment_scan *scan, uint64_t end, struct recover_result *r, bool *synced_known,
+                     bool *ret_torn)
 {
     const uint64_t pos = scan->pos;
     const struct record record = scan->record;
@@ -133,13 +135,14 @@ static int classify (struct segment_scan *scan, uint64_t end, struct recover_res
     return 0;
 }
 
-int recover_scan (const struct fs *fs, int fd, const struct segment_header *h, uint64_t limit, struct segment_scan *scan,
-                  struct recover_state *state, struct recover_result *ret_result)
+int recover_scan (const struct fs *fs, int fd, const struct segment_header *h, uint64_t limit,
+                  struct segment_scan *scan, struct recover_state *state, struct recover_result *ret_result)
 {
     struct recover_result r = { .synced_pos = h->snapshot_end, .end_pos = SEGMENT_RECORDS_POS };
     int rc = fs->size (fs->context, fd, &r.file_len);
     if (rc == 0)
-        rc = scan_start (scan, fs, fd, record_seed (h->salt), SEGMENT_RECORDS_POS, limit < r.file_len ? limit : r.file_len);
+        rc = scan_start (scan, fs, fd, record_seed (h->salt), SEGMENT_RECORDS_POS,
+                         limit < r.file_len ? limit : r.file_len);
     state->next_offset = h->base_offset;
     state->last_time_ns = h->created_ns;
     bool synced_known = false, torn = false;
@@ -185,7 +188,8 @@ int recover_scan (const struct fs *fs, int fd, const struct segment_header *h, u
 
 /* --- Making good. */
 
-/* Copy bytes from a file to another or to itself: what is rewritten in place becomes dirty, and the next sync writes it. */
+/* Copy bytes from a file to another or to itself: what is rewritten in place becomes dirty, and the next sync writes
+ * it. */
 static int copy_bytes (const struct fs *fs, int from_fd, uint64_t from, uint64_t to, int to_fd, uint64_t at)
 {
     uint8_t *buffer = malloc (COPY_BYTES);
@@ -207,12 +211,14 @@ static int copy_bytes (const struct fs *fs, int from_fd, uint64_t from, uint64_t
     return rc;
 }
 
-int recover_quarantine (const struct fs *fs, int dir, int fd, uint64_t number, const char *what, uint64_t from, uint64_t to)
+int recover_quarantine (const struct fs *fs, int dir, int fd, uint64_t number, const char *what, uint64_t from,
+                        uint64_t to)
 {
     int copy = -EEXIST;
     for (int i = 0; i < QUARANTINE_NAMES_MAX && copy == -EEXIST; i++) {
         char name[96];
-        (void) snprintf (name, sizeof name, "%010llu-%llu.%d.%.16s", (unsigned long long) number, (unsigned long long) from, i, what);
+        (void) snprintf (name, sizeof name, "%010llu-%llu.%d.%.16s", (unsigned long long) number,
+                        (unsigned long long) from, i, what);
         copy = fs->open (fs->context, dir, name, O_WRONLY | O_CREAT | O_EXCL, 0666);
     }
     if (copy < 0)

@@ -1,13 +1,14 @@
-/* recover: read a segment that was never sealed (or whose sealing nothing confirms), tell what in it is whole, torn and damaged,
- * and make the rest of it good.
+/* recover: read a segment that was never sealed (or whose sealing nothing confirms), tell what in it is whole, torn and
+ * damaged, and make the rest of it good.
  *
  *     0      4096     snapshot_end        synced_pos (S)         end_pos (T)        data_end      the file's end
  *     | header | snapshots | records: synced | records: whole, unsynced | torn         | zeros      |
  *
- * S is the highest position that any record says was synced when it was written. What doesn't check below S is damage: it stays,
- * and is told. The first that doesn't check above S is where a crash cut the log: from there on it goes to quarantine/, and is cut.
- * What lies between S and T may be in the page cache alone (a failed fsync leaves clean pages with data that the disk does not
- * have), so it is written again, byte for byte in place, and synced before anybody hears of it.
+ * S is the highest position that any record says was synced when it was written. What doesn't check below S is damage:
+ * it stays, and is told. The first that doesn't check above S is where a crash cut the log: from there on it goes to
+ * quarantine/, and is cut. What lies between S and T may be in the page cache alone (a failed fsync leaves clean pages
+ * with data that the disk does not have), so it is written again, byte for byte in place, and synced before anybody
+ * hears of it.
  *
  * Thread:  whoever opens the log. */
 
@@ -37,16 +38,19 @@ struct recover_result {
     bool marked;                            /* the last record is a sync mark */
 };
 
-/* Apply one checked record; body NULL: a batch whose body is damaged. -ENOMEM, or 0 (a body that makes no sense is left out). */
+/* Apply one checked record; body NULL: a batch whose body is damaged. -ENOMEM, or 0 (a body that makes no sense is
+ * left out). */
 int recover_apply (struct recover_state *state, const struct record *r, const uint8_t *body, uint64_t pos);
 
-/* Scan the segment and add its records up to end_pos to the state. limit: the end of its records where a trailer tells, else
- * UINT64_MAX. Returns 0, -ENOMEM or -errno. */
-int recover_scan (const struct fs *fs, int fd, const struct segment_header *h, uint64_t limit, struct segment_scan *scan,
-                  struct recover_state *state, struct recover_result *ret_result);
+/* Scan the segment and add its records up to end_pos to the state. limit: the end of its records where a trailer
+ * tells, else UINT64_MAX. Returns 0, -ENOMEM or -errno. */
+int recover_scan (const struct fs *fs, int fd, const struct segment_header *h, uint64_t limit,
+                  struct segment_scan *scan, struct recover_state *state, struct recover_result *ret_result);
 
-/* Copy [from, to) of a segment into a new file of the quarantine directory, named by segment, position and `what`; durable on return. */
-int recover_quarantine (const struct fs *fs, int dir, int fd, uint64_t number, const char *what, uint64_t from, uint64_t to);
+/* Copy [from, to) of a segment into a new file of the quarantine directory, named by segment, position and `what`;
+ * durable on return. */
+int recover_quarantine (const struct fs *fs, int dir, int fd, uint64_t number, const char *what, uint64_t from,
+                        uint64_t to);
 
 /* Cut the torn tail (copied away before) and make [synced_pos, end_pos) durable. */
 int recover_tail (const struct fs *fs, int fd, const struct recover_result *r);

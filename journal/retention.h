@@ -17,6 +17,7 @@ struct retention_segment {
 };
 
 /* total_bytes: of all segments, this one included. */
-bool retention_drops (const struct retention *r, const struct retention_segment *oldest, uint64_t total_bytes, uint64_t now_ns);
+bool retention_drops (const struct retention *r, const struct retention_segment *oldest, uint64_t total_bytes,
+                      uint64_t now_ns);
 
 #endif

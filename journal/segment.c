@@ -124,7 +124,8 @@ static bool section_decode (const uint8_t *p, uint64_t from, uint64_t to, struct
     return ret->pos >= from && ret->pos <= to && ret->len <= to - ret->pos;
 }
 
-void segment_trailer_encode (const struct segment_trailer *t, const struct segment_header *h, uint8_t ret_bytes[SEGMENT_TRAILER_LEN])
+void segment_trailer_encode (const struct segment_trailer *t, const struct segment_header *h,
+                             uint8_t ret_bytes[SEGMENT_TRAILER_LEN])
 {
     uint8_t *p = ret_bytes;
     memset (p, 0, SEGMENT_TRAILER_LEN);
@@ -151,8 +152,10 @@ int segment_trailer_decode (const uint8_t bytes[SEGMENT_TRAILER_LEN], const stru
                             struct segment_trailer *ret_trailer)
 {
     const uint8_t *p = bytes;
-    if (memcmp (p, trailer_magic, sizeof trailer_magic) != 0 || bytes_get_u64le (p + AT_TRAILER_SUM) != checksum (p, AT_TRAILER_SUM)
-        || bytes_get_u64le (p + AT_TRAILER_NUMBER) != h->number || memcmp (p + AT_TRAILER_SALT, h->salt, sizeof h->salt) != 0
+    if (memcmp (p, trailer_magic, sizeof trailer_magic) != 0
+        || bytes_get_u64le (p + AT_TRAILER_SUM) != checksum (p, AT_TRAILER_SUM)
+        || bytes_get_u64le (p + AT_TRAILER_NUMBER) != h->number
+        || memcmp (p + AT_TRAILER_SALT, h->salt, sizeof h->salt) != 0
         || file_len < SEGMENT_RECORDS_POS + SEGMENT_HEADER_LEN + SEGMENT_TRAILER_LEN)
         return FM_ERR_CORRUPT;
     struct segment_trailer t = {
@@ -208,7 +211,9 @@ int segment_read_header (const struct fs *fs, int fd, struct segment_header *ret
     const uint64_t places[] = {
         0,
         SEGMENT_HEADER_COPY_POS,
-        len >= SEGMENT_RECORDS_POS + SEGMENT_HEADER_LEN + SEGMENT_TRAILER_LEN ? len - SEGMENT_TRAILER_LEN - SEGMENT_HEADER_LEN : 0,
+        len >= SEGMENT_RECORDS_POS + SEGMENT_HEADER_LEN + SEGMENT_TRAILER_LEN
+            ? len - SEGMENT_TRAILER_LEN - SEGMENT_HEADER_LEN
+            : 0,
     };
     int worst = FM_ERR_CORRUPT;
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
@@ -226,7 +231,8 @@ int segment_read_header (const struct fs *fs, int fd, struct segment_header *ret
     return worst;
 }
 
-int segment_read_trailer (const struct fs *fs, int fd, const struct segment_header *h, struct segment_trailer *ret_trailer)
+int segment_read_trailer (const struct fs *fs, int fd, const struct segment_header *h,
+                          struct segment_trailer *ret_trailer)
 {
     uint64_t len;
     int rc = fs->size (fs->context, fd, &len);
@@ -348,6 +354,6 @@ int segment_seal (struct segment *s, const void *footer, size_t len, bool *ret_f
 void segment_close (struct segment *s)
 {
     if (s->fd >= 0 && s->fs)
-        (void) s->fs->close (s->fs->context, s->fd);    /* what must not be lost has been synced, or was never promised */
+        (void) s->fs->close (s->fs->context, s->fd);    /* what was not synced was never promised */
     s->fd = -1;
 }

@@ -2,8 +2,8 @@
  *
  * Owns:    the descriptor of the segment that is being written.
  * Thread:  the sync thread writes; readers open descriptors of their own.
- * Promise: what lies below synced_pos survives power loss. A segment appears under its name only when its header and its
- *          snapshots are on disk, and its successor only when the whole of it is.
+ * Promise: what lies below synced_pos survives power loss. A segment appears under its name only when its header and
+ *          its snapshots are on disk, and its successor only when the whole of it is.
  * Bytes:   FORMAT.md, "Segment". */
 
 #ifndef FM_JOURNAL_SEGMENT_H
@@ -22,9 +22,9 @@ enum {
     SEGMENT_TRAILER_LEN = 192,
     SEGMENT_NAME_LEN = 32,
 
-    /* Zero-filling ahead lets fdatasync write data alone (no new length, no extents to convert). It doubles the bytes that are
-     * written, so it is left out when more than SEGMENT_FILL_BELOW was written since the last sync: then one metadata write
-     * is shared by much data. */
+    /* Zero-filling ahead lets fdatasync write data alone (no new length, no extents to convert). It doubles the
+     * bytes that are written, so it is left out when more than SEGMENT_FILL_BELOW was written since the last sync:
+     * then one metadata write is shared by much data. */
     SEGMENT_FILL_STEP = 1 << 20,
     SEGMENT_FILL_BELOW = 256 << 10
 };
@@ -52,7 +52,8 @@ struct segment_section {
     uint64_t pos, len, sum;
 };
 
-/* The fixed end of a sealed segment; the three sections and a third copy of the header lie between the records and it. */
+/* The fixed end of a sealed segment; the three sections and a third copy of the header lie between the records and
+ * it. */
 struct segment_trailer {
     uint64_t records_end;
     uint64_t end_offset;
@@ -68,7 +69,8 @@ void segment_header_encode (const struct segment_header *h, uint8_t ret_bytes[SE
 /* Returns 0, FM_ERR_CORRUPT, or FM_ERR_NEWER for another major version. */
 int segment_header_decode (const uint8_t bytes[SEGMENT_HEADER_LEN], struct segment_header *ret_header);
 
-void segment_trailer_encode (const struct segment_trailer *t, const struct segment_header *h, uint8_t ret_bytes[SEGMENT_TRAILER_LEN]);
+void segment_trailer_encode (const struct segment_trailer *t, const struct segment_header *h,
+                             uint8_t ret_bytes[SEGMENT_TRAILER_LEN]);
 /* Checks the sum, that it is this segment's, and that everything it names lies within a file of file_len bytes. */
 int segment_trailer_decode (const uint8_t bytes[SEGMENT_TRAILER_LEN], const struct segment_header *h, uint64_t file_len,
                             struct segment_trailer *ret_trailer);
@@ -77,11 +79,14 @@ int segment_trailer_decode (const uint8_t bytes[SEGMENT_TRAILER_LEN], const stru
 void segment_name (uint64_t number, char ret_name[SEGMENT_NAME_LEN]);
 bool segment_name_parse (const char *name, uint64_t *ret_number);
 
-/* A segment's header, from the first of its three copies that is good. Returns 0, FM_ERR_CORRUPT, FM_ERR_NEWER or -errno. */
+/* A segment's header, from the first of its three copies that is good. Returns 0, FM_ERR_CORRUPT, FM_ERR_NEWER or
+ * -errno. */
 int segment_read_header (const struct fs *fs, int fd, struct segment_header *ret_header);
 /* Returns 0, FM_ERR_CORRUPT (not sealed, or damaged) or -errno. */
-int segment_read_trailer (const struct fs *fs, int fd, const struct segment_header *h, struct segment_trailer *ret_trailer);
-/* Open a segment for reading and read its header. -ENOENT: there is none. Never leaves a descriptor behind on failure. */
+int segment_read_trailer (const struct fs *fs, int fd, const struct segment_header *h,
+                          struct segment_trailer *ret_trailer);
+/* Open a segment for reading and read its header. -ENOENT: there is none. Never leaves a descriptor behind on
+ * failure. */
 int segment_open_read (const struct fs *fs, int dir, uint64_t number, int *ret_fd, struct segment_header *ret_header);
 
 /* The segment that is being written. */
@@ -96,8 +101,8 @@ struct segment {
     bool sealed;
 };
 
-/* Start to make a new segment under a temporary name: its records may be written (the snapshots), and segment_publish makes it
- * the log's next. Starting again after a failure is all right. */
+/* Start to make a new segment under a temporary name: its records may be written (the snapshots), and
+ * segment_publish makes it the log's next. Starting again after a failure is all right. */
 int segment_create (struct segment *s, const struct fs *fs, int dir, const struct segment_header *header);
 /* Write the header (snapshot_end: here), sync, rename, sync the directory. */
 int segment_publish (struct segment *s, int dir);

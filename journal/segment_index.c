@@ -9,7 +9,8 @@
 
 enum { STREAM_BUCKETS = 2 * INDEX_STREAMS_MAX, TOPIC_BUCKETS = 2 * INDEX_TOPICS_MAX };
 
-/* A hash table of numbers into an array; open addressing, nothing is ever removed but everything. Number + 1; 0: free. */
+/* A hash table of numbers into an array; open addressing, nothing is ever removed but everything. Number + 1; 0:
+ * free. */
 struct segment_index {
     struct index_stream *streams;
     uint32_t *stream_buckets;
@@ -47,7 +48,8 @@ int segment_index_new (struct segment_index **ret_index)
     x->names = malloc (INDEX_TOPIC_BYTES_MAX);
     x->positions = malloc (INDEX_POSITIONS_MAX * sizeof *x->positions);
     x->topic_facts = malloc (BATCH_TOPICS_MAX * sizeof *x->topic_facts);
-    if (!x->streams || !x->stream_buckets || !x->topics || !x->topic_buckets || !x->names || !x->positions || !x->topic_facts) {
+    if (!x->streams || !x->stream_buckets || !x->topics || !x->topic_buckets || !x->names || !x->positions
+        || !x->topic_facts) {
         segment_index_destroy (&x);
         return -ENOMEM;
     }
@@ -101,7 +103,9 @@ static uint32_t add_stream (struct segment_index *x, const struct record *r, uin
     uint32_t *bucket = stream_bucket (x, &r->stream);
     if (*bucket == 0) {
         assert (x->stream_count < INDEX_STREAMS_MAX);
-        x->streams[x->stream_count] = (struct index_stream) { .stream = r->stream, .first_seq = r->first_seq, .first_pos = pos };
+        x->streams[x->stream_count] = (struct index_stream) { .stream = r->stream,
+                                                              .first_seq = r->first_seq,
+                                                              .first_pos = pos };
         *bucket = ++x->stream_count;
     }
     struct index_stream *s = &x->streams[*bucket - 1];
@@ -168,7 +172,9 @@ static void add_position (struct segment_index *x, const struct record *r, uint6
     if (last && pos / INDEX_POSITION_STEP == last->pos / INDEX_POSITION_STEP)
         return;
     if (x->position_count < INDEX_POSITIONS_MAX)
-        x->positions[x->position_count++] = (struct index_position) { .pos = pos, .offset = r->offset, .time_ns = r->time_ns };
+        x->positions[x->position_count++] = (struct index_position) { .pos = pos,
+                                                                      .offset = r->offset,
+                                                                      .time_ns = r->time_ns };
 }
 
 uint32_t segment_index_add (struct segment_index *x, const struct record *r, const uint8_t *body, uint64_t pos)
@@ -226,7 +232,8 @@ size_t segment_index_positions (const struct segment_index *x, struct index_posi
     return count;
 }
 
-void segment_index_each_topic (const struct segment_index *x, void (*each) (void *arg, const struct index_topic *t), void *arg)
+void segment_index_each_topic (const struct segment_index *x, void (*each) (void *arg, const struct index_topic *t),
+                               void *arg)
 {
     for (uint32_t i = 0; i < x->topic_count; i++) {
         const struct index_topic topic = { .name = slice (x->names + x->topics[i].pos, x->topics[i].len),
@@ -288,7 +295,8 @@ static void collect_topic (void *arg, const struct index_topic *t)
     *(*next)++ = *t;
 }
 
-static struct segment_section section_of (const uint8_t *start, const uint8_t *end, const uint8_t *footer, uint64_t records_end)
+static struct segment_section section_of (const uint8_t *start, const uint8_t *end, const uint8_t *footer,
+                                          uint64_t records_end)
 {
     return (struct segment_section) {
         .pos = records_end + (uint64_t) (start - footer),
@@ -304,8 +312,8 @@ static size_t footer_bound (const struct segment_index *x)
            + (size_t) x->position_count * INDEX_POSITION_LEN + RECORD_ALIGN + SEGMENT_HEADER_LEN + SEGMENT_TRAILER_LEN;
 }
 
-int segment_index_encode (const struct segment_index *x, const struct segment_header *h, uint64_t records_end, void **ret_bytes,
-                          size_t *ret_len)
+int segment_index_encode (const struct segment_index *x, const struct segment_header *h, uint64_t records_end,
+                          void **ret_bytes, size_t *ret_len)
 {
     int rc = -ENOMEM;
     uint8_t *footer = malloc (footer_bound (x));
@@ -364,7 +372,8 @@ leave:
 /* --- Reading back. */
 
 /* A section's bytes, checked. Its length was checked to lie within the file. */
-static int read_section (const struct fs *fs, int fd, const struct segment_section *s, uint64_t max_len, uint8_t **ret_bytes)
+static int read_section (const struct fs *fs, int fd, const struct segment_section *s, uint64_t max_len,
+                         uint8_t **ret_bytes)
 {
     if (s->len > max_len)
         return FM_ERR_CORRUPT;
@@ -414,7 +423,8 @@ int index_read_streams (const struct fs *fs, int fd, const struct segment_traile
     return 0;
 }
 
-int index_read_positions (const struct fs *fs, int fd, const struct segment_trailer *t, struct index_position **ret_positions)
+int index_read_positions (const struct fs *fs, int fd, const struct segment_trailer *t,
+                          struct index_position **ret_positions)
 {
     uint8_t *bytes = NULL;
     if (t->positions.len != (uint64_t) t->position_count * INDEX_POSITION_LEN)
@@ -436,7 +446,8 @@ int index_read_positions (const struct fs *fs, int fd, const struct segment_trai
     return 0;
 }
 
-int index_read_topics (const struct fs *fs, int fd, const struct segment_trailer *t, void **ret_bytes, struct index_topic **ret_topics)
+int index_read_topics (const struct fs *fs, int fd, const struct segment_trailer *t, void **ret_bytes,
+                       struct index_topic **ret_topics)
 {
     enum { TOPIC_OVERHEAD = 1 + 10 };
     uint8_t *bytes = NULL;
@@ -468,7 +479,8 @@ int index_read_topics (const struct fs *fs, int fd, const struct segment_trailer
     return 0;
 }
 
-const struct index_stream *index_streams_find (const struct index_stream *streams, size_t count, const struct fm_id *stream)
+const struct index_stream *index_streams_find (const struct index_stream *streams, size_t count,
+                                               const struct fm_id *stream)
 {
     size_t low = 0, high = count;
     while (low < high) {

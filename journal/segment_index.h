@@ -1,5 +1,6 @@
-/* segment_index: what a segment holds: its streams, its topics, and a position every 256 KiB. Built record by record while the
- * segment is written (or scanned), written behind the records when it is sealed, read back section by section.
+/* segment_index: what a segment holds: its streams, its topics, and a position every 256 KiB. Built record by record
+ * while the segment is written (or scanned), written behind the records when it is sealed, read back section by
+ * section.
  *
  * Owns:    its tables, allocated once at their full size (pages that are never touched cost nothing).
  * Thread:  none of its own: the log's index lock, or a single user.
@@ -65,24 +66,29 @@ uint32_t segment_index_stream_count (const struct segment_index *x);
 /* Copy the positions out, at most max; returns their number. */
 size_t segment_index_positions (const struct segment_index *x, struct index_position *ret, size_t max);
 /* In no order. */
-void segment_index_each_topic (const struct segment_index *x, void (*each) (void *arg, const struct index_topic *t), void *arg);
+void segment_index_each_topic (const struct segment_index *x, void (*each) (void *arg, const struct index_topic *t),
+                               void *arg);
 
 /* Counts so far; section fields are zero. */
 void segment_index_summary (const struct segment_index *x, uint64_t records_end, struct segment_trailer *ret_summary);
 
 /* The whole footer: sections, the header's copy, the trailer. *ret_bytes is to be freed. Returns 0 or -ENOMEM. */
-int segment_index_encode (const struct segment_index *x, const struct segment_header *h, uint64_t records_end, void **ret_bytes,
-                          size_t *ret_len);
+int segment_index_encode (const struct segment_index *x, const struct segment_header *h, uint64_t records_end,
+                          void **ret_bytes, size_t *ret_len);
 
 /* --- A sealed segment's footer, section by section; each is checked against its sum. `ret_bytes` is to be freed.
  * FM_ERR_CORRUPT: rebuild by a scan. */
 
-int index_read_streams (const struct fs *fs, int fd, const struct segment_trailer *t, struct index_stream **ret_streams);
-int index_read_positions (const struct fs *fs, int fd, const struct segment_trailer *t, struct index_position **ret_positions);
+int index_read_streams (const struct fs *fs, int fd, const struct segment_trailer *t,
+                        struct index_stream **ret_streams);
+int index_read_positions (const struct fs *fs, int fd, const struct segment_trailer *t,
+                          struct index_position **ret_positions);
 /* The topics' names point into *ret_bytes. */
-int index_read_topics (const struct fs *fs, int fd, const struct segment_trailer *t, void **ret_bytes, struct index_topic **ret_topics);
+int index_read_topics (const struct fs *fs, int fd, const struct segment_trailer *t, void **ret_bytes,
+                       struct index_topic **ret_topics);
 
 /* In arrays as read: streams are in id order, positions in position order. NULL: none. */
-const struct index_stream *index_streams_find (const struct index_stream *streams, size_t count, const struct fm_id *stream);
+const struct index_stream *index_streams_find (const struct index_stream *streams, size_t count,
+                                               const struct fm_id *stream);
 
 #endif

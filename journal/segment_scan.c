@@ -64,7 +64,8 @@ static int grow (struct segment_scan *s, size_t need)
     return 0;
 }
 
-/* Have [pos, pos + len) in the buffer; as much more as fits is read along. FM_ERR_END: the file or `end` comes before. */
+/* Have [pos, pos + len) in the buffer; as much more as fits is read along. FM_ERR_END: the file or `end` comes
+ * before. */
 static int have (struct segment_scan *s, uint64_t pos, size_t len, const uint8_t **ret_bytes)
 {
     if (pos > s->end || len > s->end - pos)
@@ -81,7 +82,8 @@ static int have (struct segment_scan *s, uint64_t pos, size_t len, const uint8_t
         s->buffer_pos = pos;
         while (s->held < len) {
             const uint64_t from = pos + s->held;
-            /* Once a huge record made it large, the buffer still reads in small steps: they stay in the processor's cache. */
+            /* Once a huge record made it large, the buffer still reads in small steps: they stay in the processor's
+             * cache. */
             const size_t room = (len > SCAN_BUFFER_BYTES ? len : SCAN_BUFFER_BYTES) - s->held;
             const size_t want = s->end - from < room ? (size_t) (s->end - from) : room;
             const ssize_t n = scan_read (s->fs, s->fd, s->buffer + s->held, want, from);

@@ -1,8 +1,10 @@
 /* segment_scan: walk the records of one segment in order, checking each; step over what is damaged.
  *
- * Owns:    a buffer of its own (256 KiB; it grows to the largest record met), kept from segment to segment. Not the descriptor.
+ * Owns:    a buffer of its own (256 KiB; it grows to the largest record met), kept from segment to segment. Not the
+ *          descriptor.
  * Thread:  its user's.
- * Promise: what scan_next and scan_body return has matched its sums. Blocks that the disk can't read count as damaged bytes. */
+ * Promise: what scan_next and scan_body return has matched its sums. Blocks that the disk can't read count as
+ *          damaged bytes. */
 
 #ifndef FM_JOURNAL_SEGMENT_SCAN_H
 #define FM_JOURNAL_SEGMENT_SCAN_H
@@ -33,17 +35,20 @@ void scan_release (struct segment_scan *s);
 int scan_start (struct segment_scan *s, const struct fs *fs, int fd, uint64_t seed, uint64_t pos, uint64_t end);
 
 /* The next record's header, into s->record; its body is not looked at yet.
- * Returns 0; FM_ERR_END at `end`; FM_ERR_CORRUPT: no record at s->pos: the next good header (or `end`) is at s->next_pos, and the
- * next call goes on there; -errno. */
+ * Returns 0; FM_ERR_END at `end`; FM_ERR_CORRUPT: no record at s->pos: the next good header (or `end`) is at
+ * s->next_pos, and the next call goes on there; -errno. */
 int scan_next (struct segment_scan *s);
 
-/* The body of the record that scan_next returned; valid until the next call. Returns 0, FM_ERR_CORRUPT, -errno, -ENOMEM. */
+/* The body of the record that scan_next returned; valid until the next call. Returns 0, FM_ERR_CORRUPT, -errno,
+ * -ENOMEM. */
 int scan_body (struct segment_scan *s, const uint8_t **ret_body);
 
-/* pread, but blocks that the disk can't read (EIO) become zeros: no record is made of them, and a start does not fail on them. */
+/* pread, but blocks that the disk can't read (EIO) become zeros: no record is made of them, and a start does not
+ * fail on them. */
 ssize_t scan_read (const struct fs *fs, int fd, uint8_t *buffer, size_t len, uint64_t pos);
 
-/* Are all bytes of [from, s->end) zero, and where is the last one that is not? Returns 0 or -errno. Forgets the buffer. */
+/* Are all bytes of [from, s->end) zero, and where is the last one that is not? Returns 0 or -errno. Forgets the
+ * buffer. */
 int scan_zeros (struct segment_scan *s, uint64_t from, uint64_t *ret_end_of_data);
 
 #endif

@@ -15,7 +15,9 @@ int stream_table_init (struct stream_table *t, uint32_t max)
     uint32_t buckets = 16;
     while (buckets < max && buckets < UINT32_C (1) << 31)
         buckets *= 2;
-    *t = (struct stream_table) { .max = max, .bucket_mask = buckets - 1, .hash_seed = id_random_u64 (), .complete = true };
+    *t = (struct stream_table) {
+        .max = max, .bucket_mask = buckets - 1, .hash_seed = id_random_u64 (), .complete = true
+    };
     /* Untouched pages cost nothing: the bound is address space, not memory. */
     t->entries = calloc ((size_t) max + 1, sizeof *t->entries);
     t->buckets = calloc (buckets, sizeof *t->buckets);

@@ -1,7 +1,8 @@
-/* stream_table: what the log knows of each stream, in memory: a hash table with a bound; the least recently used one that is
- * wholly synced makes room, and is looked up in the footers when it comes again.
+/* stream_table: what the log knows of each stream, in memory: a hash table with a bound; the least recently used one
+ * that is wholly synced makes room, and is looked up in the footers when it comes again.
  *
- * Thread:  the log's append lock. Entries are numbered and never move, so the sync thread may walk them lock by lock. */
+ * Thread:  the log's append lock. Entries are numbered and never move, so the sync thread may walk them lock by
+ *          lock. */
 
 #ifndef FM_JOURNAL_STREAM_TABLE_H
 #define FM_JOURNAL_STREAM_TABLE_H
@@ -58,7 +59,8 @@ struct stream_entry *stream_table_find (const struct stream_table *t, const stru
 /* Room for a stream that is not here. NULL: all are unsynced (sync, then retry), or no memory. */
 struct stream_entry *stream_table_add (struct stream_table *t, const struct fm_id *stream);
 
-/* Take a stream from a snapshot, a footer or a recovered record: all of it is synced. Adds it or replaces it. -ENOMEM. */
+/* Take a stream from a snapshot, a footer or a recovered record: all of it is synced. Adds it or replaces it.
+ * -ENOMEM. */
 int stream_table_restore (struct stream_table *t, const struct stream_state *s);
 
 void stream_table_set_stale (struct stream_table *t, struct stream_entry *e, bool stale);

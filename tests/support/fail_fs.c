@@ -120,7 +120,8 @@ static void write_again (struct fail_fs *f, int fd, const uint8_t *bytes, size_t
 {
     const ino_t inode = inode_of (fd);
     for (struct undo *u = f->newest; u; u = u->older) {
-        const uint64_t from = u->pos > pos ? u->pos : pos, to = u->pos + u->len < pos + len ? u->pos + u->len : pos + len;
+        const uint64_t from = u->pos > pos ? u->pos : pos,
+                       to = u->pos + u->len < pos + len ? u->pos + u->len : pos + len;
         if (u->lost && u->inode == inode && from < to)
             memcpy (u->bytes + (from - u->pos), bytes + (from - pos), (size_t) (to - from));
     }
@@ -419,9 +420,11 @@ static unsigned chance (uint64_t *x)
 static void take_back_bytes (const struct undo *u, uint64_t *x, unsigned keep_percent)
 {
     for (uint64_t pos = u->pos; pos < u->pos + u->len;) {
-        const uint64_t end = (pos / SECTOR + 1) * SECTOR < u->pos + u->len ? (pos / SECTOR + 1) * SECTOR : u->pos + u->len;
+        const uint64_t end = (pos / SECTOR + 1) * SECTOR < u->pos + u->len ? (pos / SECTOR + 1) * SECTOR
+                                                                           : u->pos + u->len;
         if (chance (x) >= keep_percent)
-            need (pwrite (u->fd, u->bytes + (pos - u->pos), (size_t) (end - pos), (off_t) pos) == (ssize_t) (end - pos), "pwrite");
+            need (pwrite (u->fd, u->bytes + (pos - u->pos), (size_t) (end - pos), (off_t) pos) == (ssize_t) (end - pos),
+                  "pwrite");
         pos = end;
     }
 }

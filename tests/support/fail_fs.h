@@ -1,9 +1,10 @@
 /* fail_fs: a file system that fails, and one that forgets.
  *
- * It passes every call on to the real one and counts those that change something or make it durable. The n-th such call can be made to
- * fail once with an error, or to be the last: from then on every call fails, as if the power had gone. fail_fs_power_loss then takes
- * back, sector by sector and by chance, what was not synced: writes, lengths, names. As on Linux, a sync that failed leaves what it should have
- * written looking clean: no later sync writes it, unless it is written again.
+ * It passes every call on to the real one and counts those that change something or make it durable. The n-th such call
+ * can be made to fail once with an error, or to be the last: from then on every call fails, as if the power had gone.
+ * fail_fs_power_loss then takes back, sector by sector and by chance, what was not synced: writes, lengths, names. As
+ * on Linux, a sync that failed leaves what it should have written looking clean: no later sync writes it, unless it is
+ * written again.
  *
  * Thread:  any, one at a time inside (a lock).
  * Limits:  what is taken back is kept in memory until it is synced. */
@@ -25,8 +26,8 @@ enum fail_kind {
     FAIL_SYNC               /* sync_data, sync_dir */
 };
 
-/* The n-th call of the kind from now on (1: the next) fails with `error` (-ENOSPC, -EIO); 0: none does. A failing pwrite of more than
- * one byte writes half of it first. */
+/* The n-th call of the kind from now on (1: the next) fails with `error` (-ENOSPC, -EIO); 0: none does. A failing
+ * pwrite of more than one byte writes half of it first. */
 void fail_fs_fail (struct fail_fs *f, enum fail_kind kind, unsigned long n, int error);
 /* Every pwrite fails with -ENOSPC until it is turned off again. */
 void fail_fs_disk_full (struct fail_fs *f, bool full);
@@ -36,7 +37,8 @@ void fail_fs_power_off (struct fail_fs *f, unsigned long n);
 bool fail_fs_happened (const struct fail_fs *f);
 unsigned long fail_fs_calls (const struct fail_fs *f);
 
-/* Take back what was not synced, each 512-byte sector of each write with a chance of keep_percent to have reached the disk all the same. */
+/* Take back what was not synced, each 512-byte sector of each write with a chance of keep_percent to have reached
+ * the disk all the same. */
 void fail_fs_power_loss (struct fail_fs *f, unsigned seed, unsigned keep_percent);
 
 #endif

@@ -27,7 +27,8 @@ void kit_directory (char path[128])
     need (mkdtemp (path) != NULL, path);
 }
 
-static void each_file (const char *path, void (*each) (const char *path, const char *name, bool directory, void *arg), void *arg)
+static void each_file (const char *path, void (*each) (const char *path, const char *name, bool directory, void *arg),
+                       void *arg)
 {
     DIR *d = opendir (path);
     need (d != NULL, path);
@@ -218,8 +219,9 @@ bool kit_item_is (const struct log_item *item, const struct kit_batch_spec *spec
 {
     struct kit_batch k;
     kit_batch_make (spec, &k);
-    const bool same = item->kind == LOG_ITEM_BATCH && item->first_seq == spec->first_seq && item->end_seq == spec->first_seq + spec->count
-                      && id_equal (&item->stream, &k.batch.stream) && slice_equal (item->bytes, slice (k.bytes, k.len));
+    const bool same = item->kind == LOG_ITEM_BATCH && item->first_seq == spec->first_seq
+                      && item->end_seq == spec->first_seq + spec->count && id_equal (&item->stream, &k.batch.stream)
+                      && slice_equal (item->bytes, slice (k.bytes, k.len));
     kit_batch_release (&k);
     return same;
 }

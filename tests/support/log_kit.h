@@ -1,5 +1,5 @@
-/* log_kit: what the tests of the journal's log share: a fresh directory, batches whose every byte follows from stream and
- * sequence, a clock that the test sets, and ways to damage a file. A failure of the kit itself aborts. */
+/* log_kit: what the tests of the journal's log share: a fresh directory, batches whose every byte follows from
+ * stream and sequence, a clock that the test sets, and ways to damage a file. A failure of the kit itself aborts. */
 
 #ifndef FM_TESTS_LOG_KIT_H
 #define FM_TESTS_LOG_KIT_H
@@ -23,8 +23,8 @@ void kit_append (const char *path, const void *bytes, size_t len);
 
 struct fm_id kit_stream (unsigned number);
 
-/* Build the batch [first_seq, first_seq + count) of a stream. Payloads have payload_len bytes that follow from stream and sequence.
- * The bytes are malloc'ed, and decoded in `batch`. */
+/* Build the batch [first_seq, first_seq + count) of a stream. Payloads have payload_len bytes that follow from
+ * stream and sequence. The bytes are malloc'ed, and decoded in `batch`. */
 struct kit_batch {
     uint8_t *bytes;
     size_t len;

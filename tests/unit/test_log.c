@@ -50,7 +50,8 @@ static struct log_recovery reopen (struct setting *s)
     return recovery;
 }
 
-/* Read all of the log and compare: batches of `count` facts of one stream, from first_seq on. Returns how many batches there were. */
+/* Read all of the log and compare: batches of `count` facts of one stream, from first_seq on. Returns how many
+ * batches there were. */
 static uint64_t read_all (struct log *log, const struct kit_batch_spec *spec)
 {
     struct kit_batch_spec expected = *spec;
@@ -155,8 +156,10 @@ static void append_takes_only_the_next_sequence (void **state)
 {
     struct setting *s = setting_of (state);
     assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 10, .count = 5 }), 0);
-    assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 16, .count = 1 }), FM_ERR_ARGUMENT);
-    assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 14, .count = 1 }), FM_ERR_ARGUMENT);
+    assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 16, .count = 1 }),
+                      FM_ERR_ARGUMENT);
+    assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 14, .count = 1 }),
+                      FM_ERR_ARGUMENT);
     assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 15, .count = 1 }), 0);
     uint64_t offset;
     struct fm_id id = kit_stream (1);
@@ -172,16 +175,24 @@ static void two_incarnations_of_one_epoch_are_a_conflict (void **state)
     struct setting *s = setting_of (state);
     for (int again = 0; again < 2; again++) {
         const uint64_t seq = 1 + 2 * (uint64_t) again;
-        assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .epoch = 3 }), 0);
-        assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq + 1, .count = 1, .epoch = 3,
-                                                                         .incarnation = 1234 }), FM_ERR_CONFLICT);
-        assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq + 1, .count = 1, .epoch = 2 }),
-                          FM_ERR_LOST);
-        assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq + 1, .count = 1, .epoch = 3 }), 0);
+        assert_int_equal (
+            try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .epoch = 3 }), 0);
+        assert_int_equal (
+            try_append (s->log,
+                        &(struct kit_batch_spec) {
+                            .stream = 1, .first_seq = seq + 1, .count = 1, .epoch = 3, .incarnation = 1234 }),
+            FM_ERR_CONFLICT);
+        assert_int_equal (
+            try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq + 1, .count = 1, .epoch = 2 }),
+            FM_ERR_LOST);
+        assert_int_equal (
+            try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq + 1, .count = 1, .epoch = 3 }),
+            0);
         kit_sync (s->log);
         reopen (s);                         /* the next start still knows */
     }
-    assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 5, .count = 1, .epoch = 4 }), 0);
+    assert_int_equal (
+        try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 5, .count = 1, .epoch = 4 }), 0);
 }
 
 static void a_full_buffer_says_so_and_loses_nothing (void **state)
@@ -213,10 +224,12 @@ static void a_batch_larger_than_buffer_and_segment_is_taken (void **state)
     struct kit_batch_spec small = { .stream = 1, .first_seq = 1, .count = 1, .payload_len = 100 };
     struct kit_batch_spec big = { .stream = 2, .first_seq = 1, .count = 1, .payload_len = 64 << 20 };
     kit_append_batch (s->log, &small);
-    assert_int_equal (try_append (s->log, &big), FM_ERR_FULL);      /* not behind others in a buffer that it does not fit in */
+    /* Not behind others in a buffer that it does not fit in. */
+    assert_int_equal (try_append (s->log, &big), FM_ERR_FULL);
     assert_int_equal (log_write (s->log), 0);
     kit_append_batch (s->log, &big);
-    assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 2, .count = 1 }), FM_ERR_FULL);
+    assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 2, .count = 1 }),
+                      FM_ERR_FULL);
     kit_sync (s->log);
     kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 2, .count = 1 });
     kit_sync (s->log);
@@ -249,7 +262,9 @@ static void streams_beyond_the_table_are_looked_up_in_the_segments (void **state
     reopen (s);
     for (uint64_t round = 0; round < 4; round++) {
         for (unsigned stream = 0; stream < MANY; stream++) {
-            struct kit_batch_spec spec = { .stream = stream, .first_seq = 1 + 2 * round, .count = 2, .payload_len = 15000 };
+            struct kit_batch_spec spec = {
+                .stream = stream, .first_seq = 1 + 2 * round, .count = 2, .payload_len = 15000
+            };
             kit_append_batch (s->log, &spec);
             if (stream % 4 == 3)
                 kit_sync (s->log);
@@ -264,7 +279,9 @@ static void streams_beyond_the_table_are_looked_up_in_the_segments (void **state
         assert_int_equal (known.first_seq, 1);
         assert_int_equal (known.epoch, 1);
         assert_int_equal (known.incarnation, 8);
-        assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = stream, .first_seq = 1, .count = 1 }), FM_ERR_ARGUMENT);
+        assert_int_equal (
+            try_append (s->log, &(struct kit_batch_spec) { .stream = stream, .first_seq = 1, .count = 1 }),
+            FM_ERR_ARGUMENT);
     }
     struct log_stream known;
     struct fm_id nobody = kit_stream (MANY);
@@ -277,8 +294,10 @@ static void more_unsynced_streams_than_the_table_holds_must_wait (void **state)
     s->options.streams_max = 8;
     reopen (s);
     for (unsigned stream = 0; stream < 8; stream++)
-        assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = stream, .first_seq = 1, .count = 1 }), 0);
-    assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 8, .first_seq = 1, .count = 1 }), FM_ERR_FULL);
+        assert_int_equal (
+            try_append (s->log, &(struct kit_batch_spec) { .stream = stream, .first_seq = 1, .count = 1 }), 0);
+    assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 8, .first_seq = 1, .count = 1 }),
+                      FM_ERR_FULL);
     kit_sync (s->log);
     assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 8, .first_seq = 1, .count = 1 }), 0);
 }
@@ -288,7 +307,8 @@ static void streams_are_listed_in_order_page_by_page (void **state)
     struct setting *s = setting_of (state);
     enum { MANY = 700 };
     for (unsigned stream = 0; stream < MANY; stream++)
-        kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = (stream * 379) % MANY, .first_seq = 1, .count = 1 });
+        kit_append_batch (s->log,
+                          &(struct kit_batch_spec) { .stream = (stream * 379) % MANY, .first_seq = 1, .count = 1 });
     struct log_stream page[33];
     struct fm_id after;
     size_t count, all = 0;
@@ -370,7 +390,8 @@ static void cursors_survive_restarts_and_rolls (void **state)
     kit_sync (s->log);
     assert_true (log_ticket_synced (s->log, ticket));
     for (uint64_t seq = 1; seq < 50; seq++) {
-        kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = 100000 });
+        kit_append_batch (
+            s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = 100000 });
         kit_sync (s->log);
         if (seq % 12 == 0)
             reopen (s);
@@ -399,8 +420,9 @@ static void a_lowered_limit_drops_no_cursor (void **state)
     for (int again = 0; again < 2; again++) {
         reopen (s);
         for (uint64_t seq = 1; seq < 25; seq++)
-            kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1 + (unsigned) again, .first_seq = seq, .count = 1,
-                                                                 .payload_len = 100000 });
+            kit_append_batch (s->log,
+                              &(struct kit_batch_spec) {
+                                  .stream = 1 + (unsigned) again, .first_seq = seq, .count = 1, .payload_len = 100000 });
         kit_sync (s->log);
     }
     for (int i = 0; i < 50; i++) {
@@ -440,7 +462,8 @@ static void a_read_only_log_changes_nothing (void **state)
 {
     struct setting *s = setting_of (state);
     for (uint64_t seq = 1; seq < 25; seq++)
-        kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = 100000 });
+        kit_append_batch (
+            s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = 100000 });
     assert_int_equal (log_write (s->log), 0);
     struct log_options options = { .read_only = true };
     struct log *looker;
@@ -537,7 +560,7 @@ static void sum_topic (void *arg, struct fm_slice topic, uint64_t facts)
     struct topic_sum *sum = arg;
     const size_t len = strlen (sum->names);
     (void) snprintf (sum->names + len, sizeof sum->names - len, "%.*s=%llu ", (int) topic.len, (const char *) topic.data,
-                     (unsigned long long) facts);
+                    (unsigned long long) facts);
     sum->facts += facts;
 }
 
@@ -545,7 +568,10 @@ static void topics_are_counted_over_all_segments (void **state)
 {
     struct setting *s = setting_of (state);
     for (uint64_t seq = 1; seq <= 40; seq += 4)
-        kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 4, .payload_len = 50000,
+        kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1,
+                                                             .first_seq = seq,
+                                                             .count = 4,
+                                                             .payload_len = 50000,
                                                              .topic = seq < 20 ? "b|a.x|c" : "a.x|d" });
     kit_sync (s->log);
     for (int again = 0; again < 2; again++) {

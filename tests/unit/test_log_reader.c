@@ -1,4 +1,5 @@
-/* Reading: order, filters, skipped segments, seeks, gaps with their exact ranges, and reading while the log grows and shrinks. */
+/* Reading: order, filters, skipped segments, seeks, gaps with their exact ranges, and reading while the log grows
+ * and shrinks. */
 
 #include <errno.h>
 #include <pthread.h>
@@ -54,8 +55,8 @@ static void reopen (struct setting *s)
         fail_msg ("log_open: %d %s", rc, fm_error_detail ());
 }
 
-/* Segment number s holds stream 1's batches of 100 kB on topic "s<number>.x": 10 of them, and one of 10 bytes of stream 10 + number. The clock
- * advances a second a batch. */
+/* Segment number s holds stream 1's batches of 100 kB on topic "s<number>.x": 10 of them, and one of 10 bytes of
+ * stream 10 + number. The clock advances a second a batch. */
 enum { PER_SEGMENT = 11, BIG = 100000 };
 
 static struct kit_batch_spec big_spec (uint64_t seq)
@@ -63,7 +64,9 @@ static struct kit_batch_spec big_spec (uint64_t seq)
     static char topics[64][16];
     const uint64_t segment = (seq - 1) / 10;
     (void) snprintf (topics[segment], sizeof topics[segment], "s%u.x", (unsigned) segment % 64);
-    return (struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = BIG, .topic = topics[segment] };
+    return (struct kit_batch_spec) {
+        .stream = 1, .first_seq = seq, .count = 1, .payload_len = BIG, .topic = topics[segment]
+    };
 }
 
 static struct kit_batch_spec small_spec (uint64_t segment)
@@ -134,7 +137,8 @@ static void a_reader_follows_the_log_as_it_grows (void **state)
     assert_int_equal (log_reader_new (s->log, &r), 0);
     expect_end (r);
     for (uint64_t seq = 1; seq <= 35; seq++) {      /* through three rolls */
-        kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = BIG });
+        kit_append_batch (s->log,
+                          &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = BIG });
         expect_end (r);
         assert_int_equal (log_write (s->log), 0);
         assert_int_equal (log_sync (s->log, NULL), 0);
@@ -232,7 +236,8 @@ static void seek_into_a_batch_returns_the_whole_batch (void **state)
     struct setting *s = setting_of (state);
     struct log_reader *r;
     for (uint64_t seq = 1; seq < 100; seq += 5)
-        kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 5, .payload_len = 9 });
+        kit_append_batch (s->log,
+                          &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 5, .payload_len = 9 });
     kit_sync (s->log);
     assert_int_equal (log_reader_new (s->log, &r), 0);
     assert_int_equal (log_reader_seek_offset (r, 13), 0);
@@ -297,9 +302,11 @@ static void seek_seq_within_a_segment_of_many_records (void **state)
     s->options.segment_bytes = 16 << 20;
     reopen (s);
     for (uint64_t seq = 1; seq <= 4000; seq++) {
-        kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 2 * seq - 1, .count = 2, .payload_len = 600 });
+        kit_append_batch (
+            s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 2 * seq - 1, .count = 2, .payload_len = 600 });
         if (seq % 500 == 0)
-            kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 2, .first_seq = seq / 500, .count = 1, .payload_len = 10 });
+            kit_append_batch (s->log, &(struct kit_batch_spec) {
+                                          .stream = 2, .first_seq = seq / 500, .count = 1, .payload_len = 10 });
         if (seq % 1000 == 0)
             kit_sync (s->log);
     }
@@ -307,7 +314,8 @@ static void seek_seq_within_a_segment_of_many_records (void **state)
     const struct fm_id dense = kit_stream (1), sparse = kit_stream (2);
     for (uint64_t seq = 1; seq <= 8000; seq += 37) {
         assert_int_equal (log_reader_seek_seq (r, &dense, seq, &offset), 0);
-        expect_batch (r, (struct kit_batch_spec) { .stream = 1, .first_seq = (seq - 1) / 2 * 2 + 1, .count = 2, .payload_len = 600 });
+        expect_batch (r, (struct kit_batch_spec) {
+                             .stream = 1, .first_seq = (seq - 1) / 2 * 2 + 1, .count = 2, .payload_len = 600 });
     }
     for (uint64_t seq = 1; seq <= 8; seq++) {
         assert_int_equal (log_reader_seek_seq (r, &sparse, seq, &offset), 0);
@@ -326,7 +334,8 @@ static void gap_records_are_told_to_everybody (void **state)
     assert_int_equal (log_append_gap (s->log, &id, 1, 100, FACTMESH__GAP_REASON__GAP_VOID, &offset), 0);
     kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 100, .count = 1 });
     for (uint64_t seq = 101; seq < 125; seq++)
-        kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = BIG });
+        kit_append_batch (s->log,
+                          &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = BIG });
     kit_sync (s->log);
     assert_int_equal (log_reader_new (s->log, &r), 0);
     assert_int_equal (log_reader_filter (r, NULL, &pattern, 1), 0);
@@ -373,8 +382,10 @@ static void damage_in_a_sealed_segment_is_told_stream_by_stream (void **state)
     const struct fm_id one = kit_stream (1), two = kit_stream (2), three = kit_stream (3);
     fill_segments (s, 2);                   /* offsets 1 to 22 */
     for (uint64_t seq = 1; seq <= 4; seq++) {
-        kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 2, .first_seq = 2 * seq - 1, .count = 2, .payload_len = 100 });
-        kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 3, .first_seq = seq, .count = 1, .payload_len = 100 });
+        kit_append_batch (
+            s->log, &(struct kit_batch_spec) { .stream = 2, .first_seq = 2 * seq - 1, .count = 2, .payload_len = 100 });
+        kit_append_batch (s->log,
+                          &(struct kit_batch_spec) { .stream = 3, .first_seq = seq, .count = 1, .payload_len = 100 });
     }
     for (uint64_t seq = 21; seq <= 40; seq++) {
         struct kit_batch_spec spec = big_spec (seq);
@@ -424,17 +435,20 @@ static void damage_in_a_sealed_segment_is_told_stream_by_stream (void **state)
     assert_true (verified.damaged >= 2);
 }
 
-/* The first record of a new stream, and the last one of an old stream, have a neighbour on one side only: the footer and the snapshot stand
- * in for the other. Streams 2 and 3 lose something in two holes, 3 with all its records between them. */
+/* The first record of a new stream, and the last one of an old stream, have a neighbour on one side only: the footer
+ * and the snapshot stand in for the other. Streams 2 and 3 lose something in two holes, 3 with all its records
+ * between them. */
 static void a_hole_at_a_streams_start_or_end_is_told_too (void **state)
 {
     struct setting *s = setting_of (state);
     struct log_reader *r;
     char path[256];
     for (unsigned stream = 2; stream <= 3; stream++)
-        kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = stream, .first_seq = 1, .count = 1, .payload_len = BIG });
+        kit_append_batch (
+            s->log, &(struct kit_batch_spec) { .stream = stream, .first_seq = 1, .count = 1, .payload_len = BIG });
     for (uint64_t seq = 1; seq <= 10; seq++)
-        kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = BIG });
+        kit_append_batch (s->log,
+                          &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = BIG });
     kit_sync (s->log);                      /* segment 2 begins somewhere in here */
     struct kit_batch_spec old = { .stream = 2, .first_seq = 2, .count = 3, .payload_len = 20 };
     struct kit_batch_spec new = { .stream = 4, .first_seq = 7, .count = 2, .payload_len = 20 };
@@ -450,7 +464,8 @@ static void a_hole_at_a_streams_start_or_end_is_told_too (void **state)
     kit_append_batch (s->log, &both2);      /* hole 2 */
     kit_append_batch (s->log, &new2);
     for (uint64_t seq = 12; seq <= 30; seq++)
-        kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = BIG });
+        kit_append_batch (s->log,
+                          &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = BIG });
     kit_sync (s->log);
     struct log_segment_info info[8];
     size_t count;
@@ -471,8 +486,8 @@ static void a_hole_at_a_streams_start_or_end_is_told_too (void **state)
             if (id_equal (&id, &item.stream))
                 break;
         }
-        /* Each range once, in order; no range of offsets, for the streams account for all of it. Stream 3's loss is told at the first of
-         * its holes, in full: which of it was in which is not known. */
+        /* Each range once, in order; no range of offsets, for the streams account for all of it. Stream 3's loss is
+         * told at the first of its holes, in full: which of it was in which is not known. */
         assert_true (stream < 5 || item.kind == LOG_ITEM_GAP);
         if (stream == 5)
             continue;
@@ -680,7 +695,8 @@ static void *race_append (void *arg)
     for (uint64_t seq = 1; seq <= 400; seq++) {
         struct kit_batch k;
         uint64_t offset;
-        kit_batch_make (&(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = 20000 }, &k);
+        kit_batch_make (&(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = 20000 },
+                        &k);
         int rc;
         while ((rc = log_append (race->log, &k.batch, &offset)) == FM_ERR_FULL)
             sched_yield ();
@@ -774,7 +790,8 @@ int main (void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown (a_reader_follows_the_log_as_it_grows, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (a_filtered_reader_sees_what_matches_and_how_far_the_rest_goes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown (a_filtered_reader_sees_what_matches_and_how_far_the_rest_goes, set_up,
+                                         tear_down),
         cmocka_unit_test_setup_teardown (a_reader_of_one_stream_sees_only_that, set_up, tear_down),
         cmocka_unit_test_setup_teardown (seek_offset_stands_before_the_record_that_holds_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown (seek_into_a_batch_returns_the_whole_batch, set_up, tear_down),

@@ -16,8 +16,15 @@ static const uint8_t salt[16] = "salt of a segmen";
 
 static struct record sample (void)
 {
-    struct record r = { .kind = RECORD_BATCH, .flags = 0, .body_len = BODY, .count = 3, .offset = 77, .time_ns = 123456789, .first_seq = 5,
-                        .epoch = 2, .incarnation = 99 };
+    struct record r = { .kind = RECORD_BATCH,
+                        .flags = 0,
+                        .body_len = BODY,
+                        .count = 3,
+                        .offset = 77,
+                        .time_ns = 123456789,
+                        .first_seq = 5,
+                        .epoch = 2,
+                        .incarnation = 99 };
     memset (r.stream.bytes, 0xAB, ID_LEN);
     return r;
 }
@@ -156,7 +163,8 @@ static void the_wide_checksum_is_the_plain_one (void **state)
     for (size_t i = 0; i < 70000; i++)
         bytes[i] = (uint8_t) (i * i >> 3);
     for (size_t len = 0; len < 70000 && wide; len += 1 + len / 9)
-        assert_true (wide (bytes + len % 3, len - len / 10000) == checksum_seeded (bytes + len % 3, len - len / 10000, 0));
+        assert_true (wide (bytes + len % 3, len - len / 10000)
+                     == checksum_seeded (bytes + len % 3, len - len / 10000, 0));
     free (bytes);
 }
 

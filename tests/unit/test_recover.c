@@ -1,5 +1,5 @@
-/* What a start finds after kill -9, power loss, failing disks and flipped bits: never less than what was acknowledged, never
- * something that nobody appended, and never silence about what is lost. */
+/* What a start finds after kill -9, power loss, failing disks and flipped bits: never less than what was
+ * acknowledged, never something that nobody appended, and never silence about what is lost. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -55,7 +55,8 @@ static struct log_recovery reopen (struct setting *s)
     return recovery;
 }
 
-/* --- A workload that can be checked: STREAMS streams, batches of 1 to 3 facts, sizes and topics that follow from the sequence. */
+/* --- A workload that can be checked: STREAMS streams, batches of 1 to 3 facts, sizes and topics that follow from
+ * the sequence. */
 
 enum { STREAMS = 3 };
 
@@ -448,7 +449,9 @@ static void damaged_snapshots_are_made_up_from_the_segment_before (void **state)
 {
     struct setting *s = setting_of (state);
     char path[256];
-    struct log_cursor cursor = { .name = "shop", .updated_ns = 5, .cursor = slice ("position", 8), .filters = slice ("a.>", 3) };
+    struct log_cursor cursor = {
+        .name = "shop", .updated_ns = 5, .cursor = slice ("position", 8), .filters = slice ("a.>", 3)
+    };
     uint64_t ticket;
     assert_int_equal (append_next (s->log, 2, 100000), 0);
     assert_int_equal (log_cursor_put (s->log, &cursor, &ticket), 0);
@@ -501,7 +504,8 @@ static void damage_a_file (const char *path, uint64_t *x)
     assert_true (fd >= 0);
     switch (random_next (x) % 6) {
     case 0:
-        assert_int_equal (pwrite (fd, noise, (size_t) (run < len - at ? run : len - at), (off_t) at), run < len - at ? run : len - at);
+        assert_int_equal (pwrite (fd, noise, (size_t) (run < len - at ? run : len - at), (off_t) at),
+                          run < len - at ? run : len - at);
         break;
     case 1:
         assert_int_equal (ftruncate (fd, (off_t) at), 0);
@@ -541,9 +545,11 @@ static void check_never_silent (struct log *log, size_t largest, uint64_t life)
             next_offset = item.end_seq;
             continue;
         }
-        if (next[stream] > 0 && item.first_seq != next[stream] && (item.first_seq < next[stream] || told_offsets == told[stream]))
-            fail_msg ("life %u: at offset %llu stream %u goes from %llu to %llu, and nothing is told of it", (unsigned) life,
-                      (unsigned long long) item.offset, stream, (unsigned long long) next[stream], (unsigned long long) item.first_seq);
+        if (next[stream] > 0 && item.first_seq != next[stream]
+            && (item.first_seq < next[stream] || told_offsets == told[stream]))
+            fail_msg ("life %u: at offset %llu stream %u goes from %llu to %llu, and nothing is told of it",
+                      (unsigned) life, (unsigned long long) item.offset, stream, (unsigned long long) next[stream],
+                      (unsigned long long) item.first_seq);
         next[stream] = item.end_seq;
         told[stream] = told_offsets;
         assert_true (item.offset >= next_offset || item.kind == LOG_ITEM_GAP);
@@ -675,7 +681,9 @@ static bool live_and_die (unsigned long n, unsigned keep_percent, bool power)
     enum { LARGEST = 30000 };
     kit_directory (directory);
     struct fail_fs *f = fail_fs_new ();
-    struct log_options options = { .mesh = "test", .segment_bytes = 1 << 20, .buffer_bytes = 4 << 20, .fs = fail_fs_seam (f) };
+    struct log_options options = {
+        .mesh = "test", .segment_bytes = 1 << 20, .buffer_bytes = 4 << 20, .fs = fail_fs_seam (f)
+    };
     if (power)
         fail_fs_power_off (f, n);
     else
@@ -748,8 +756,8 @@ static void a_failed_sync_is_never_retried (void **state)
     fail_fs_destroy (&f);
 }
 
-/* The page cache shows records that the disk does not have, and no fsync will write them. A start that took them for synced would tell
- * publishers to drop them. */
+/* The page cache shows records that the disk does not have, and no fsync will write them. A start that took them for
+ * synced would tell publishers to drop them. */
 static void what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_the_next_start (void **state)
 {
     struct setting *s = setting_of (state);
@@ -840,7 +848,8 @@ int main (void)
         cmocka_unit_test_setup_teardown (damaged_snapshots_are_made_up_from_the_segment_before, set_up, tear_down),
         cmocka_unit_test_setup_teardown (random_damage_never_stops_a_journal_and_is_never_silent, set_up, tear_down),
         cmocka_unit_test_setup_teardown (a_failed_sync_is_never_retried, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_the_next_start, set_up, tear_down),
+        cmocka_unit_test_setup_teardown (what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_the_next_start,
+                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown (a_full_disk_loses_nothing_and_recovers_by_itself, set_up, tear_down),
         cmocka_unit_test (whichever_call_fails_nothing_acknowledged_is_lost),
         cmocka_unit_test (whenever_the_power_goes_nothing_acknowledged_is_lost),

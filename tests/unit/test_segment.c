@@ -1,4 +1,5 @@
-/* A segment's bytes: headers, trailers, the index; and golden files, which change together with FORMAT.md or not at all.
+/* A segment's bytes: headers, trailers, the index; and golden files, which change together with FORMAT.md or not at
+ * all.
  *
  * GOLDEN_WRITE=1 writes tests/golden/journal anew. */
 
@@ -29,8 +30,14 @@
 
 static struct segment_header sample_header (void)
 {
-    struct segment_header h = { .generation = 3, .number = 42, .base_offset = 1000, .created_ns = UINT64_C (1700000000000000000),
-                                .prior_bytes = 123456, .snapshot_end = 4096 + 88, .first_number = 40, .mesh = "test" };
+    struct segment_header h = { .generation = 3,
+                                .number = 42,
+                                .base_offset = 1000,
+                                .created_ns = UINT64_C (1700000000000000000),
+                                .prior_bytes = 123456,
+                                .snapshot_end = 4096 + 88,
+                                .first_number = 40,
+                                .mesh = "test" };
     for (uint8_t i = 0; i < 16; i++) {
         h.journal.bytes[i] = (uint8_t) (0x4a + i);
         h.salt[i] = (uint8_t) (0xb0 + i);
@@ -84,8 +91,14 @@ static void a_trailer_belongs_to_its_segment_and_lies_within_its_file (void **st
     (void) state;
     const struct segment_header h = sample_header ();
     struct segment_header other = h;
-    const struct segment_trailer t = { .records_end = 8192, .end_offset = 1010, .records = 10, .facts = 10, .stream_count = 1,
-                                       .streams = { 8192, 80, 5 }, .topics = { 8272, 0, 0 }, .positions = { 8272, 24, 0 } };
+    const struct segment_trailer t = { .records_end = 8192,
+                                       .end_offset = 1010,
+                                       .records = 10,
+                                       .facts = 10,
+                                       .stream_count = 1,
+                                       .streams = { 8192, 80, 5 },
+                                       .topics = { 8272, 0, 0 },
+                                       .positions = { 8272, 24, 0 } };
     struct segment_trailer d;
     uint8_t bytes[SEGMENT_TRAILER_LEN];
     const uint64_t len = 8296 + SEGMENT_HEADER_LEN + SEGMENT_TRAILER_LEN;
@@ -117,8 +130,17 @@ static void a_trailer_belongs_to_its_segment_and_lies_within_its_file (void **st
 static void only_a_segments_own_name_is_one (void **state)
 {
     (void) state;
-    static const char *const bad[] = { "", "seg", "42.seg", "00000000042.seg", "0000000042.segs", "0000000042", "0000000000.seg",
-                                       "-000000042.seg", "0000000042.seg ", "next.tmp", "99999999999999999999999.seg" };
+    static const char *const bad[] = { "",
+                                       "seg",
+                                       "42.seg",
+                                       "00000000042.seg",
+                                       "0000000042.segs",
+                                       "0000000042",
+                                       "0000000000.seg",
+                                       "-000000042.seg",
+                                       "0000000042.seg ",
+                                       "next.tmp",
+                                       "99999999999999999999999.seg" };
     char name[SEGMENT_NAME_LEN];
     uint64_t number = 7;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -135,7 +157,9 @@ static void only_a_segments_own_name_is_one (void **state)
 static void a_cursor_entry_with_lying_lengths_is_refused (void **state)
 {
     (void) state;
-    const struct cursor_view c = { .name = slice_of ("shop"), .cursor = slice_of ("here"), .filters = slice_of (">"), .updated_ns = 9 };
+    const struct cursor_view c = {
+        .name = slice_of ("shop"), .cursor = slice_of ("here"), .filters = slice_of (">"), .updated_ns = 9
+    };
     struct cursor_view d;
     uint8_t entry[64];
     size_t len;
@@ -143,7 +167,8 @@ static void a_cursor_entry_with_lying_lengths_is_refused (void **state)
     cursor_entry_encode (entry, &c);
     assert_int_equal (cursor_entry_decode (entry, 40, &d, &len), 0);
     assert_int_equal (len, 40);
-    assert_true (slice_equal (d.name, c.name) && slice_equal (d.cursor, c.cursor) && slice_equal (d.filters, c.filters));
+    assert_true (slice_equal (d.name, c.name) && slice_equal (d.cursor, c.cursor)
+                 && slice_equal (d.filters, c.filters));
     for (size_t cut = 0; cut < 40; cut++)
         assert_int_equal (cursor_entry_decode (entry, cut, &d, &len), FM_ERR_CORRUPT);
     for (size_t at = 0; at < 12; at += 4) {
@@ -182,8 +207,14 @@ static void put_batch (struct writer *w, const struct kit_batch_spec *spec)
 {
     struct kit_batch k;
     kit_batch_make (spec, &k);
-    put (w, (struct record) { .kind = RECORD_BATCH, .count = k.batch.count, .stream = k.batch.stream, .first_seq = k.batch.first_seq,
-                              .epoch = k.batch.epoch, .incarnation = k.batch.incarnation }, k.bytes, k.len);
+    put (w,
+         (struct record) { .kind = RECORD_BATCH,
+                           .count = k.batch.count,
+                           .stream = k.batch.stream,
+                           .first_seq = k.batch.first_seq,
+                           .epoch = k.batch.epoch,
+                           .incarnation = k.batch.incarnation },
+         k.bytes, k.len);
     kit_batch_release (&k);
 }
 
@@ -197,24 +228,32 @@ static void write_golden_segment (int dir)
     assert_int_equal (segment_create (&w->segment, &fs_real, dir, &h), 0);
     assert_int_equal (segment_index_new (&w->index), 0);
 
-    const struct stream_state known = { .stream = kit_stream (1), .epoch = 1, .incarnation = 8, .first_seq = 5, .last_seq = 9, .last_offset = 990 };
+    const struct stream_state known = {
+        .stream = kit_stream (1), .epoch = 1, .incarnation = 8, .first_seq = 5, .last_seq = 9, .last_offset = 990
+    };
     stream_state_encode (body, &known);
-    put (w, (struct record) { .kind = RECORD_STREAM_SNAPSHOT, .flags = RECORD_FLAG_COMPLETE, .count = 1 }, body, STREAM_SNAPSHOT_LEN);
+    put (w, (struct record) { .kind = RECORD_STREAM_SNAPSHOT, .flags = RECORD_FLAG_COMPLETE, .count = 1 }, body,
+         STREAM_SNAPSHOT_LEN);
     put (w, (struct record) { .kind = RECORD_STREAM_SNAPSHOT, .flags = RECORD_FLAG_COMPLETE }, NULL, 0);
-    const struct cursor_view cursor = { .name = slice_of ("shop"), .cursor = slice_of ("here"), .filters = slice_of ("a.>"), .updated_ns = 77 };
+    const struct cursor_view cursor = {
+        .name = slice_of ("shop"), .cursor = slice_of ("here"), .filters = slice_of ("a.>"), .updated_ns = 77
+    };
     cursor_entry_encode (body, &cursor);
     put (w, (struct record) { .kind = RECORD_CURSOR_SNAPSHOT, .count = 1 }, body, cursor_entry_len (&cursor));
     assert_int_equal (segment_publish (&w->segment, dir), 0);
 
     put_batch (w, &(struct kit_batch_spec) { .stream = 1, .first_seq = 10, .count = 2, .payload_len = 5 });
     record_gap_encode (body, 20, FACTMESH__GAP_REASON__GAP_VOID);
-    put (w, (struct record) { .kind = RECORD_GAP, .count = 1, .stream = kit_stream (1), .first_seq = 12, .epoch = 1, .incarnation = 8 }, body,
-         RECORD_GAP_LEN);
+    put (w,
+         (struct record) {
+             .kind = RECORD_GAP, .count = 1, .stream = kit_stream (1), .first_seq = 12, .epoch = 1, .incarnation = 8 },
+         body, RECORD_GAP_LEN);
     cursor_entry_encode (body, &cursor);
     put (w, (struct record) { .kind = RECORD_CURSOR_PUT, .count = 1 }, body, cursor_entry_len (&cursor));
     put (w, (struct record) { .kind = RECORD_CURSOR_DELETE, .count = 1 }, "shop", 4);
     assert_int_equal (segment_sync (&w->segment), 0);
-    put_batch (w, &(struct kit_batch_spec) { .stream = 2, .epoch = 4, .first_seq = 1, .count = 3, .payload_len = 3, .topic = "a.b|c" });
+    put_batch (w, &(struct kit_batch_spec) {
+                      .stream = 2, .epoch = 4, .first_seq = 1, .count = 3, .payload_len = 3, .topic = "a.b|c" });
     put (w, (struct record) { .kind = RECORD_SYNC_MARK }, NULL, 0);
 
     void *footer;
@@ -231,7 +270,9 @@ static void write_golden_segment (int dir)
 static struct cookie golden_cookie (void)
 {
     const struct segment_header h = sample_header ();
-    return (struct cookie) { .journal = h.journal, .generation = 3, .created_ns = UINT64_C (1600000000000000000), .mesh = "test" };
+    return (struct cookie) {
+        .journal = h.journal, .generation = 3, .created_ns = UINT64_C (1600000000000000000), .mesh = "test"
+    };
 }
 
 static size_t read_file (const char *directory, const char *name, uint8_t **ret_bytes)
@@ -252,7 +293,8 @@ static void expect_same_file (const char *directory, const char *name)
     uint8_t *made, *golden;
     const size_t made_len = read_file (directory, name, &made), golden_len = read_file (GOLDEN, name, &golden);
     if (made_len != golden_len || memcmp (made, golden, made_len) != 0)
-        fail_msg ("%s: the %zu bytes written now differ from the %zu golden ones; see FORMAT.md", name, made_len, golden_len);
+        fail_msg ("%s: the %zu bytes written now differ from the %zu golden ones; see FORMAT.md", name, made_len,
+                  golden_len);
     free (made);
     free (golden);
 }
@@ -265,7 +307,8 @@ static void the_code_writes_the_golden_bytes (void **state)
     const bool renew = getenv ("GOLDEN_WRITE") != NULL;
     char path[192];
     (void) snprintf (path, sizeof path, "%s/segments", renew ? GOLDEN : directory);
-    const int segments = fs_real.open_dir (NULL, path, true), dir = fs_real.open_dir (NULL, renew ? GOLDEN : directory, false);
+    const int segments = fs_real.open_dir (NULL, path, true),
+              dir = fs_real.open_dir (NULL, renew ? GOLDEN : directory, false);
     if (dir < 0 || segments < 0)
         fail_msg ("%s cannot be opened: run the test at the top of the tree", path);
     const struct cookie cookie = golden_cookie ();
@@ -299,8 +342,8 @@ static void the_golden_bytes_are_where_format_md_says (void **state)
         uint8_t kind;
         uint64_t offset;
         uint32_t count;
-    } expected[] = { { 5, 1000, 1 }, { 5, 1000, 0 }, { 6, 1000, 1 }, { 1, 1000, 2 }, { 2, 1002, 1 }, { 3, 1003, 1 }, { 4, 1003, 1 },
-                     { 1, 1003, 3 }, { 7, 1006, 0 } };
+    } expected[] = { { 5, 1000, 1 }, { 5, 1000, 0 }, { 6, 1000, 1 }, { 1, 1000, 2 }, { 2, 1002, 1 },
+                     { 3, 1003, 1 }, { 4, 1003, 1 }, { 1, 1003, 3 }, { 7, 1006, 0 } };
     uint64_t pos = 4096;
     for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
         const uint8_t *r = b + pos;
@@ -343,7 +386,8 @@ static void the_code_reads_the_golden_directory (void **state)
         assert_int_equal (log_open (directory, &options, NULL, &log), 0);
         assert_int_equal (log_reader_new (log, &r), 0);
         assert_int_equal (log_reader_next (r, &item), 0);
-        assert_true (kit_item_is (&item, &(struct kit_batch_spec) { .stream = 1, .first_seq = 10, .count = 2, .payload_len = 5 }));
+        assert_true (kit_item_is (
+            &item, &(struct kit_batch_spec) { .stream = 1, .first_seq = 10, .count = 2, .payload_len = 5 }));
         assert_int_equal (item.offset, 1000);
         assert_int_equal (log_reader_next (r, &item), 0);
         assert_int_equal (item.kind, LOG_ITEM_GAP);
@@ -351,8 +395,9 @@ static void the_code_reads_the_golden_directory (void **state)
         assert_int_equal (item.end_seq, 20);
         assert_int_equal (item.reason, FACTMESH__GAP_REASON__GAP_VOID);
         assert_int_equal (log_reader_next (r, &item), 0);
-        assert_true (kit_item_is (&item, &(struct kit_batch_spec) { .stream = 2, .epoch = 4, .first_seq = 1, .count = 3, .payload_len = 3,
-                                                                    .topic = "a.b|c" }));
+        assert_true (kit_item_is (
+            &item, &(struct kit_batch_spec) {
+                       .stream = 2, .epoch = 4, .first_seq = 1, .count = 3, .payload_len = 3, .topic = "a.b|c" }));
         assert_int_equal (log_reader_next (r, &item), FM_ERR_END);
         log_reader_destroy (&r);
         struct log_stream known;
@@ -447,7 +492,11 @@ static void too_many_topics_make_the_index_say_so (void **state)
         struct kit_batch k;
         (void) snprintf (topic, sizeof topic, "t.%u", i);
         kit_batch_make (&(struct kit_batch_spec) { .stream = 1, .first_seq = i + 1, .count = 1, .topic = topic }, &k);
-        const struct record r = { .kind = RECORD_BATCH, .body_len = (uint32_t) k.len, .count = 1, .offset = i + 1, .stream = k.batch.stream,
+        const struct record r = { .kind = RECORD_BATCH,
+                                  .body_len = (uint32_t) k.len,
+                                  .count = 1,
+                                  .offset = i + 1,
+                                  .stream = k.batch.stream,
                                   .first_seq = i + 1 };
         (void) segment_index_add (x, &r, k.bytes, 4096 + i * 256);
         segment_index_summary (x, 0, &t);
