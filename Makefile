@@ -24,6 +24,10 @@ endif
 endif
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wformat=2 -Wmissing-prototypes -Wvla -Werror
+# Sanitizers hide from gcc's flow analysis what is set: it would warn of what the release build knows to be right.
+ifneq ($(filter asan tsan,$(VARIANT)),)
+WARN += -Wno-maybe-uninitialized
+endif
 OPT_release := -O2 -g
 OPT_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
