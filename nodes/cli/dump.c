@@ -17,7 +17,7 @@ static const char help[] =
     "factmesh sub).\n"
     "Changes nothing; the journal may be running.\n\n"
     "      --from N             from offset N on\n"
-    "      --until N            up to before offset N\n" FORMAT_HELP
+    "      --until N            up to before offset N\n" FORMAT_HELP "  %o offset\n"
     "Missing facts (gaps) are told on standard error; with --json as objects with \"event\" on standard output.\n\n"
     "Examples:\n"
     "  factmesh dump ./orders-journal 'orders.>' | less\n"

@@ -18,7 +18,8 @@ enum { OPT_OUT_NULL = OPT_OWN, OPT_OUT_RAW, OPT_OUT_JSON, OPT_OUT_FORMAT, OPT_FO
 
 #define FORMAT_HELP                                                                                                    \
     "Printing (default: the payload and a newline):\n"                                                                 \
-    "  -v, --long               time, topic, key, type, STREAM:SEQ and payload on a line\n"                            \
+    "  -v, --long               time, topic, key, type, STREAM:SEQ and payload on a line; control bytes and\n"         \
+    "                           \\ as \\n \\t \\\\ \\xHH, spaces too but in the payload; - stands for none\n"          \
     "      --json               a JSON object a line; bytes that are not UTF-8 as NAME_base64\n"                       \
     "      --raw                payloads one behind the other\n"                                                       \
     "      --null               a NUL behind each payload instead of a newline\n"                                      \

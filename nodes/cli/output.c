@@ -36,7 +36,7 @@ struct output {
     char stream_text[ID_TEXT_LEN + 1];
 };
 
-static const char directive_letters[] = "ptkyciSsTNCAoh";
+static const char directive_letters[] = "ptkyciSsTNCAho";
 
 static int custom_add (struct output *o, char letter)
 {
@@ -66,11 +66,13 @@ static int custom_compile (struct output *o, const char *format)
             text_put_byte (&o->literals, (uint8_t) *p);
         } else if (*++p == '%') {
             text_put_byte (&o->literals, '%');
+        } else if (*p == 'o' && !o->options.offsets) {
+            rc = error_set (FM_ERR_ARGUMENT, "--format: %%o, a fact's offset, is for factmesh dump: journals don't send it");
         } else if (*p && strchr (directive_letters, *p)) {
             rc = custom_add (o, *p);
         } else {
-            rc = error_set (FM_ERR_ARGUMENT, "--format: no directive '%%%c'; there are %%%s", *p ? *p : ' ',
-                            directive_letters);
+            rc = error_set (FM_ERR_ARGUMENT, "--format: no directive '%%%c'; there are %%%.*s", *p ? *p : ' ',
+                            (int) strlen (directive_letters) - !o->options.offsets, directive_letters);
         }
     }
     if (rc == 0)
@@ -156,9 +158,40 @@ static void put_headers (struct output *o, struct fm_slice headers)
     }
 }
 
+/* A field of a line: control bytes, and what would end the field, escaped. Most fields have none of these. */
+static void put_field (struct output *o, struct fm_slice s, bool spaces)
+{
+    static const char hex[] = "0123456789abcdef";
+    const uint8_t *const p = s.data;
+    size_t from = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        if (p[i] > ' ' && p[i] != 0x7F && p[i] != '\\')
+            continue;
+        if (p[i] == ' ' && spaces)
+            continue;
+        text_put (&o->text, slice (p + from, i - from));
+        from = i + 1;
+        text_put_byte (&o->text, '\\');
+        if (p[i] == '\\' || p[i] == '\n' || p[i] == '\t') {
+            text_put_byte (&o->text, p[i] == '\n' ? 'n' : p[i] == '\t' ? 't' : '\\');
+            continue;
+        }
+        text_put_byte (&o->text, 'x');
+        text_put_byte (&o->text, (uint8_t) hex[p[i] >> 4]);
+        text_put_byte (&o->text, (uint8_t) hex[p[i] & 15]);
+    }
+    if (from < s.len)
+        text_put (&o->text, slice (p + from, s.len - from));
+}
+
 static void put_or_dash (struct output *o, struct fm_slice s)
 {
-    text_put (&o->text, s.len ? s : slice_of ("-"));
+    if (s.len == 0)
+        text_put_byte (&o->text, '-');
+    else if (slice_equal (s, slice_of ("-")))
+        text_put_cstr (&o->text, "\\x2d");
+    else
+        put_field (o, s, false);
 }
 
 static void put_long (struct output *o, const struct fm_fact *f, uint64_t offset)
@@ -170,7 +203,7 @@ static void put_long (struct output *o, const struct fm_fact *f, uint64_t offset
     }
     put_time (o, f->time_ns);
     text_put_byte (t, ' ');
-    text_put (t, f->topic);
+    put_field (o, f->topic, false);
     text_put_byte (t, ' ');
     put_or_dash (o, f->key);
     text_put_byte (t, ' ');
@@ -178,7 +211,7 @@ static void put_long (struct output *o, const struct fm_fact *f, uint64_t offset
     text_put_byte (t, ' ');
     put_id (o, &f->id);
     text_put_byte (t, ' ');
-    text_put (t, f->payload);
+    put_field (o, f->payload, true);
     text_put_byte (t, '\n');
 }
 

@@ -25,13 +25,13 @@ enum output_format {
 
 #define OUTPUT_CUSTOM_HELP                                                                                             \
     "  %p payload   %t topic   %k key   %y type   %c content type   %i id, STREAM:SEQ   %s sequence\n"                 \
-    "  %S stream    %T time    %N time in Unix ns   %C correlation   %A causation   %o offset\n"                       \
+    "  %S stream    %T time    %N time in Unix ns   %C correlation   %A causation\n"                       \
     "  %h headers, NAME=VALUE with commas between   %% a percent sign   \\n \\t \\0 \\\\ as in printf\n"
 
 struct output_options {
     enum output_format format;
     const char *custom; /* OUTPUT_CUSTOM */
-    bool offsets;       /* OUTPUT_LONG and OUTPUT_JSON: a journal's offset first */
+    bool offsets;       /* known: OUTPUT_LONG and OUTPUT_JSON begin with it, OUTPUT_CUSTOM knows %o */
     int fd;
     bool (*interrupted) (void); /* asked after EINTR; NULL: never */
 };
@@ -43,7 +43,7 @@ int output_new (const struct output_options *options, struct output **ret_output
 void output_destroy (struct output **output);
 enum output_format output_format (const struct output *o);
 
-/* Put one fact; flushes by itself once much has gathered. offset: 0 when it is not known. */
+/* Put one fact; flushes by itself once much has gathered. offset: with options.offsets. */
 int output_fact (struct output *o, const struct fm_fact *fact, uint64_t offset);
 /* Put one gap, as OUTPUT_JSON writes it: {"event":"gap",…}. */
 int output_gap_json (struct output *o, const struct fm_gap *gap);

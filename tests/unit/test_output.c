@@ -90,6 +90,18 @@ static void the_long_format_has_a_dash_for_what_is_not_there (void **state)
             TEXT ("40 2026-11-23T15:24:00.123456789Z orders.placed - - " STREAM ":17 one two\n"));
 }
 
+static void the_long_format_keeps_a_fact_on_a_line_whatever_it_holds (void **state)
+{
+    (void) state;
+    struct fm_fact fact = plain_fact ("one\ntwo three\\\t\x1b");
+    fact.topic = slice_of ("a b.c\nd");
+    fact.key = slice_of ("-");
+    fact.type = slice_of ("\x7f\xc3\xa4\r");
+    expect ((struct output_options){ .format = OUTPUT_LONG }, &fact, 1,
+            TEXT ("2026-11-23T15:24:00.123456789Z a\\x20b.c\\nd \\x2d \\x7f\xc3\xa4\\x0d " STREAM
+                  ":17 one\\ntwo three\\\\\\t\\x1b\n"));
+}
+
 static void a_custom_format_has_every_field (void **state)
 {
     (void) state;
@@ -105,6 +117,7 @@ static void a_custom_format_has_every_field (void **state)
     f.causation = (struct fm_fact_id){ stream, 3 };
     f.headers = slice (headers, len);
     expect ((struct output_options){ .format = OUTPUT_CUSTOM,
+                                     .offsets = true,
                                      .custom = "%t|%k|%y|%c|%p|%i|%S|%s|%T|%N|%C|%A|%o|%h|%%\\n\\t\\\\\\0" },
             &f, 1,
             TEXT ("orders.placed|K|Y|text/plain|payload|" STREAM ":17|" STREAM
@@ -117,7 +130,7 @@ static void a_custom_format_has_every_field (void **state)
 static void a_custom_format_that_is_wrong_is_refused (void **state)
 {
     (void) state;
-    const char *bad[] = { "%", "%q", "a%", "\\", "\\x", "%p %-5t" };
+    const char *bad[] = { "%o", "%", "%q", "a%", "\\", "\\x", "%p %-5t" };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct output *o = NULL;
         assert_int_equal (output_new (&(struct output_options){ .format = OUTPUT_CUSTOM, .custom = bad[i] }, &o),
@@ -357,6 +370,7 @@ int main (void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (payloads_pass_unchanged_in_the_plain_formats),
         cmocka_unit_test (the_long_format_has_a_dash_for_what_is_not_there),
+        cmocka_unit_test (the_long_format_keeps_a_fact_on_a_line_whatever_it_holds),
         cmocka_unit_test (a_custom_format_has_every_field),
         cmocka_unit_test (a_custom_format_that_is_wrong_is_refused),
         cmocka_unit_test (json_has_every_field_and_is_json),
