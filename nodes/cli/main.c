@@ -1,5 +1,7 @@
 /* main: finds the subcommand. */
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -53,14 +55,29 @@ static const struct command *find_command (const char *name)
     return NULL;
 }
 
+/* What is opened next would take the number of a closed standard descriptor, and be written to as if it were that one. */
+static bool open_standard_descriptors (void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl (fd, F_GETFD) < 0 && errno == EBADF && open ("/dev/null", O_RDWR) != fd)
+            return false;
+    return true;
+}
+
 int main (int argc, char **argv)
 {
+    if (!open_standard_descriptors ())
+        return CLI_ERROR;
     if (argc < 2) {
         (void) print_help (stderr);
         return CLI_USAGE;
     }
     const char *name = argv[1];
     if (strcmp (name, "version") == 0 || strcmp (name, "--version") == 0) {
+        if (argc > 2) {
+            (void) fprintf (stderr, "factmesh version: no argument is taken: '%s'\n", argv[2]);
+            return CLI_USAGE;
+        }
         (void) printf ("factmesh %s\n", fm_version ());
         return fflush (stdout) == 0 ? CLI_OK : CLI_ERROR;
     }
