@@ -20,7 +20,7 @@ static const char help[] = "usage: factmesh inspect DIR [OPTION…]\n"
                            "  factmesh inspect ./orders-journal\n"
                            "  factmesh inspect ./orders-journal --json | jq '.streams[].stream'\n";
 
-enum { OPT_JSON = OPT_OWN, OPT_TOPICS, INSPECT_STREAMS_PAGE = 256, INSPECT_TOPICS = 1000 };
+enum { OPT_JSON = OPT_OWN, OPT_TOPICS, INSPECT_STREAMS_PAGE = 256, INSPECT_TOPICS = 1000, INSPECT_TOPICS_MAX = 1 << 24 };
 
 static const struct option long_options[] = { { "json", no_argument, NULL, OPT_JSON },
                                               { "topics", required_argument, NULL, OPT_TOPICS },
@@ -32,6 +32,7 @@ struct inspect {
     uint64_t topics_max;
     struct log *log;
     struct text text;
+    uint64_t topics;
     bool first; /* the next element of a JSON array is its first */
 };
 
@@ -198,6 +199,7 @@ static int print_streams (struct inspect *n)
 static void put_topic (void *arg, struct fm_slice topic, uint64_t facts)
 {
     struct inspect *n = arg;
+    n->topics++;
     if (n->json) {
         put_separator (n);
         text_put_byte (&n->text, '{');
@@ -222,8 +224,10 @@ static int print_topics (struct inspect *n)
         return cli_fail (&n->cli, rc, "topics");
     if (n->json)
         text_put_cstr (&n->text, more ? "],\"more_topics\":true" : "],\"more_topics\":false");
-    else if (more)
+    else if (more && n->topics >= n->topics_max)
         put_line (n, "  … and more: --topics N lists N of them");
+    else if (more)
+        put_line (n, "  … and others: a segment has more of them than its index lists");
     return CLI_OK;
 }
 
@@ -258,7 +262,7 @@ int command_inspect (int argc, char **argv)
         if (c == OPT_JSON)
             n.json = true;
         else if (c == OPT_TOPICS)
-            status = cli_number (&n.cli, "--topics", optarg, 0, SIZE_MAX, &n.topics_max) ? CLI_USAGE : -1;
+            status = cli_number (&n.cli, "--topics", optarg, 0, INSPECT_TOPICS_MAX, &n.topics_max) ? CLI_USAGE : -1;
         else
             status = cli_option (&n.cli, c, optarg);
         if (status >= 0)

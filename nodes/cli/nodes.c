@@ -12,7 +12,7 @@
 static const char help[] =
     "usage: factmesh nodes [OPTION…]\n"
     "List the nodes of the mesh, as a node that joins it learns of them.\n\n"
-    "      --wait N             wait until N nodes are there, and end with 3 when they don't come\n"
+    "      --wait N             wait until N nodes are there beside this one, and end with 3 when they don't come\n"
     "      --json               a JSON object a line\n"
     "  --timeout is how long to wait for the first (with --wait: for N) [10s].\n\n"
     "Examples:\n"
@@ -92,8 +92,8 @@ static int settle (struct nodes *n, struct fm_node *node, uint64_t wait_for)
     const int rc = fm_node_wait_members (node, first, timeout_ms);
     n->count = 0;
     (void) fm_node_members (node, count_member, n);
-    if (rc < 0 && wait_for) {
-        (void) cli_fail (&n->cli, rc, "%u of %u nodes", n->count, first - 1);
+    if (rc == FM_TIMEOUT && wait_for) {
+        (void) cli_error (&n->cli, "timed out: %u of %u nodes are there after %d ms", n->count, first - 1, timeout_ms);
         return CLI_TIMEOUT;
     }
     if (rc < 0)
