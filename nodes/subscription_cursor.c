@@ -175,10 +175,12 @@ static int list_acked (struct fm_subscription *s, struct cursor *c)
     return rc;
 }
 
-/* The patterns, for people: commas between. */
+/* The patterns, for people: commas between; that of all topics when there are none. */
 static size_t filters_text (const struct fm_subscription *s, char *text)
 {
     size_t len = 0;
+    if (s->pattern_count == 0)
+        text[len++] = '>';
     for (size_t i = 0; i < s->pattern_count; i++) {
         if (i)
             text[len++] = ',';

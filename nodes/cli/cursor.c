@@ -249,7 +249,7 @@ static int find_by_replay (struct cursor_command *c, const struct when *where, u
 static int seek (struct cursor_command *c, const char *name, const char *text)
 {
     struct when where;
-    if (cli_where (&c->cli, "seek", text, &where))
+    if (cli_where (&c->cli, "seek", text, "start, end, -100, @TIME or offset:N", &where))
         return CLI_USAGE;
     if (where.kind == WHEN_CURSOR)
         return cli_usage (&c->cli, "'%s': write start, end, -100, @TIME or offset:N", text);
@@ -272,6 +272,15 @@ static int seek (struct cursor_command *c, const char *name, const char *text)
     if (offset > end)
         return cli_error (&c->cli, "offset %llu is behind the end, %llu", (unsigned long long) offset,
                           (unsigned long long) end);
+    /* What it is of stays. */
+    struct fm_slice filters;
+    struct text kept = { 0 };
+    status = link_cursor_filters (&c->link, name, &filters);
+    if (status)
+        return status;
+    text_put (&kept, filters);
+    if (kept.failed)
+        return cli_error (&c->cli, "no memory");
     Factmesh__Cursor at = FACTMESH__CURSOR__INIT;
     at.major = PROTO_MAJOR;
     at.journal = control_put_id (&c->link.journal);
@@ -280,10 +289,12 @@ static int seek (struct cursor_command *c, const char *name, const char *text)
     Factmesh__CursorPut body = FACTMESH__CURSOR_PUT__INIT;
     body.name = control_put_slice (slice_of (name));
     body.cursor = &at;
+    body.filters = control_put_slice (slice (kept.data, kept.len));
     Factmesh__Control request = FACTMESH__CONTROL__INIT, *reply;
     request.body_case = FACTMESH__CONTROL__BODY_CURSOR_PUT;
     request.cursor_put = &body;
     status = link_request (&c->link, &request, FACTMESH__CONTROL__BODY_CURSOR_REPLY, &reply);
+    text_release (&kept);
     if (status == CLI_OK && !c->cli.quiet)
         (void) printf ("%s: offset %llu, %llu facts before the end\n", name, (unsigned long long) offset,
                        (unsigned long long) (end - offset));

@@ -22,7 +22,8 @@ static const char help[] =
     "anybody.\n"
     "Prints one line when it serves: JOURNAL-SERVING address=… journal=… offset=… recovered_ms=…; what happens later "
     "is told\n"
-    "on standard error, a line each, with a stable id. SIGTERM and Ctrl-C end it cleanly, with 0.\n\n"
+    "on standard error, a line each, with a stable id. SIGTERM and Ctrl-C end it cleanly, with 0; with 1\n"
+    "when a write had failed: it records nothing from then on (READ-ONLY), and serves what it has.\n\n"
     "      --segment-size SIZE  begin a new file at this size [128M; 1M to 4G]\n"
     "      --segment-age TIME   and at this age [1d; 0: never]\n"
     "      --retain-size SIZE   delete the oldest files beyond this size [keep all]\n"
@@ -136,13 +137,19 @@ static int serve (const struct journal_command *c, struct fm_node *node, struct 
         rc = write_address (c, fm_node_address (node));
     if (rc != CLI_OK)
         return rc;
-    (void) printf ("JOURNAL-SERVING address=%s journal=%s offset=%llu recovered_ms=%llu\n", fm_node_address (node),
+    const int printed = printf ("JOURNAL-SERVING address=%s journal=%s offset=%llu recovered_ms=%llu\n", fm_node_address (node),
                    id_text (&status.journal, id), (unsigned long long) status.position.end_offset,
                    (unsigned long long) took_ms);
-    (void) fflush (stdout); /* who started it need not read this */
+    if (printed < 0 || fflush (stdout) != 0)
+        return cli_error (&c->cli, "cannot say on standard output that it serves: %s", strerror (errno));
     while (!cli_is_signalled ())
         cli_wait (-1, -1);
-    return CLI_OK;
+    journal_status (journal, &status);
+    return status.read_only ? cli_error (&c->cli,
+                                         "%s: ends READ-ONLY: a write had failed, and nothing was recorded since; "
+                                         "mend the disk and start it again",
+                                         c->directory)
+                            : CLI_OK;
 }
 
 static int run (struct journal_command *c)
@@ -157,9 +164,12 @@ static int run (struct journal_command *c)
         .notice = on_notice,
         .notice_arg = &c->cli,
     };
-    int rc = fm_node_open (&options, &node);
+    int rc = cli_check_addresses (&c->cli);
+    if (rc != CLI_OK)
+        return rc;
+    rc = fm_node_open (&options, &node);
     if (rc < 0)
-        return cli_fail (&c->cli, rc, "cannot listen at %s", options.bind);
+        return cli_node_failed (&c->cli, rc);
     const uint64_t began = cli_monotonic_ms ();
     c->options.notice = on_notice;
     c->options.notice_arg = &c->cli;

@@ -64,26 +64,39 @@ static int link_find (struct link *link, const char *journal)
     return CLI_TIMEOUT;
 }
 
-int link_open (struct link *link, const struct cli *cli, const char *journal)
+static int link_connect (struct link *link, const char *journal)
 {
-    *link = (struct link){ .cli = cli, .timeout_ms = cli_timeout (cli, LINK_TIMEOUT_MS) };
-    int status = cli_open_node (cli, &link->node);
-    if (status == CLI_OK)
-        status = link_find (link, journal);
+    int status = link_find (link, journal);
     if (status == CLI_OK) {
         const int rc = replay_client_new (link->node, link->address, &link->client);
         if (rc < 0)
-            status = cli_fail (cli, rc, "cannot reach the journal at %s", link->address);
+            status = cli_fail (link->cli, rc, "cannot reach the journal at %s", link->address);
     }
     if (status != CLI_OK)
         link_close (link);
     return status;
 }
 
+int link_open (struct link *link, const struct cli *cli, const char *journal)
+{
+    *link = (struct link){ .cli = cli, .timeout_ms = cli_timeout (cli, LINK_TIMEOUT_MS) };
+    const int status = cli_open_node (cli, &link->node);
+    return status ? status : link_connect (link, journal);
+}
+
+int link_join (struct link *link, const struct cli *cli, struct fm_node *node)
+{
+    *link = (struct link){
+        .cli = cli, .timeout_ms = cli_timeout (cli, LINK_TIMEOUT_MS), .node = node, .borrowed = true
+    };
+    return link_connect (link, NULL);
+}
+
 void link_close (struct link *link)
 {
     replay_client_destroy (&link->client);
-    fm_node_close (&link->node);
+    if (!link->borrowed)
+        fm_node_close (&link->node);
 }
 
 int link_wait (struct link *link, const char *what, struct replay_event *ret_event)
@@ -108,8 +121,9 @@ int link_wait (struct link *link, const char *what, struct replay_event *ret_eve
     }
 }
 
-int link_request (struct link *link, Factmesh__Control *request, Factmesh__Control__BodyCase want,
-                  Factmesh__Control **ret_reply)
+/* As link_request; but this error is an answer, too: *ret_reply is NULL then. */
+static int request_or (struct link *link, Factmesh__Control *request, Factmesh__Control__BodyCase want,
+                       Factmesh__ErrorCode expected, Factmesh__Control **ret_reply)
 {
     uint64_t number;
     const int rc = replay_client_request (link->client, request, &number);
@@ -120,6 +134,10 @@ int link_request (struct link *link, Factmesh__Control *request, Factmesh__Contr
         const int status = link_wait (link, "request", &event);
         if (status)
             return status;
+        if (event.kind == REPLAY_ERROR && event.code == expected && expected != FACTMESH__ERROR_CODE__ERROR_NONE) {
+            *ret_reply = NULL;
+            return CLI_OK;
+        }
         if (event.kind == REPLAY_ERROR)
             return cli_error (link->cli, "the journal says: %s",
                               event.text && *event.text ? event.text : "an error without a text");
@@ -130,7 +148,15 @@ int link_request (struct link *link, Factmesh__Control *request, Factmesh__Contr
     }
 }
 
-int link_cursor_bytes (struct link *link, const char *name, void **ret_bytes, size_t *ret_len)
+int link_request (struct link *link, Factmesh__Control *request, Factmesh__Control__BodyCase want,
+                  Factmesh__Control **ret_reply)
+{
+    return request_or (link, request, want, FACTMESH__ERROR_CODE__ERROR_NONE, ret_reply);
+}
+
+/* *ret_reply is NULL when there is no such cursor, if that is `expected`. */
+static int get_cursor (struct link *link, const char *name, Factmesh__ErrorCode expected,
+                       const Factmesh__CursorReply **ret_reply)
 {
     Factmesh__CursorGet get = FACTMESH__CURSOR_GET__INIT;
     get.name = control_put_slice (slice_of (name));
@@ -138,10 +164,27 @@ int link_cursor_bytes (struct link *link, const char *name, void **ret_bytes, si
     request.body_case = FACTMESH__CONTROL__BODY_CURSOR_GET;
     request.cursor_get = &get;
     Factmesh__Control *reply;
-    const int status = link_request (link, &request, FACTMESH__CONTROL__BODY_CURSOR_REPLY, &reply);
+    const int status = request_or (link, &request, FACTMESH__CONTROL__BODY_CURSOR_REPLY, expected, &reply);
+    if (status == CLI_OK)
+        *ret_reply = reply ? reply->cursor_reply : NULL;
+    return status;
+}
+
+int link_cursor_filters (struct link *link, const char *name, struct fm_slice *ret_filters)
+{
+    const Factmesh__CursorReply *r = NULL;
+    const int status = get_cursor (link, name, FACTMESH__ERROR_CODE__ERROR_UNKNOWN_CURSOR, &r);
+    if (status == CLI_OK)
+        *ret_filters = r && r->n_cursors == 1 ? control_get_slice (&r->cursors[0]->filters) : slice_of ("");
+    return status;
+}
+
+int link_cursor_bytes (struct link *link, const char *name, void **ret_bytes, size_t *ret_len)
+{
+    const Factmesh__CursorReply *r = NULL;
+    const int status = get_cursor (link, name, FACTMESH__ERROR_CODE__ERROR_NONE, &r);
     if (status)
         return status;
-    const Factmesh__CursorReply *r = reply->cursor_reply;
     if (r->n_cursors != 1 || !r->cursors[0]->cursor)
         return cli_error (link->cli, "there is no cursor '%s'; factmesh cursor ls lists them", name);
     const size_t len = factmesh__cursor__get_packed_size (r->cursors[0]->cursor);

@@ -1,6 +1,6 @@
 /* link: a connection of the command to one journal, for requests and replays.
  *
- * Owns:    the node and the replay client.
+ * Owns:    the replay client, and the node unless it was borrowed.
  * Thread:  one.
  * Errors:  after a message: each returns CLI_OK or an exit status. */
 
@@ -16,6 +16,7 @@ struct link {
     const struct cli *cli;
     int timeout_ms;
     struct fm_node *node;
+    bool borrowed; /* the node */
     struct replay_client *client;
     struct fm_id journal;
     uint64_t generation;
@@ -26,6 +27,8 @@ struct link {
 /* Join the mesh and connect to a journal: the one whose id begins with `journal`, or any when NULL (that with the
  * lowest id). */
 int link_open (struct link *link, const struct cli *cli, const char *journal);
+/* The same over a node that is there. It is borrowed. */
+int link_join (struct link *link, const struct cli *cli, struct fm_node *node);
 void link_close (struct link *link);
 
 /* Ask and wait for the answer. `want` is the body's case that is right; anything else becomes a message. *ret_reply is
@@ -39,5 +42,9 @@ int link_wait (struct link *link, const char *what, struct replay_event *ret_eve
 
 /* Where a named cursor stands, encoded, for FM_FROM_CURSOR; the caller frees *ret_bytes. */
 int link_cursor_bytes (struct link *link, const char *name, void **ret_bytes, size_t *ret_len);
+
+/* What a named cursor is of: its patterns with commas between; "" when there is no such cursor, or it is not known. Valid
+ * until the next call on the link. */
+int link_cursor_filters (struct link *link, const char *name, struct fm_slice *ret_filters);
 
 #endif

@@ -14,13 +14,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "address.h"
+#include "bytes.h"
 #include "error.h"
 
 enum { LINE_MAX_LEN = 4096 };
 
 static const char help_mesh[] =
     "\nReaching the mesh:\n"
-    "  -s, --seed ADDR[,ADDR]   addresses of nodes, tcp://HOST:PORT; one is enough [FACTMESH_SEED].\n"
+    "  -s, --seed ADDR[,ADDR]   addresses of nodes, tcp://HOST:PORT or ipc://PATH (of the working directory when it\n"
+    "                           does not begin with /); one is enough [FACTMESH_SEED].\n"
     "                           Without: found by UDP broadcast\n"
     "      --mesh NAME          which mesh [FACTMESH_MESH, \"default\"]\n"
     "      --bind ADDR          where this node listens [any port]\n"
@@ -190,8 +193,10 @@ int cli_milliseconds (const struct cli *cli, const char *option, const char *tex
     return 0;
 }
 
-int cli_where (const struct cli *cli, const char *option, const char *text, struct when *ret_when)
+int cli_where (const struct cli *cli, const char *option, const char *text, const char *forms, struct when *ret_when)
 {
+    if (!when_is_known (text))
+        return cli_usage (cli, "%s: '%s': write %s", option, text, forms);
     if (when_parse (text, cli_unix_ns (), ret_when) < 0)
         return cli_usage (cli, "%s: %s", option, fm_error_detail ());
     return 0;
@@ -250,8 +255,38 @@ static void on_notice (void *arg, const char *id, const char *text)
     (void) fprintf (stderr, "factmesh %s: %s %s\n", cli->command, id, text);
 }
 
+int cli_check_addresses (const struct cli *cli)
+{
+    const char *const environment = getenv ("FACTMESH_SEED");
+    const char *const from = cli->seeds && cli->seeds == environment ? "FACTMESH_SEED" : "--seed";
+    const char *rest = cli->seeds;
+    struct address address;
+    struct fm_slice item;
+    while (address_list_next (&rest, &item))
+        if (address_parse (item, ADDRESS_TO_CONNECT, &address) < 0)
+            return cli_usage (cli, "%s: %s", from, fm_error_detail ());
+    const size_t len = cli->seeds ? strlen (cli->seeds) : 0;
+    if (len && cli->seeds[len - 1] == ',')
+        return cli_usage (cli, "%s: '%s': no address behind the last comma", from, cli->seeds);
+    if (cli->bind && *cli->bind && address_parse (slice_of (cli->bind), ADDRESS_TO_BIND, &address) < 0)
+        return cli_usage (cli, "--bind: %s", fm_error_detail ());
+    return CLI_OK;
+}
+
+int cli_node_failed (const struct cli *cli, int code)
+{
+    if (code == FM_ERR_ARGUMENT)
+        return cli_usage (cli, "%s", fm_error_detail ());
+    if (code == FM_ERR_ADDRESS)
+        return cli_error (cli, "%s; --bind ADDR says where to listen", fm_error_detail ());
+    return cli_fail (cli, code, "cannot join the mesh '%s'", cli->mesh ? cli->mesh : "default");
+}
+
 int cli_open_node (const struct cli *cli, struct fm_node **ret_node)
 {
+    const int status = cli_check_addresses (cli);
+    if (status)
+        return status;
     struct fm_node_options options = {
         .mesh = cli->mesh,
         .name = cli->name,
@@ -261,7 +296,7 @@ int cli_open_node (const struct cli *cli, struct fm_node **ret_node)
         .notice_arg = (void *) (uintptr_t) cli,
     };
     const int rc = fm_node_open (&options, ret_node);
-    return rc < 0 ? cli_fail (cli, rc, "cannot join the mesh '%s'", cli->mesh ? cli->mesh : "default") : CLI_OK;
+    return rc < 0 ? cli_node_failed (cli, rc) : CLI_OK;
 }
 
 int cli_timeout (const struct cli *cli, int default_ms)
@@ -269,14 +304,21 @@ int cli_timeout (const struct cli *cli, int default_ms)
     return cli->timeout_ms >= 0 ? cli->timeout_ms : default_ms;
 }
 
-void cli_wait (int fd, int timeout_ms)
+bool cli_wait_read (int fd, int out, int timeout_ms)
 {
-    struct pollfd fds[2] = {
+    struct pollfd fds[3] = {
         { .fd = signal_event, .events = POLLIN },
         { .fd = fd, .events = POLLIN },
+        { .fd = out, .events = 0 },
     };
-    if (!cli_is_signalled ())
-        (void) poll (fds, 2, timeout_ms); /* -EINTR: a signal, which the caller sees */
+    if (cli_is_signalled () || poll (fds, 3, timeout_ms) < 0)
+        return true; /* -EINTR: a signal, which the caller sees */
+    return (fds[2].revents & (POLLERR | POLLHUP)) == 0;
+}
+
+void cli_wait (int fd, int timeout_ms)
+{
+    (void) cli_wait_read (fd, -1, timeout_ms);
 }
 
 static uint64_t clock_ns (clockid_t clock)

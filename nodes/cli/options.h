@@ -70,8 +70,8 @@ int cli_size (const struct cli *cli, const char *option, const char *text, uint6
 /* At most INT_MAX ms; when.h has the spellings. */
 int cli_milliseconds (const struct cli *cli, const char *option, const char *text, int *ret_ms);
 
-/* A place in the flow: when.h has the spellings. */
-int cli_where (const struct cli *cli, const char *option, const char *text, struct when *ret_when);
+/* A place in the flow: when.h has the spellings; `forms` are those that the option takes, to be advised. */
+int cli_where (const struct cli *cli, const char *option, const char *text, const char *forms, struct when *ret_when);
 
 /* --- Signals: the first SIGINT or SIGTERM sets a flag and makes the descriptor readable, the second one kills. SIGPIPE
  * is ignored. */
@@ -83,12 +83,18 @@ bool cli_is_signalled (void);
 
 /* --- The mesh. */
 
+/* Are --seed and --bind addresses? CLI_OK, or CLI_USAGE after a message. */
+int cli_check_addresses (const struct cli *cli);
+/* What it means that fm_node_open returned this code: a message, and the exit status. */
+int cli_node_failed (const struct cli *cli, int code);
 /* Open a node with the common options. CLI_OK, or an exit status after a message. */
 int cli_open_node (const struct cli *cli, struct fm_node **ret_node);
 int cli_timeout (const struct cli *cli, int default_ms);
 
 /* Wait until fd (-1: none) is readable, a signal came, or timeout_ms passed (-1: never). */
 void cli_wait (int fd, int timeout_ms);
+/* The same, but also until nobody reads what is written to `out`: then false. */
+bool cli_wait_read (int fd, int out, int timeout_ms);
 
 uint64_t cli_unix_ns (void);
 uint64_t cli_monotonic_ns (void);

@@ -15,6 +15,8 @@ struct patterns {
 /* Check and take all arguments from `args` to its NULL. -1, or an exit status after a message. */
 int patterns_parse (const struct cli *cli, char *const *args, struct patterns *ret_patterns);
 
+/* Are these the patterns of a text with commas between (none: ">"), in any order? */
+bool patterns_are (const struct patterns *p, struct fm_slice text);
 bool patterns_match (const struct patterns *p, struct fm_slice topic);
 
 #endif

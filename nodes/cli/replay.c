@@ -67,9 +67,10 @@ static int take_option (struct replay *r, int option, const char *value)
 {
     switch (option) {
     case OPT_FROM:
-        return cli_where (&r->cli, "--from", value, &r->from) ? CLI_USAGE : -1;
+        return cli_where (&r->cli, "--from", value, "start, -100, @2026-11-01T10:00, @-1h, cursor:NAME or offset:N",
+                          &r->from) ? CLI_USAGE : -1;
     case OPT_UNTIL:
-        return cli_where (&r->cli, "--until", value, &r->until) ? CLI_USAGE : -1;
+        return cli_where (&r->cli, "--until", value, "end, @TIME or offset:N", &r->until) ? CLI_USAGE : -1;
     case OPT_STREAM:
         if (id_parse (value, strlen (value), &r->stream) < 0)
             return cli_usage (&r->cli, "--stream: %s", fm_error_detail ());
@@ -110,6 +111,8 @@ static int parse (struct replay *r, int argc, char **argv)
         return cli_usage (&r->cli, "--from end: nothing is recorded there yet; factmesh sub prints what comes");
     if (r->until.kind != WHEN_END && r->until.kind != WHEN_TIME && r->until.kind != WHEN_OFFSET)
         return cli_usage (&r->cli, "--until: write end, @TIME or offset:N");
+    if (r->from.kind == r->until.kind && r->until.value < r->from.value)
+        return cli_usage (&r->cli, "--until lies before --from");
     return -1;
 }
 
@@ -177,6 +180,24 @@ static int check_stream (struct replay *r)
     char text[ID_TEXT_LEN + 1];
     return cli_error (&r->cli, "the journal at %s holds no stream %s; factmesh status --streams lists its own",
                       r->link.address, id_text (&r->stream, text));
+}
+
+/* The journal would begin at its end instead of behind it, and wait there for an end to come. */
+static int check_offsets (struct replay *r)
+{
+    Factmesh__StatusGet body = FACTMESH__STATUS_GET__INIT;
+    Factmesh__Control request = FACTMESH__CONTROL__INIT, *reply;
+    request.body_case = FACTMESH__CONTROL__BODY_STATUS_GET;
+    request.status_get = &body;
+    const int status = link_request (&r->link, &request, FACTMESH__CONTROL__BODY_STATUS_REPLY, &reply);
+    if (status)
+        return status;
+    const uint64_t end = reply->status_reply->synced_offset;
+    const bool from = r->from.kind == WHEN_OFFSET && r->from.value > end;
+    if (from || (r->until.kind == WHEN_OFFSET && r->until.value > end))
+        return cli_error (&r->cli, "%s: offset %llu lies behind the journal's end, %llu", from ? "--from" : "--until",
+                          (unsigned long long) (from ? r->from.value : r->until.value), (unsigned long long) end);
+    return CLI_OK;
 }
 
 static int replay_open (struct replay *r, uint64_t *ret_session)
@@ -323,6 +344,8 @@ int command_replay (int argc, char **argv)
         const uint64_t began = cli_monotonic_ns ();
         if (status == CLI_OK && !id_is_zero (&r.stream))
             status = check_stream (&r);
+        if (status == CLI_OK && (r.from.kind == WHEN_OFFSET || r.until.kind == WHEN_OFFSET))
+            status = check_offsets (&r);
         if (status == CLI_OK)
             status = replay_run (&r);
         if (r.stats)

@@ -26,7 +26,8 @@ static const char help[] =
     "      --until WHERE        end: stop when caught up; @TIME: stop then, and leave out facts published later\n"
     "  -n, --count N            stop after N facts\n"
     "  -c, --cursor NAME        a durable place in the journal: go on there; --from says where it begins at first.\n"
-    "                           It moves when facts have been written to standard output\n"
+    "                           It moves when facts have been written to standard output. With other PATTERNs than\n"
+    "                           before, what it passed over would be lost: --force goes on all the same\n"
     "      --synced             only facts that a journal has on disk\n"
     "      --no-journal         live alone; holes are repaired by their publishers\n"
     "      --fail-on-gap        end with 4 when facts are missing\n"
@@ -49,8 +50,9 @@ struct sub {
     bool has_until;
     uint64_t count; /* 0: no end */
     const char *cursor;
-    bool synced, no_journal, fail_on_gap;
+    bool force, synced, no_journal, fail_on_gap;
     char **patterns; /* NULL behind the last */
+    struct patterns parsed;
     /* State. */
     struct fm_node *node;
     struct fm_subscription *subscription;
@@ -60,13 +62,14 @@ struct sub {
     bool caught_up;
 };
 
-enum { OPT_FROM = OPT_FORMAT_OWN, OPT_UNTIL, OPT_SYNCED, OPT_NO_JOURNAL, OPT_FAIL_ON_GAP };
+enum { OPT_FROM = OPT_FORMAT_OWN, OPT_UNTIL, OPT_FORCE, OPT_SYNCED, OPT_NO_JOURNAL, OPT_FAIL_ON_GAP };
 
 static const struct option long_options[] = { FORMAT_LONG,
                                               { "from", required_argument, NULL, OPT_FROM },
                                               { "until", required_argument, NULL, OPT_UNTIL },
                                               { "count", required_argument, NULL, 'n' },
                                               { "cursor", required_argument, NULL, 'c' },
+                                              { "force", no_argument, NULL, OPT_FORCE },
                                               { "synced", no_argument, NULL, OPT_SYNCED },
                                               { "no-journal", no_argument, NULL, OPT_NO_JOURNAL },
                                               { "fail-on-gap", no_argument, NULL, OPT_FAIL_ON_GAP },
@@ -76,14 +79,17 @@ static int take_option (struct sub *s, int option, const char *value)
 {
     switch (option) {
     case OPT_FROM:
-        return cli_where (&s->cli, "--from", value, &s->from) ? CLI_USAGE : -1;
+        return cli_where (&s->cli, "--from", value, "start, end, -100, @2026-11-01T10:00, @-1h or cursor:NAME", &s->from) ? CLI_USAGE : -1;
     case OPT_UNTIL:
         s->has_until = true;
-        return cli_where (&s->cli, "--until", value, &s->until) ? CLI_USAGE : -1;
+        return cli_where (&s->cli, "--until", value, "end or @TIME", &s->until) ? CLI_USAGE : -1;
     case 'n':
         return cli_number (&s->cli, "--count", value, 1, UINT64_MAX, &s->count) ? CLI_USAGE : -1;
     case 'c':
         s->cursor = value;
+        return -1;
+    case OPT_FORCE:
+        s->force = true;
         return -1;
     case OPT_SYNCED:
         s->synced = true;
@@ -101,7 +107,7 @@ static int take_option (struct sub *s, int option, const char *value)
     return status == -2 ? cli_option (&s->cli, option, value) : status;
 }
 
-static int check (const struct sub *s)
+static int check (struct sub *s)
 {
     const struct cli *const cli = &s->cli;
     if (s->from.kind == WHEN_OFFSET)
@@ -114,8 +120,7 @@ static int check (const struct sub *s)
         return cli_usage (cli, "--cursor: a name has 1 to %d bytes", CURSOR_NAME_MAX);
     if (s->no_journal && (s->cursor || s->synced || s->from.kind != WHEN_END))
         return cli_usage (cli, "--no-journal excludes --cursor, --synced and a past --from");
-    struct patterns checked;
-    return patterns_parse (cli, s->patterns, &checked);
+    return patterns_parse (cli, s->patterns, &s->parsed);
 }
 
 static int parse (struct sub *s, int argc, char **argv)
@@ -166,7 +171,8 @@ static int sub_event (struct sub *s, const struct fm_event *event)
         return format_gap (&s->cli, s->out, &event->gap);
     case FM_EVENT_CAUGHT_UP:
         s->caught_up = true;
-        return sub_say (s, "caught_up", "caught up: live from here on");
+        return sub_say (s, "caught_up",
+                        s->has_until && s->until.kind == WHEN_END ? "caught up" : "caught up: live from here on");
     case FM_EVENT_FELL_BEHIND:
         s->caught_up = false;
         return sub_say (s, "fell_behind", "fell behind: reading from the journal");
@@ -209,8 +215,7 @@ static int sub_idle (struct sub *s)
     const int wait_ms = sub_wait_ms (s);
     if (wait_ms == 0 && !(s->has_until && sub_is_done (s)))
         return FM_TIMEOUT;
-    cli_wait (fm_subscription_fd (s->subscription), wait_ms);
-    return 0;
+    return cli_wait_read (fm_subscription_fd (s->subscription), s->format.fd, wait_ms) ? 0 : -EPIPE;
 }
 
 static int sub_run (struct sub *s)
@@ -306,6 +311,22 @@ static int sub_await (struct sub *s)
     return rc < 0 ? cli_fail (&s->cli, rc, "cannot subscribe") : CLI_OK;
 }
 
+/* A cursor stands behind all that did not match: used for another pattern it would leave out those facts unseen. */
+static int sub_check_cursor (struct sub *s)
+{
+    struct link link;
+    int status = link_join (&link, &s->cli, s->node);
+    if (status)
+        return status;
+    struct fm_slice filters;
+    status = link_cursor_filters (&link, s->cursor, &filters);
+    if (status == CLI_OK && filters.len && !patterns_are (&s->parsed, filters))
+        status = cli_usage (&s->cli, "cursor '%s' is of %.*s; give that pattern, another cursor, or --force", s->cursor,
+                            (int) filters.len, (const char *) filters.data);
+    link_close (&link);
+    return status;
+}
+
 static int sub_open (struct sub *s)
 {
     void *place = NULL;
@@ -315,6 +336,8 @@ static int sub_open (struct sub *s)
         status = cli_open_node (&s->cli, &s->node);
     if (status == CLI_OK)
         status = sub_await (s);
+    if (status == CLI_OK && s->cursor && !s->force)
+        status = sub_check_cursor (s);
     if (status == CLI_OK) {
         const struct fm_subscription_options options = {
             .topics = *s->patterns ? (const char *const *) s->patterns : NULL,

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -213,6 +214,31 @@ int when_time (const char *text, uint64_t now_ns, uint64_t *ret_ns)
     return stamp_to_ns (text, s, ret_ns);
 }
 
+bool when_is_known (const char *text)
+{
+    return strcmp (text, "start") == 0 || strcmp (text, "end") == 0 || *text == '@' || *text == '-' ||
+           strncmp (text, "cursor:", 7) == 0 || strncmp (text, "offset:", 7) == 0;
+}
+
+/* "@TIME", quoted as it was given when it is none. */
+static int parse_at (const char *text, uint64_t now_ns, uint64_t *ret_ns)
+{
+    const int rc = when_time (text + 1, now_ns, ret_ns);
+    if (rc == 0)
+        return 0;
+    /* The detail is 'QUOTED': REASON; it quotes what it was given. */
+    char reason[256];
+    const char *const detail = fm_error_detail ();
+    const size_t quoted = strlen (text) - (text[1] == '-' ? 2 : 1) + 4;
+    if (strncmp (detail + (strlen (detail) > quoted ? quoted : 0), "not a", 5) == 0)
+        return error_set (rc,
+                          "'%s': not a time; write @2026-11-01T10:00, with Z or +01:00 behind it, @ and Unix seconds, "
+                          "or @-1h",
+                          text);
+    (void) snprintf (reason, sizeof reason, "%s", strlen (detail) > quoted ? detail + quoted : "not a time");
+    return error_set (rc, "'%s': %s", text, reason);
+}
+
 int when_parse (const char *text, uint64_t now_ns, struct when *ret_when)
 {
     struct when w = { 0 };
@@ -223,7 +249,7 @@ int when_parse (const char *text, uint64_t now_ns, struct when *ret_when)
         w.kind = WHEN_END;
     } else if (*text == '@') {
         w.kind = WHEN_TIME;
-        const int rc = when_time (text + 1, now_ns, &w.value);
+        const int rc = parse_at (text, now_ns, &w.value);
         if (rc < 0)
             return rc;
     } else if (*text == '-') {
@@ -239,6 +265,8 @@ int when_parse (const char *text, uint64_t now_ns, struct when *ret_when)
         p = take_number (text + 7, &w.value);
         if (!p || *p)
             return error_set (FM_ERR_ARGUMENT, "'%s': no number behind offset:", text);
+        if (w.value == 0)
+            return error_set (FM_ERR_ARGUMENT, "'%s': a journal's first offset is 1", text);
     } else {
         return error_set (FM_ERR_ARGUMENT,
                           "'%s': write start, end, -100, @2026-11-01T10:00, @-1h, cursor:NAME or offset:N", text);

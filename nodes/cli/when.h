@@ -9,6 +9,7 @@
 #ifndef FM_CLI_WHEN_H
 #define FM_CLI_WHEN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "fm_types.h"
@@ -20,6 +21,8 @@ struct when {
     uint64_t value;   /* WHEN_LAST: facts; WHEN_TIME: Unix ns; WHEN_OFFSET */
     const char *name; /* WHEN_CURSOR: points into the text */
 };
+/* Is it one of these forms, right or wrong within? */
+bool when_is_known (const char *text);
 int when_parse (const char *text, uint64_t now_ns, struct when *ret_when);
 
 /* A point in time, without the @. */

@@ -175,6 +175,21 @@ def a_replay_of_one_stream_ends(lab):
     check(unknown.status == 1 and "holds no stream" in unknown.err, f"an unknown stream: {unknown.status}, {unknown.err!r}")
 
 
+def a_cursor_is_of_its_patterns(lab):
+    journal = lab.journal()
+    pub(lab, journal, "shop.paid", "paid")
+    pub(lab, journal, "shop.placed", "placed")
+    start = ("--cursor", "c", "--from", "start")
+    check(recorded(lab, journal, "shop.paid", "other.>", *start) == ["paid"], "the first run")
+    for patterns in (["shop.placed"], ["shop.>"], ["shop.paid"], []):
+        other = lab.factmesh("sub", "--seed", journal.address, "--until", "end", *patterns, *start)
+        check(other.status == 2 and "shop.paid,other.>" in other.err and not other.out, f"with {patterns}: {other.status}, {other.err!r}")
+    check(recorded(lab, journal, "other.>", "shop.paid", *start) == [], "the same patterns in another order")
+    lab.ok("cursor", "seek", "c", "start", "--seed", journal.address)
+    check(lab.factmesh("sub", "--seed", journal.address, "--until", "end", "shop.placed", *start).status == 2, "seek forgets what it is of")
+    check(recorded(lab, journal, "shop.placed", "--force", *start) == ["placed"], "--force goes on")
+
+
 def a_publisher_of_a_moment_reaches_who_listens(lab):
     """It is gone before a subscriber's connection to it is up, or before the subscriber hears of it."""
     journal = lab.journal()
@@ -241,4 +256,4 @@ def found_in(lab, inside):
 
 main(filters_over_tcp, filters_over_ipc, every_start_begins_where_it_says, a_cursor_goes_on_behind_what_was_printed_when_its_owner_is_killed,
      a_window_fills_while_the_journal_is_away_and_empties_when_it_is_back, a_publisher_of_a_moment_reaches_who_listens,
-     a_replay_of_one_stream_ends, nodes_lists_who_is_there, nodes_find_each_other_by_udp_alone)
+     a_replay_of_one_stream_ends, a_cursor_is_of_its_patterns, nodes_lists_who_is_there, nodes_find_each_other_by_udp_alone)
