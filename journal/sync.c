@@ -172,6 +172,25 @@ static int write_and_sync (struct sync *s)
 
 /* --- House-keeping. */
 
+/* Drop what the limits say, and tell what has gone, also when not all went that should: nobody can replay it any more.
+ * A log that is read-only drops nothing, which has been told. */
+static void retain (struct sync *s)
+{
+    struct journal_context *c = s->context;
+    struct log_position before, after;
+    log_position (c->log, &before);
+    const int rc = log_retain (c->log, NULL);
+    if (rc && rc != FM_ERR_READ_ONLY)
+        journal_notice (c, "RETAIN-FAILED", "%s (%s); tried again in %d ms", fm_error_text (rc), fm_error_detail (),
+                        SYNC_RETAIN_MS);
+    log_position (c->log, &after);
+    if (after.first_offset > before.first_offset)
+        journal_notice (c, "SEGMENTS-DROPPED", "facts=%llu first_offset=%llu was=%llu bytes_left=%llu; by age or size",
+                        (unsigned long long) (after.first_offset - before.first_offset),
+                        (unsigned long long) after.first_offset, (unsigned long long) before.first_offset,
+                        (unsigned long long) after.bytes);
+}
+
 static void keep_house (struct sync *s, uint64_t now)
 {
     struct journal_context *c = s->context;
@@ -184,11 +203,8 @@ static void keep_house (struct sync *s, uint64_t now)
     }
     tell (s);
     if (now >= s->retain_ns) {
-        uint64_t first_offset;
         s->retain_ns = now + (uint64_t) SYNC_RETAIN_MS * NS_PER_MS;
-        const int rc = log_retain (c->log, &first_offset);
-        if (rc)
-            journal_notice (c, "RETAIN-FAILED", "%s (%s); tried again in %d ms", fm_error_text (rc), fm_error_detail (), SYNC_RETAIN_MS);
+        retain (s);
     }
     if (!s->idle_marked && s->appended_ns && now - s->appended_ns >= (uint64_t) SYNC_IDLE_MS * NS_PER_MS) {
         s->idle_marked = true;

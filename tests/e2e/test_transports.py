@@ -190,6 +190,49 @@ def a_cursor_is_of_its_patterns(lab):
     check(recorded(lab, journal, "shop.placed", "--force", *start) == ["placed"], "--force goes on")
 
 
+def what_retention_drops_is_told(lab):
+    journal = lab.journal("journal", None, "--segment-size", "1M", "--retain-size", "2M")
+    pub(lab, journal, "old.lines", *("x" * 1000 for i in range(6000)))
+    journal.line("SEGMENTS-DROPPED", 20, "err")
+
+    def all_is_told():      # it looks every few seconds: while it was being written, too
+        held = sum("payload" in line for line in lab.factmesh("replay", "--seed", journal.address, "--json").text().splitlines())
+        told = [fields(line) for line in journal.err().splitlines() if "SEGMENTS-DROPPED" in line]
+        last = 1
+        for t in told:
+            check(int(t["was"]) == last and int(t["first_offset"]) == last + int(t["facts"]), f"told: {told}")
+            last = int(t["first_offset"])
+        return held == 6001 - last and held <= 3000
+    wait_until("what is not held any more has been told", all_is_told, 20, journal)
+
+
+def what_cannot_be_is_refused_at_once(lab):
+    journal = lab.journal()
+    pub(lab, journal, "some.topic", "one", "two")
+    cases = {
+        ("nodes", "--seed", "nonsense"): (2, "--seed"), ("nodes", "--seed", f"{journal.address},"): (2, "comma"),
+        ("nodes", "--seed", f",{journal.address}"): (2, "empty"), ("nodes", "--bind", "nonsense"): (2, "--bind"),
+        ("sub", "--from", "bogus"): (2, "write start, end,"), ("sub", "--from", "@bogus"): (2, "'@bogus'"),
+        ("replay", "--format", "%o"): (2, "dump"), ("replay", "--from", "offset:9"): (1, "behind the journal's end, 3"),
+        ("replay", "--until", "offset:9"): (1, "behind the journal's end, 3"),
+        ("replay", "--from", "offset:2", "--until", "offset:1"): (2, "before --from"), ("cursor", "seek", "c", "offset:0"): (2, "is 1"),
+        ("journal", lab.path("other"), "--bind", journal.address): (1, "--bind"), ("version", "more"): (2, "more"),
+        ("replay", "some*"): (0, "literal text"),
+    }
+    for argv, (status, word) in cases.items():
+        got = lab.factmesh(*argv, env={"FACTMESH_SEED": journal.address})
+        check(got.status == status and word in got.err, f"{' '.join(argv)}: {got.status}, {got.err!r}")
+
+
+def a_subscriber_ends_when_its_reader_has_gone(lab):
+    journal = lab.journal()
+    ours, theirs = os.pipe()
+    sub = lab.start("sub", [FACTMESH, "sub", "--seed", journal.address], stdin=subprocess.DEVNULL, stdout=theirs)     # and closes ours
+    sub.line("caught up", 15, "err")
+    os.close(ours)
+    sub.ends_well(10)
+
+
 def a_publisher_of_a_moment_reaches_who_listens(lab):
     """It is gone before a subscriber's connection to it is up, or before the subscriber hears of it."""
     journal = lab.journal()
@@ -256,4 +299,5 @@ def found_in(lab, inside):
 
 main(filters_over_tcp, filters_over_ipc, every_start_begins_where_it_says, a_cursor_goes_on_behind_what_was_printed_when_its_owner_is_killed,
      a_window_fills_while_the_journal_is_away_and_empties_when_it_is_back, a_publisher_of_a_moment_reaches_who_listens,
+     what_retention_drops_is_told, what_cannot_be_is_refused_at_once, a_subscriber_ends_when_its_reader_has_gone,
      a_replay_of_one_stream_ends, a_cursor_is_of_its_patterns, nodes_lists_who_is_there, nodes_find_each_other_by_udp_alone)
