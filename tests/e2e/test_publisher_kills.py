@@ -13,7 +13,7 @@ from harness import FACTMESH, acked, check, main, wait_until
 
 LINES = 200_000
 # Of the runs that are killed: a journal waits a second for what the killed one may still have on its way, while the next one publishes.
-RATE = 20_000
+RATE = 10_000
 KILLS = 25
 EARLY_EVERY = 5         # every fifth is killed before anything of it is acknowledged
 STEP_MAX = 8_000
