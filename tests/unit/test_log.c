@@ -8,47 +8,8 @@
 
 #include <cmocka.h>
 
-#include "../support/log_kit.h"
+#include "../support/log_setting.h"
 #include "error.h"
-
-struct setting {
-    char directory[128];
-    struct log *log;
-    struct kit_clock clock;
-    struct log_options options;
-};
-
-static struct setting *setting_of (void **state)
-{
-    return *state;
-}
-
-static int set_up (void **state)
-{
-    struct setting *s = calloc (1, sizeof *s);
-    kit_directory (s->directory);
-    kit_clock_init (&s->clock);
-    s->options = (struct log_options) { .mesh = "test", .segment_bytes = 1 << 20, .clock = &s->clock.clock };
-    *state = s;
-    return log_open (s->directory, &s->options, NULL, &s->log);
-}
-
-static int tear_down (void **state)
-{
-    struct setting *s = *state;
-    log_destroy (&s->log);
-    kit_remove (s->directory);
-    free (s);
-    return 0;
-}
-
-static struct log_recovery reopen (struct setting *s)
-{
-    struct log_recovery recovery;
-    log_destroy (&s->log);
-    assert_int_equal (log_open (s->directory, &s->options, &recovery, &s->log), 0);
-    return recovery;
-}
 
 /* Read all of the log and compare: batches of `count` facts of one stream, from first_seq on. Returns how many
  * batches there were. */
@@ -72,7 +33,7 @@ static uint64_t read_all (struct log *log, const struct kit_batch_spec *spec)
 
 static void a_new_directory_is_an_empty_log (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     struct log_position position;
     log_position (s->log, &position);
     assert_int_equal (position.end_offset, 1);
@@ -89,7 +50,7 @@ static void a_new_directory_is_an_empty_log (void **state)
 
 static void what_is_synced_reads_back_the_same (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     struct kit_batch_spec spec = { .stream = 1, .first_seq = 1, .count = 3, .payload_len = 100 };
     for (int i = 0; i < 100; i++, spec.first_seq += 3)
         assert_int_equal (kit_append_batch (s->log, &spec), 1 + 3 * i);
@@ -111,7 +72,7 @@ static void what_is_synced_reads_back_the_same (void **state)
 
 static void append_rolls_when_the_record_does_not_fit (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     struct kit_batch_spec spec = { .stream = 1, .first_seq = 1, .count = 1, .payload_len = 100000 };
     for (int i = 0; i < 50; i++, spec.first_seq++)
         kit_append_batch (s->log, &spec);
@@ -154,7 +115,7 @@ static int try_append (struct log *log, const struct kit_batch_spec *spec)
 
 static void append_takes_only_the_next_sequence (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 10, .count = 5 }), 0);
     assert_int_equal (try_append (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 16, .count = 1 }),
                       FM_ERR_ARGUMENT);
@@ -172,7 +133,7 @@ static void append_takes_only_the_next_sequence (void **state)
 
 static void two_incarnations_of_one_epoch_are_a_conflict (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     for (int again = 0; again < 2; again++) {
         const uint64_t seq = 1 + 2 * (uint64_t) again;
         assert_int_equal (
@@ -197,7 +158,7 @@ static void two_incarnations_of_one_epoch_are_a_conflict (void **state)
 
 static void a_full_buffer_says_so_and_loses_nothing (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     s->options.buffer_bytes = 64 << 10;
     reopen (s);
     struct kit_batch_spec spec = { .stream = 1, .first_seq = 1, .count = 1, .payload_len = 10000 };
@@ -220,7 +181,7 @@ static void a_full_buffer_says_so_and_loses_nothing (void **state)
 
 static void a_batch_larger_than_buffer_and_segment_is_taken (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     struct kit_batch_spec small = { .stream = 1, .first_seq = 1, .count = 1, .payload_len = 100 };
     struct kit_batch_spec big = { .stream = 2, .first_seq = 1, .count = 1, .payload_len = 64 << 20 };
     kit_append_batch (s->log, &small);
@@ -256,7 +217,7 @@ static void a_batch_larger_than_buffer_and_segment_is_taken (void **state)
 
 static void streams_beyond_the_table_are_looked_up_in_the_segments (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     enum { MANY = 60 };
     s->options.streams_max = 8;
     reopen (s);
@@ -290,7 +251,7 @@ static void streams_beyond_the_table_are_looked_up_in_the_segments (void **state
 
 static void more_unsynced_streams_than_the_table_holds_must_wait (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     s->options.streams_max = 8;
     reopen (s);
     for (unsigned stream = 0; stream < 8; stream++)
@@ -304,7 +265,7 @@ static void more_unsynced_streams_than_the_table_holds_must_wait (void **state)
 
 static void streams_are_listed_in_order_page_by_page (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     enum { MANY = 700 };
     for (unsigned stream = 0; stream < MANY; stream++)
         kit_append_batch (s->log,
@@ -325,7 +286,7 @@ static void streams_are_listed_in_order_page_by_page (void **state)
 
 static void each_stream_that_was_synced_is_told_once (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     struct log_stream told[10];
     size_t count;
     for (unsigned stream = 0; stream < 5; stream++)
@@ -375,7 +336,7 @@ static uint64_t put_cursor (struct log *log, const char *name, const char *value
 
 static void cursors_survive_restarts_and_rolls (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     uint64_t ticket = put_cursor (s->log, "b", "one");
     assert_false (log_ticket_synced (s->log, ticket));
     put_cursor (s->log, "a", "two");
@@ -409,7 +370,7 @@ static void cursors_survive_restarts_and_rolls (void **state)
 
 static void a_lowered_limit_drops_no_cursor (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     char name[16];
     for (int i = 0; i < 50; i++) {
         (void) snprintf (name, sizeof name, "c%02d", i);
@@ -422,7 +383,7 @@ static void a_lowered_limit_drops_no_cursor (void **state)
         for (uint64_t seq = 1; seq < 25; seq++)
             kit_append_batch (s->log,
                               &(struct kit_batch_spec) {
-                                  .stream = 1 + (unsigned) again, .first_seq = seq, .count = 1, .payload_len = 100000 });
+                                  .stream = 1 + (unsigned) again, .first_seq = seq, .count = 1, .payload_len = 99999 });
         kit_sync (s->log);
     }
     for (int i = 0; i < 50; i++) {
@@ -439,7 +400,7 @@ static void a_lowered_limit_drops_no_cursor (void **state)
 
 static void a_directory_in_use_or_of_another_mesh_or_of_others_is_refused (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     struct log *other = NULL;
     struct log_options options = s->options;
     assert_int_equal (log_open (s->directory, &options, NULL, &other), FM_ERR_IN_USE);
@@ -460,7 +421,7 @@ static void a_directory_in_use_or_of_another_mesh_or_of_others_is_refused (void 
 
 static void a_read_only_log_changes_nothing (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     for (uint64_t seq = 1; seq < 25; seq++)
         kit_append_batch (
             s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = 100000 });
@@ -483,7 +444,7 @@ static void a_read_only_log_changes_nothing (void **state)
 
 static void a_new_generation_is_counted (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     struct fm_id before, after;
     uint64_t generation;
     assert_int_equal (log_new_generation (s->directory, &s->options, &generation), FM_ERR_IN_USE);
@@ -505,7 +466,7 @@ static void a_new_generation_is_counted (void **state)
 
 static void the_journals_time_never_goes_back (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     static const int64_t steps[] = { 5, -1000, 3, -4, 2000, 0, -1 };
     for (uint64_t seq = 1; seq <= 7; seq++) {
         s->clock.now_ns += (uint64_t) (steps[seq - 1] * 1000000000);
@@ -527,7 +488,7 @@ static void the_journals_time_never_goes_back (void **state)
 
 static void an_old_segment_rolls_even_when_idle (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     s->options.segment_age_ms = 60000;
     reopen (s);
     struct log_segment_info info[8];
@@ -559,14 +520,15 @@ static void sum_topic (void *arg, struct fm_slice topic, uint64_t facts)
 {
     struct topic_sum *sum = arg;
     const size_t len = strlen (sum->names);
-    (void) snprintf (sum->names + len, sizeof sum->names - len, "%.*s=%llu ", (int) topic.len, (const char *) topic.data,
+    (void) snprintf (sum->names + len, sizeof sum->names - len, "%.*s=%llu ", (int) topic.len,
+                     (const char *) topic.data,
                     (unsigned long long) facts);
     sum->facts += facts;
 }
 
 static void topics_are_counted_over_all_segments (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     for (uint64_t seq = 1; seq <= 40; seq += 4)
         kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1,
                                                              .first_seq = seq,
@@ -591,7 +553,7 @@ static void topics_are_counted_over_all_segments (void **state)
 int main (void)
 {
     const struct CMUnitTest tests[] = {
-#define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
+#define CASE(name) cmocka_unit_test_setup_teardown (name, log_set_up, log_tear_down)
         CASE (a_new_directory_is_an_empty_log),
         CASE (what_is_synced_reads_back_the_same),
         CASE (append_rolls_when_the_record_does_not_fit),

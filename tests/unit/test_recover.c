@@ -1,7 +1,6 @@
 /* What a start finds after kill -9, power loss, failing disks and flipped bits: never less than what was
  * acknowledged, never something that nobody appended, and never silence about what is lost. */
 
-#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,173 +10,50 @@
 
 #include <cmocka.h>
 
-#include "../support/fail_fs.h"
-#include "../support/log_kit.h"
+#include "../support/log_setting.h"
 #include "error.h"
 #include "factmesh.pb-c.h"
-
-struct setting {
-    char directory[128];
-    struct log *log;
-    struct log_options options;
-};
-
-static struct setting *setting_of (void **state)
-{
-    return *state;
-}
-
-static int set_up (void **state)
-{
-    struct setting *s = calloc (1, sizeof *s);
-    kit_directory (s->directory);
-    s->options = (struct log_options) { .mesh = "test", .segment_bytes = 1 << 20, .buffer_bytes = 4 << 20 };
-    *state = s;
-    return log_open (s->directory, &s->options, NULL, &s->log);
-}
-
-static int tear_down (void **state)
-{
-    struct setting *s = *state;
-    log_destroy (&s->log);
-    kit_remove (s->directory);
-    free (s);
-    return 0;
-}
-
-static struct log_recovery reopen (struct setting *s)
-{
-    struct log_recovery recovery;
-    log_destroy (&s->log);
-    const int rc = log_open (s->directory, &s->options, &recovery, &s->log);
-    if (rc)
-        fail_msg ("log_open: %d %s", rc, fm_error_detail ());
-    return recovery;
-}
-
-/* --- A workload that can be checked: STREAMS streams, batches of 1 to 3 facts, sizes and topics that follow from
- * the sequence. */
-
-enum { STREAMS = 3 };
-
-static struct kit_batch_spec spec_of (unsigned stream, uint64_t first_seq, size_t largest)
-{
-    static const char *const topics[] = { "a.b", "a.c", "d", "a.b|a.c" };
-    const uint64_t x = first_seq * 2654435761u + stream * 97;
-    return (struct kit_batch_spec) { .stream = stream, .first_seq = first_seq, .count = (uint32_t) (1 + x % 3),
-                                     .payload_len = (size_t) (x >> 8) % (largest + 1), .topic = topics[x % 4] };
-}
-
-static uint64_t next_seq (struct log *log, unsigned stream)
-{
-    struct fm_id id = kit_stream (stream);
-    struct log_stream known;
-    return log_stream_get (log, &id, &known) == 0 ? known.last_seq + 1 : 1;
-}
-
-/* Append the stream's next batch; 0 or log_append's error. */
-static int append_next (struct log *log, unsigned stream, size_t largest)
-{
-    struct kit_batch_spec spec = spec_of (stream, next_seq (log, stream), largest);
-    struct kit_batch k;
-    uint64_t offset;
-    kit_batch_make (&spec, &k);
-    const int rc = log_append (log, &k.batch, &offset);
-    kit_batch_release (&k);
-    return rc;
-}
-
-struct contents {
-    uint64_t next_seq[STREAMS + 1];
-    uint64_t batches, gaps, damaged_facts, end_offset;
-};
-
-/* Read everything, and compare each batch with what was appended. Sequences have no holes but those that gaps tell. */
-static struct contents check_contents (struct log *log, size_t largest)
-{
-    struct contents c = { .end_offset = 1 };
-    struct log_reader *r;
-    struct log_item item;
-    int rc;
-    for (unsigned i = 0; i <= STREAMS; i++)
-        c.next_seq[i] = 1;
-    assert_int_equal (log_reader_new (log, &r), 0);
-    while ((rc = log_reader_next (r, &item)) == 0) {
-        unsigned stream = 1;
-        for (; stream <= STREAMS; stream++) {
-            const struct fm_id id = kit_stream (stream);
-            if (id_equal (&id, &item.stream))
-                break;
-        }
-        if (item.kind == LOG_ITEM_GAP) {
-            c.gaps++;
-            assert_int_equal (item.reason, FACTMESH__GAP_REASON__GAP_DAMAGED);
-            if (stream > STREAMS)
-                continue;
-            c.damaged_facts += item.end_seq - item.first_seq;
-        } else
-            assert_true (stream <= STREAMS);
-        assert_int_equal (item.first_seq, c.next_seq[stream]);
-        c.next_seq[stream] = item.end_seq;
-        if (item.kind == LOG_ITEM_BATCH) {
-            struct kit_batch_spec spec = spec_of (stream, item.first_seq, largest);
-            assert_true (kit_item_is (&item, &spec));
-            assert_true (item.offset >= c.end_offset);
-            c.end_offset = item.offset + spec.count;
-            c.batches++;
-        }
-    }
-    assert_int_equal (rc, FM_ERR_END);
-    log_reader_destroy (&r);
-    return c;
-}
-
-static void check_streams (struct log *log, const struct contents *c)
-{
-    for (unsigned stream = 1; stream <= STREAMS; stream++)
-        assert_int_equal (next_seq (log, stream), c->next_seq[stream]);
-}
 
 /* --- The process dies; the machine does not. */
 
 static void what_was_written_but_not_synced_survives_a_kill (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     for (int i = 0; i < 100; i++)
-        assert_int_equal (append_next (s->log, 1 + (unsigned) i % STREAMS, 500), 0);
+        assert_int_equal (work_append (s->log, 1 + (unsigned) i % WORK_STREAMS, 500), 0);
     assert_int_equal (log_write (s->log), 0);
     struct log_recovery recovery = reopen (s);
     assert_int_equal (recovery.torn_bytes, 0);
-    struct contents c = check_contents (s->log, 500);
+    struct work_contents c = work_check (s->log, 500);
     assert_int_equal (c.batches, 100);
-    check_streams (s->log, &c);
+    work_check_streams (s->log, &c);
 }
 
 static void what_was_only_appended_is_gone_after_a_kill (void **state)
 {
-    struct setting *s = setting_of (state);
-    assert_int_equal (append_next (s->log, 1, 500), 0);
+    struct log_setting *s = setting_of (state);
+    assert_int_equal (work_append (s->log, 1, 500), 0);
     kit_sync (s->log);
-    assert_int_equal (append_next (s->log, 1, 500), 0);
+    assert_int_equal (work_append (s->log, 1, 500), 0);
     reopen (s);
-    struct contents c = check_contents (s->log, 500);
+    struct work_contents c = work_check (s->log, 500);
     assert_int_equal (c.batches, 1);
-    check_streams (s->log, &c);
+    work_check_streams (s->log, &c);
 }
 
 /* Cut the file at every length between the synced end and the written end, as a crash may. */
 static void a_tail_cut_anywhere_leaves_a_prefix (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     char path[256], copy[160];
-    struct contents last = { .end_offset = 0 };
+    struct work_contents last = { .end_offset = 0 };
     for (int i = 0; i < 5; i++)
-        assert_int_equal (append_next (s->log, 1 + (unsigned) i % STREAMS, 100), 0);
+        assert_int_equal (work_append (s->log, 1 + (unsigned) i % WORK_STREAMS, 100), 0);
     kit_sync (s->log);
     struct log_segment_info info;
     size_t count;
     for (int i = 0; i < 5; i++)
-        assert_int_equal (append_next (s->log, 1 + (unsigned) i % STREAMS, 100), 0);
+        assert_int_equal (work_append (s->log, 1 + (unsigned) i % WORK_STREAMS, 100), 0);
     assert_int_equal (log_segment_list (s->log, &info, 1, &count), 0);
     assert_int_equal (log_write (s->log), 0);
     /* The records end somewhere before the zero-filled rest: everything behind 8 KiB is zeros here. */
@@ -189,15 +65,15 @@ static void a_tail_cut_anywhere_leaves_a_prefix (void **state)
         struct log *log;
         struct log_recovery recovery;
         assert_int_equal (log_open (copy, &s->options, &recovery, &log), 0);
-        struct contents c = check_contents (log, 100);
+        struct work_contents c = work_check (log, 100);
         assert_true (c.end_offset >= last.end_offset);
         assert_int_equal (c.gaps, 0);
-        check_streams (log, &c);
+        work_check_streams (log, &c);
         last = c;
         /* And it goes on. */
-        assert_int_equal (append_next (log, 2, 100), 0);
+        assert_int_equal (work_append (log, 2, 100), 0);
         kit_sync (log);
-        struct contents more = check_contents (log, 100);
+        struct work_contents more = work_check (log, 100);
         assert_int_equal (more.batches, c.batches + 1);
         log_destroy (&log);
         kit_remove (copy);
@@ -207,11 +83,11 @@ static void a_tail_cut_anywhere_leaves_a_prefix (void **state)
 
 static void garbage_behind_the_end_is_quarantined_and_cut (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     char path[256];
     uint8_t garbage[1000];
     for (int i = 0; i < 10; i++)
-        assert_int_equal (append_next (s->log, 1, 100), 0);
+        assert_int_equal (work_append (s->log, 1, 100), 0);
     kit_sync (s->log);
     log_destroy (&s->log);
     memset (garbage, 0xA5, sizeof garbage);
@@ -219,7 +95,7 @@ static void garbage_behind_the_end_is_quarantined_and_cut (void **state)
     kit_append (path, garbage, sizeof garbage);     /* behind the zeros that were filled in ahead */
     struct log_recovery recovery = reopen (s);
     assert_true (recovery.torn_bytes >= sizeof garbage);
-    struct contents c = check_contents (s->log, 100);
+    struct work_contents c = work_check (s->log, 100);
     assert_int_equal (c.batches, 10);
     char quarantine[256];
     (void) snprintf (quarantine, sizeof quarantine, "ls %.128s/quarantine | grep -q torn", s->directory);
@@ -230,27 +106,9 @@ static void garbage_behind_the_end_is_quarantined_and_cut (void **state)
 
 /* --- Bits flip. */
 
-/* Position of the n-th record behind the snapshots in segment 1, by its batch's bytes. */
-static uint64_t find_record (const char *path, const struct kit_batch_spec *spec)
-{
-    struct kit_batch k;
-    kit_batch_make (spec, &k);
-    FILE *file = fopen (path, "rb");
-    const size_t len = (size_t) kit_file_size (path);
-    uint8_t *bytes = malloc (len);
-    assert_int_equal (fread (bytes, 1, len, file), len);
-    fclose (file);
-    const uint8_t *at = memmem (bytes, len, k.bytes, k.len);
-    assert_non_null (at);
-    const uint64_t pos = (uint64_t) (at - bytes);
-    free (bytes);
-    kit_batch_release (&k);
-    return pos;
-}
-
 static void damage_below_what_was_synced_is_told_with_its_range (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     char path[256];
     struct kit_batch_spec spec = { .stream = 1, .first_seq = 1, .count = 2, .payload_len = 50 };
     for (int i = 0; i < 10; i++, spec.first_seq += 2) {
@@ -260,9 +118,9 @@ static void damage_below_what_was_synced_is_told_with_its_range (void **state)
     log_destroy (&s->log);
     kit_segment_path (s->directory, 1, path);
     spec.first_seq = 7;
-    const uint64_t body = find_record (path, &spec);
+    const uint64_t body = find_batch (path, &spec);
     spec.first_seq = 13;
-    const uint64_t header = find_record (path, &spec) - 40;
+    const uint64_t header = find_batch (path, &spec) - 40;
     kit_flip (path, (int64_t) body + 20);
     kit_flip (path, (int64_t) header);
     struct log_recovery recovery = reopen (s);
@@ -291,13 +149,13 @@ static void damage_below_what_was_synced_is_told_with_its_range (void **state)
 
 static void the_idle_mark_makes_damage_of_the_last_record_known (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     char path[256];
     struct kit_batch_spec spec = { .stream = 1, .first_seq = 1, .count = 1, .payload_len = 50 };
     kit_append_batch (s->log, &spec);
     kit_sync (s->log);
     kit_segment_path (s->directory, 1, path);
-    const uint64_t body = find_record (path, &spec);
+    const uint64_t body = find_batch (path, &spec);
     assert_int_equal (log_mark_idle (s->log), 0);
     log_destroy (&s->log);
     kit_flip (path, (int64_t) body + 3);
@@ -319,13 +177,13 @@ static void the_idle_mark_makes_damage_of_the_last_record_known (void **state)
 
 static void a_lost_header_at_the_very_end_is_told_all_the_same (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     char path[256];
     struct kit_batch_spec spec = { .stream = 1, .first_seq = 1, .count = 3, .payload_len = 50 };
     kit_append_batch (s->log, &spec);
     kit_sync (s->log);
     kit_segment_path (s->directory, 1, path);
-    const uint64_t body = find_record (path, &spec);
+    const uint64_t body = find_batch (path, &spec);
     assert_int_equal (log_mark_idle (s->log), 0);
     log_destroy (&s->log);
     kit_flip (path, (int64_t) body - 30);
@@ -344,13 +202,13 @@ static void a_lost_header_at_the_very_end_is_told_all_the_same (void **state)
 
 static void without_a_mark_a_broken_last_record_is_a_torn_tail (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     char path[256];
     struct kit_batch_spec spec = { .stream = 1, .first_seq = 1, .count = 1, .payload_len = 50 };
     kit_append_batch (s->log, &spec);
     assert_int_equal (log_write (s->log), 0);
     kit_segment_path (s->directory, 1, path);
-    const uint64_t body = find_record (path, &spec);
+    const uint64_t body = find_batch (path, &spec);
     log_destroy (&s->log);
     kit_flip (path, (int64_t) body + 3);
     struct log_recovery recovery = reopen (s);
@@ -360,30 +218,30 @@ static void without_a_mark_a_broken_last_record_is_a_torn_tail (void **state)
 
 static void each_copy_of_the_header_stands_in_for_the_others (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     char path[256];
     for (int i = 0; i < 10; i++)
-        assert_int_equal (append_next (s->log, 1, 100), 0);
+        assert_int_equal (work_append (s->log, 1, 100), 0);
     kit_sync (s->log);
     log_destroy (&s->log);
     kit_segment_path (s->directory, 1, path);
     kit_flip (path, 17);
     reopen (s);
-    assert_int_equal (check_contents (s->log, 100).batches, 10);
+    assert_int_equal (work_check (s->log, 100).batches, 10);
     log_destroy (&s->log);
     kit_flip (path, 17);
     kit_flip (path, 2048 + 70);
     reopen (s);
-    assert_int_equal (check_contents (s->log, 100).batches, 10);
+    assert_int_equal (work_check (s->log, 100).batches, 10);
 }
 
 static void a_lost_cookie_comes_back_from_the_segments (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     char path[256];
     struct fm_id before, after;
     uint64_t generation;
-    assert_int_equal (append_next (s->log, 1, 100), 0);
+    assert_int_equal (work_append (s->log, 1, 100), 0);
     kit_sync (s->log);
     log_identity (s->log, &before, &generation);
     log_destroy (&s->log);
@@ -397,16 +255,16 @@ static void a_lost_cookie_comes_back_from_the_segments (void **state)
     reopen (s);
     log_identity (s->log, &after, &generation);
     assert_true (id_equal (&before, &after));
-    assert_int_equal (check_contents (s->log, 100).batches, 1);
+    assert_int_equal (work_check (s->log, 100).batches, 1);
 }
 
 static void a_last_segment_without_header_gives_no_offset_twice (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     char path[256];
     struct log_position before, after;
     for (int i = 0; i < 30; i++) {
-        assert_int_equal (append_next (s->log, 1, 100000), 0);
+        assert_int_equal (work_append (s->log, 1, 100000), 0);
         kit_sync (s->log);
     }
     log_position (s->log, &before);
@@ -447,22 +305,22 @@ static void a_last_segment_without_header_gives_no_offset_twice (void **state)
 
 static void damaged_snapshots_are_made_up_from_the_segment_before (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     char path[256];
     struct log_cursor cursor = {
         .name = "shop", .updated_ns = 5, .cursor = slice ("position", 8), .filters = slice ("a.>", 3)
     };
     uint64_t ticket;
-    assert_int_equal (append_next (s->log, 2, 100000), 0);
+    assert_int_equal (work_append (s->log, 2, 100000), 0);
     assert_int_equal (log_cursor_put (s->log, &cursor, &ticket), 0);
     struct log_segment_info info[16];
     size_t count = 0;
     while (count < 3) {
-        assert_int_equal (append_next (s->log, 1, 100000), 0);
+        assert_int_equal (work_append (s->log, 1, 100000), 0);
         kit_sync (s->log);
         assert_int_equal (log_segment_list (s->log, info, 16, &count), 0);
     }
-    struct contents before = check_contents (s->log, 100000);
+    struct work_contents before = work_check (s->log, 100000);
     log_destroy (&s->log);
     kit_segment_path (s->directory, 3, path);
     kit_flip (path, 4096 + 100);            /* within the first snapshot */
@@ -470,7 +328,7 @@ static void damaged_snapshots_are_made_up_from_the_segment_before (void **state)
     kit_flip (path, 4096 + 100);
     struct log_recovery recovery = reopen (s);
     assert_int_equal (recovery.torn_bytes, 0);
-    check_streams (s->log, &before);
+    work_check_streams (s->log, &before);
     void *buffer = NULL;
     size_t size = 0;
     struct log_cursor got;
@@ -479,7 +337,7 @@ static void damaged_snapshots_are_made_up_from_the_segment_before (void **state)
     assert_true (slice_equal (got.filters, cursor.filters));
     assert_int_equal (got.updated_ns, 5);
     free (buffer);
-    check_contents (s->log, 100000);
+    work_check (s->log, 100000);
 }
 
 /* --- Damage at random: bits, runs of bytes, cut and lengthened files, in any file. */
@@ -528,17 +386,12 @@ static void check_never_silent (struct log *log, size_t largest, uint64_t life)
 {
     struct log_reader *r;
     struct log_item item;
-    uint64_t next[STREAMS + 1] = { 0 }, next_offset = 0, told[STREAMS + 1] = { 0 }, told_offsets = 0;
+    uint64_t next[WORK_STREAMS + 1] = { 0 }, next_offset = 0, told[WORK_STREAMS + 1] = { 0 }, told_offsets = 0;
     int rc;
     assert_int_equal (log_reader_new (log, &r), 0);
     while ((rc = log_reader_next (r, &item)) == 0) {
-        unsigned stream = 1;
-        for (; stream <= STREAMS; stream++) {
-            const struct fm_id id = kit_stream (stream);
-            if (id_equal (&id, &item.stream))
-                break;
-        }
-        if (stream > STREAMS) {
+        const unsigned stream = work_stream (&item.stream);
+        if (stream > WORK_STREAMS) {
             assert_int_equal (item.kind, LOG_ITEM_GAP);
             assert_true (item.first_seq < item.end_seq && item.first_seq >= next_offset);
             told_offsets++;
@@ -554,7 +407,7 @@ static void check_never_silent (struct log *log, size_t largest, uint64_t life)
         told[stream] = told_offsets;
         assert_true (item.offset >= next_offset || item.kind == LOG_ITEM_GAP);
         if (item.kind == LOG_ITEM_BATCH) {
-            struct kit_batch_spec spec = spec_of (stream, item.first_seq, largest);
+            struct kit_batch_spec spec = work_spec (stream, item.first_seq, largest);
             assert_true (kit_item_is (&item, &spec));
             next_offset = item.offset + spec.count;
         }
@@ -565,7 +418,7 @@ static void check_never_silent (struct log *log, size_t largest, uint64_t life)
 
 static void random_damage_never_stops_a_journal_and_is_never_silent (void **state)
 {
-    struct setting *s = setting_of (state);
+    struct log_setting *s = setting_of (state);
     enum { LARGEST = 20000, SEGMENTS = 3, LIVES = 200 };
     struct log_segment_info info[8];
     size_t count = 0;
@@ -573,7 +426,7 @@ static void random_damage_never_stops_a_journal_and_is_never_silent (void **stat
     uint64_t ticket;
     assert_int_equal (log_cursor_put (s->log, &cursor, &ticket), 0);
     for (unsigned i = 0; count < SEGMENTS || i % 40 != 0; i++) {
-        assert_int_equal (append_next (s->log, 1 + i % STREAMS, LARGEST), 0);
+        assert_int_equal (work_append (s->log, 1 + i % WORK_STREAMS, LARGEST), 0);
         if (i % 10 == 0) {
             kit_sync (s->log);
             assert_int_equal (log_segment_list (s->log, info, 8, &count), 0);
@@ -603,8 +456,8 @@ static void random_damage_never_stops_a_journal_and_is_never_silent (void **stat
             check_never_silent (log, LARGEST, life);
             struct log_verify_result verified;
             assert_int_equal (log_verify (log, NULL, NULL, NULL, &verified), 0);
-            for (unsigned stream = 1; stream <= STREAMS; stream++) {
-                const int appended = append_next (log, stream, LARGEST);
+            for (unsigned stream = 1; stream <= WORK_STREAMS; stream++) {
+                const int appended = work_append (log, stream, LARGEST);
                 assert_int_equal (appended, 0);
             }
             kit_sync (log);
@@ -615,244 +468,24 @@ static void random_damage_never_stops_a_journal_and_is_never_silent (void **stat
     }
 }
 
-/* --- The file system fails, or the power goes, at every call. */
-
-struct acknowledged {
-    uint64_t next_seq[STREAMS + 1];     /* synced */
-    uint64_t appended[STREAMS + 1];
-};
-
-/* Append, write and sync for some rounds; what a sync acknowledged is noted. Returns the first error, 0: none. */
-static int work (struct log *log, struct acknowledged *a, size_t largest, int rounds)
-{
-    for (int round = 0; round < rounds; round++) {
-        for (unsigned stream = 1; stream <= STREAMS; stream++)
-            for (int i = 0; i < 4; i++) {
-                const int rc = append_next (log, stream, largest);
-                if (rc)
-                    return rc;
-                a->appended[stream] = next_seq (log, stream);
-            }
-        int rc;
-        while ((rc = log_write (log)) == 0)
-            ;
-        if (rc != FM_ERR_END)
-            return rc;
-        if (round % 2 == 1) {
-            rc = log_sync (log, NULL);
-            if (rc)
-                return rc;
-            struct log_stream streams[STREAMS];
-            size_t count;
-            assert_int_equal (log_synced_streams (log, streams, STREAMS, &count), 0);
-            for (size_t i = 0; i < count; i++)
-                for (unsigned stream = 1; stream <= STREAMS; stream++) {
-                    const struct fm_id id = kit_stream (stream);
-                    if (id_equal (&id, &streams[i].stream))
-                        a->next_seq[stream] = streams[i].synced_seq + 1;
-                }
-            if (round % 6 == 5 && (rc = log_mark_idle (log)) != 0)
-                return rc;
-        }
-    }
-    return 0;
-}
-
-static void check_after (struct log *log, const struct acknowledged *a, size_t largest)
-{
-    struct contents c = check_contents (log, largest);
-    assert_int_equal (c.gaps, 0);
-    for (unsigned stream = 1; stream <= STREAMS; stream++) {
-        assert_true (c.next_seq[stream] >= a->next_seq[stream]);
-        assert_true (c.next_seq[stream] <= (a->appended[stream] ? a->appended[stream] : 1));
-    }
-    check_streams (log, &c);
-    struct log_verify_result verified;
-    assert_int_equal (log_verify (log, NULL, NULL, NULL, &verified), 0);
-    assert_int_equal (verified.damaged, 0);
-}
-
-/* One life: a failing file system under it from the first call on. Returns false when the failure never came. */
-static bool live_and_die (unsigned long n, unsigned keep_percent, bool power)
-{
-    char directory[128];
-    struct log *log = NULL;
-    struct acknowledged a = { 0 };
-    enum { LARGEST = 30000 };
-    kit_directory (directory);
-    struct fail_fs *f = fail_fs_new ();
-    struct log_options options = {
-        .mesh = "test", .segment_bytes = 1 << 20, .buffer_bytes = 4 << 20, .fs = fail_fs_seam (f)
-    };
-    if (power)
-        fail_fs_power_off (f, n);
-    else
-        fail_fs_fail (f, FAIL_ANY, n, -EIO);
-    int rc = log_open (directory, &options, NULL, &log);
-    if (rc == 0)
-        rc = work (log, &a, LARGEST, 12);
-    log_destroy (&log);
-    const bool happened = fail_fs_happened (f);
-    if (power)
-        fail_fs_power_loss (f, (unsigned) n, keep_percent);
-    fail_fs_destroy (&f);
-    options.fs = NULL;
-    rc = log_open (directory, &options, NULL, &log);
-    if (rc)
-        fail_msg ("n=%lu: log_open: %d %s", n, rc, fm_error_detail ());
-    check_after (log, &a, LARGEST);
-    /* Life goes on, and the next start finds it all. */
-    for (unsigned stream = 1; stream <= STREAMS; stream++)
-        a.appended[stream] = next_seq (log, stream);
-    assert_int_equal (work (log, &a, LARGEST, 4), 0);
-    log_destroy (&log);
-    assert_int_equal (log_open (directory, &options, NULL, &log), 0);
-    check_after (log, &a, LARGEST);
-    log_destroy (&log);
-    kit_remove (directory);
-    return happened;
-}
-
-static void whichever_call_fails_nothing_acknowledged_is_lost (void **state)
-{
-    (void) state;
-    unsigned long n = 1;
-    while (live_and_die (n, 0, false))
-        n++;
-    assert_true (n > 60);
-}
-
-static void whenever_the_power_goes_nothing_acknowledged_is_lost (void **state)
-{
-    (void) state;
-    unsigned long n = 1;
-    while (live_and_die (n, (unsigned) (n * 37) % 101, true))
-        n++;
-    assert_true (n > 60);
-}
-
-static void a_failed_sync_is_never_retried (void **state)
-{
-    struct setting *s = setting_of (state);
-    struct fail_fs *f = fail_fs_new ();
-    s->options.fs = fail_fs_seam (f);
-    reopen (s);
-    assert_int_equal (append_next (s->log, 1, 100), 0);
-    assert_int_equal (log_write (s->log), 0);
-    fail_fs_fail (f, FAIL_SYNC, 1, -EIO);
-    assert_int_equal (log_sync (s->log, NULL), -EIO);
-    assert_true (log_is_read_only (s->log));
-    const unsigned long calls = fail_fs_calls (f);
-    assert_int_equal (log_sync (s->log, NULL), FM_ERR_READ_ONLY);
-    assert_int_equal (log_write (s->log), FM_ERR_READ_ONLY);
-    assert_int_equal (log_mark_idle (s->log), FM_ERR_READ_ONLY);
-    assert_int_equal (append_next (s->log, 1, 100), FM_ERR_READ_ONLY);
-    assert_int_equal (fail_fs_calls (f), calls);
-    struct log_position position;
-    log_position (s->log, &position);
-    assert_int_equal (position.synced_offset, 1);
-    s->options.fs = NULL;
-    reopen (s);
-    fail_fs_destroy (&f);
-}
-
-/* The page cache shows records that the disk does not have, and no fsync will write them. A start that took them for
- * synced would tell publishers to drop them. */
-static void what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_the_next_start (void **state)
-{
-    struct setting *s = setting_of (state);
-    struct fail_fs *f = fail_fs_new ();
-    s->options.fs = fail_fs_seam (f);
-    reopen (s);
-    for (int round = 0; round < 2; round++) {       /* the second time within a segment that was sealed, too */
-        for (int i = 0; i < 20; i++)
-            assert_int_equal (append_next (s->log, 1 + (unsigned) i % STREAMS, 20000), 0);
-        assert_int_equal (log_write (s->log), 0);
-        fail_fs_fail (f, FAIL_SYNC, 1, -EIO);
-        assert_int_equal (log_sync (s->log, NULL), -EIO);
-        reopen (s);
-        struct contents c = check_contents (s->log, 20000);
-        assert_int_equal (c.batches, 20 * (round + 1));
-    }
-    /* The sync of a seal fails: the file looks sealed. */
-    for (int i = 0; i < 70; i++)
-        assert_int_equal (append_next (s->log, 1 + (unsigned) i % STREAMS, 20000), 0);
-    fail_fs_fail (f, FAIL_SYNC, 1, -EIO);
-    assert_int_equal (log_write (s->log), -EIO);
-    reopen (s);
-    struct contents before = check_contents (s->log, 20000);
-    assert_true (before.batches > 40);
-    log_destroy (&s->log);
-    fail_fs_power_loss (f, 1, 0);
-    s->options.fs = NULL;
-    struct log_recovery recovery = reopen (s);
-    assert_int_equal (recovery.torn_bytes, 0);
-    struct contents after = check_contents (s->log, 20000);
-    assert_int_equal (after.batches, before.batches);
-    assert_int_equal (after.gaps, 0);
-    fail_fs_destroy (&f);
-}
-
-static void a_full_disk_loses_nothing_and_recovers_by_itself (void **state)
-{
-    struct setting *s = setting_of (state);
-    struct fail_fs *f = fail_fs_new ();
-    s->options.fs = fail_fs_seam (f);
-    reopen (s);
-    for (int i = 0; i < 60; i++)
-        assert_int_equal (append_next (s->log, 1 + (unsigned) i % STREAMS, 30000), 0);
-    /* Full at any write: of records, of a footer, of a new segment; each time a little later. */
-    int full = 0, rc;
-    for (unsigned long n = 1;; n++) {
-        fail_fs_fail (f, FAIL_WRITE, n, -ENOSPC);
-        rc = log_write (s->log);
-        if (rc != -ENOSPC)
-            break;
-        assert_false (log_is_read_only (s->log));
-        full++;
-    }
-    assert_int_equal (rc, 0);
-    assert_true (full >= 2);
-    fail_fs_fail (f, FAIL_WRITE, 0, 0);
-    for (int i = 0; i < 60; i++)
-        assert_int_equal (append_next (s->log, 1 + (unsigned) i % STREAMS, 30000), 0);
-    fail_fs_disk_full (f, true);
-    for (int i = 0; i < 3; i++)
-        assert_int_equal (log_write (s->log), -ENOSPC);
-    assert_int_equal (log_sync (s->log, NULL), 0);
-    fail_fs_disk_full (f, false);
-    kit_sync (s->log);
-    struct contents c = check_contents (s->log, 30000);
-    assert_int_equal (c.batches, 120);
-    assert_int_equal (c.gaps, 0);
-    s->options.fs = NULL;
-    reopen (s);
-    assert_int_equal (check_contents (s->log, 30000).batches, 120);
-    fail_fs_destroy (&f);
-}
-
 int main (void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown (what_was_written_but_not_synced_survives_a_kill, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (what_was_only_appended_is_gone_after_a_kill, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (a_tail_cut_anywhere_leaves_a_prefix, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (garbage_behind_the_end_is_quarantined_and_cut, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (damage_below_what_was_synced_is_told_with_its_range, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (the_idle_mark_makes_damage_of_the_last_record_known, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (a_lost_header_at_the_very_end_is_told_all_the_same, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (without_a_mark_a_broken_last_record_is_a_torn_tail, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (each_copy_of_the_header_stands_in_for_the_others, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (a_lost_cookie_comes_back_from_the_segments, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (a_last_segment_without_header_gives_no_offset_twice, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (damaged_snapshots_are_made_up_from_the_segment_before, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (random_damage_never_stops_a_journal_and_is_never_silent, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (a_failed_sync_is_never_retried, set_up, tear_down),
-        cmocka_unit_test_setup_teardown (what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_the_next_start,
-                                         set_up, tear_down),
-        cmocka_unit_test_setup_teardown (a_full_disk_loses_nothing_and_recovers_by_itself, set_up, tear_down),
-        cmocka_unit_test (whichever_call_fails_nothing_acknowledged_is_lost),
-        cmocka_unit_test (whenever_the_power_goes_nothing_acknowledged_is_lost),
+#define CASE(name) cmocka_unit_test_setup_teardown (name, log_set_up_real_clock, log_tear_down)
+        CASE (what_was_written_but_not_synced_survives_a_kill),
+        CASE (what_was_only_appended_is_gone_after_a_kill),
+        CASE (a_tail_cut_anywhere_leaves_a_prefix),
+        CASE (garbage_behind_the_end_is_quarantined_and_cut),
+        CASE (damage_below_what_was_synced_is_told_with_its_range),
+        CASE (the_idle_mark_makes_damage_of_the_last_record_known),
+        CASE (a_lost_header_at_the_very_end_is_told_all_the_same),
+        CASE (without_a_mark_a_broken_last_record_is_a_torn_tail),
+        CASE (each_copy_of_the_header_stands_in_for_the_others),
+        CASE (a_lost_cookie_comes_back_from_the_segments),
+        CASE (a_last_segment_without_header_gives_no_offset_twice),
+        CASE (damaged_snapshots_are_made_up_from_the_segment_before),
+        CASE (random_damage_never_stops_a_journal_and_is_never_silent),
+#undef CASE
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
