@@ -1,7 +1,6 @@
 /* fm_pub: publishes numbered payloads to a mesh and says how long it took until the journal had synced them all. */
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "common/bench.h"
 #include "factmesh.h"
@@ -11,7 +10,7 @@ static struct bench_option options[] = {
     { "count", "facts", "1M" },
     { "size", "payload bytes", "100" },
     { "topics", "facts alternate over so many topics", "1" },
-    { "order", "of the topics: random, or round: fact n has topic n modulo their number", "random" },
+    { "run", "facts of one topic in a row: fact n has topic n / RUN modulo their number; 0: at random", "0" },
     { "rate", "facts a second; 0: as fast as it goes", "0" },
     { "spin", "with a rate: 0: sleep until a fact is due, else wait for it awake", "1" },
     { "endless", "1: until SIGTERM, however many", "0" },
@@ -29,8 +28,8 @@ static void stop (const char *what, int rc)
 
 struct run {
     struct fm_publisher *publisher;
-    uint64_t count, size, topics, rate;
-    bool each, spin, endless, round;
+    uint64_t count, size, topics, rate, run;
+    bool each, spin, endless;
     struct bench_histogram latency;
     char (*names)[64];
     struct fm_slice *slices;
@@ -63,7 +62,7 @@ static void publish_all (struct run *run)
         } else if (run->each)
             due = bench_now_ns ();
         random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-        const struct fm_slice topic = run->slices[run->topics == 1 ? 0 : (run->round ? n : random) % run->topics];
+        const struct fm_slice topic = run->slices[run->topics == 1 ? 0 : (run->run ? n / run->run : random) % run->topics];
         bench_payload_put (payload, run->size, n, due);
         const struct fm_fact fact = { .topic = topic, .payload = { payload, run->size } };
         const int rc = fm_publish (run->publisher, &fact, NULL);
@@ -111,7 +110,7 @@ int main (int argc, char **argv)
     run = (struct run) { .count = bench_number (options, "count"), .size = bench_size (options), .topics = bench_number (options, "topics"),
                          .rate = bench_number (options, "rate"), .each = bench_number (options, "each") != 0,
                          .spin = bench_number (options, "spin") != 0, .endless = bench_number (options, "endless") != 0,
-                         .round = strcmp (bench_string (options, "order"), "round") == 0 };
+                         .run = bench_number (options, "run") };
     names_make (&run);
 
     struct fm_node *node = NULL;

@@ -11,7 +11,8 @@ static struct bench_option options[] = {
     { "count", "facts to take", "1M" },
     { "topic", "pattern", ">" },
     { "from", "start or end", "end" },
-    { "step", "numbers between the facts that the pattern leaves", "1" },
+    { "topics", "the publisher's, of which the pattern leaves the first one; 1: all facts match", "1" },
+    { "run", "the publisher's: facts of one topic in a row", "1" },
     { "streams", "publishers", "1" },
     { "synced", "1: synced delivery", "0" },
     { "latency", "1: payloads carry their sending time", "0" },
@@ -29,11 +30,11 @@ struct run {
     struct fm_subscription *subscription;
     struct taken *taken, *taken_last;
     size_t streams;
-    uint64_t count, step;
+    uint64_t count, topics, run;
     bool latency, endless;
     uint64_t started_ns, first_ns, last_ns, live_ns;    /* live: caught up; 0: not yet */
     uint64_t got, passes, replayed, behind, passed, sum;
-    uint64_t first_number;                              /* of the first stream */
+    uint64_t first_number, last_number;                 /* where there is one stream */
     struct bench_histogram histogram;
 };
 
@@ -65,6 +66,12 @@ static uint64_t read_fields (const struct fm_fact *f)
            + f->blob.len + f->flags;
 }
 
+/* How far is the number behind n that the pattern leaves? */
+static uint64_t step_from (const struct run *run, uint64_t n)
+{
+    return (n + 1) / run->run % run->topics == 0 ? 1 : 1 + run->run * (run->topics - 1);
+}
+
 static void take_fact (struct run *run, const struct fm_event *event)
 {
     const struct fm_fact *f = &event->fact;
@@ -75,12 +82,13 @@ static void take_fact (struct run *run, const struct fm_event *event)
     struct taken *t = taken_of (run, &f->id.stream);
     if (t->check.next == 0 && f->payload.len >= 8) {
         memcpy (&t->check.next, f->payload.data, 8);    /* a filter leaves out the first ones */
-        if (t->check.next > run->step)
+        if (t->check.next > run->topics)
             bench_fail ("number %llu came first", (unsigned long long) t->check.next);
         if (!run->first_number)
             run->first_number = t->check.next;
     }
-    const uint64_t sent = bench_check_next (&t->check, f->payload.data, f->payload.len, run->step);
+    run->last_number = t->check.next;
+    const uint64_t sent = bench_check_next (&t->check, f->payload.data, f->payload.len, step_from (run, t->check.next));
     if (run->latency)
         bench_histogram_add (&run->histogram, bench_now_ns () - sent);
     run->got++;
@@ -137,7 +145,7 @@ static void open_and_take (struct run *run)
 static void answer_print (const struct run *run, uint64_t cpu_ns)
 {
     const double taken_s = (double) (run->last_ns - run->first_ns) / 1e9;
-    const uint64_t passed = run->streams == 1 && run->taken[0].check.next ? run->taken[0].check.next - run->step - run->first_number : 0;
+    const uint64_t passed = run->streams == 1 ? run->last_number - run->first_number : 0;
     printf ("{\"facts\": %llu, \"passes\": %llu, \"bytes\": %llu, \"end_ns\": %llu, \"first_s\": %.6f, \"live_s\": %.6f, \"taken_s\": %.6f, \"facts_per_s\": %.0f, "
             "\"passed_per_s\": %.0f, \"cpu_ns_per_fact\": %.1f, \"replayed\": %llu, \"fell_behind\": %llu, \"peak_bytes\": %llu, \"sum\": %llu",
             (unsigned long long) run->got, (unsigned long long) run->passes, (unsigned long long) run->taken[0].check.bytes,
@@ -162,13 +170,14 @@ int main (int argc, char **argv)
     bench_payload_init ();
     bench_catch_signals ();
     run.count = bench_number (options, "count");
-    run.step = bench_number (options, "step");
+    run.topics = bench_number (options, "topics");
+    run.run = bench_number (options, "run");
     run.streams = bench_number (options, "streams");
     run.latency = bench_number (options, "latency") != 0;
     run.endless = bench_number (options, "endless") != 0;
     run.taken = run.streams ? calloc (run.streams, sizeof *run.taken) : NULL;
-    if (!run.taken || !run.count || !run.step)
-        bench_fail ("--count, --step and --streams are 1 or more");
+    if (!run.taken || !run.count || !run.topics || !run.run)
+        bench_fail ("--count, --streams, --topics and --run are 1 or more");
 
     const int rc = fm_node_open (&(struct fm_node_options) { .seeds = bench_string (options, "seed") }, &run.node);
     if (rc < 0)

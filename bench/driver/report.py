@@ -12,6 +12,10 @@ def number(value):
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
 
 
+def verdict(row, good, bad):
+    return "" if row["is"] is not None and row["reach"] is None else good if row["ok"] else bad
+
+
 def lines(found):
     """Each row, and those below it."""
     for row in found["rows"]:
@@ -24,7 +28,7 @@ def table(found):
     print(f"\n{'row':<5}{'what':<56}{'reach':>13}{'is':>13} {'unit':<9}{'ok':<5}{'min to max':<26}against")
     for id, r in lines(found):
         span = f"{number(r['min'])} to {number(r['max'])}"
-        print(f"{id:<5}{r['what'][:55]:<56}{number(r['reach']):>13}{number(r['is']):>13} {r['unit']:<9}{'yes' if r['ok'] else 'no':<5}{span:<26}{r['note']}")
+        print(f"{id:<5}{r['what'][:55]:<56}{number(r['reach']):>13}{number(r['is']):>13} {r['unit']:<9}{verdict(r, 'yes', 'no'):<5}{span:<26}{r['note']}")
     reached = sum(bool(r["ok"]) for r in found["rows"])
     print(f"\n{reached} of {len(found['rows'])} rows reached; {found['took_s']} s; {OUT}/results.json, plots beside it")
 
@@ -36,7 +40,7 @@ def markdown(found):
     yield "| row | what | reach | is | unit | | min to max | against |"
     yield "| --- | --- | ---: | ---: | --- | --- | --- | --- |"
     for id, r in lines(found):
-        yield (f"| {id} | {r['what'].strip()} | {number(r['reach'])} | {number(r['is'])} | {r['unit']} | {'reached' if r['ok'] else 'short'} "
+        yield (f"| {id} | {r['what'].strip()} | {number(r['reach'])} | {number(r['is'])} | {r['unit']} | {verdict(r, 'reached', '**short**')} "
                f"| {number(r['min'])} to {number(r['max'])} | {r['note']} |")
 
 

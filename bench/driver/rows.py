@@ -52,7 +52,7 @@ class Row:
         self.conditions.append((reach, text, self.value() <= reach if self.less else self.value() >= reach))
 
     def reach(self):
-        return (min if self.less else max)(c[0] for c in self.conditions)
+        return (min if self.less else max)(c[0] for c in self.conditions) if self.conditions else None
 
     def ok(self):
         return all(c[2] for c in self.conditions) and all(a.ok() for a in self.also)
@@ -77,13 +77,13 @@ def remembering_peers():
     return once["peers"]
 
 
-def recorded(topics):
-    """A journal's directory with facts over so many topics (fact n has topic n modulo their number), made once a run."""
-    key = f"recorded over {topics}"
+def recorded(topics=1, run=1):
+    """A journal's directory with facts over so many topics (fact n has topic n / run modulo their number), made once a run of the benchmark."""
+    key = f"recorded {topics} {run}"
     if key not in once:
-        count, where = sized(10_000_000, 2_000_000), directory(f"recorded{topics}")
+        count, where = sized(10_000_000, 2_000_000), directory(f"recorded-{topics}-{run}")
         with Journal(where) as journal:
-            publisher(journal, count, topics=topics, order="round").answer()
+            publisher(journal, count, topics=topics, run=run).answer()
         once[key] = (where, count)
     return once[key]
 
@@ -210,12 +210,12 @@ def b5():
 
 
 def each_beside_zmq(count):
-    """B5 while raw libzmq receivers keep the processors busy: p99."""
+    """B5 while raw libzmq receivers keep the processors busy."""
     where = directory("busy")
     with Journal(where) as journal:
         load = sides.zmq_load(4)
         try:
-            p99 = fm_each(journal, count)["p99_us"]
+            each = fm_each(journal, count)
             for process in load:
                 process.told_to_end()
         finally:
@@ -223,18 +223,18 @@ def each_beside_zmq(count):
                 process.end()
         check_recorded(journal, count)
     remove(where)
-    return p99
+    return each
 
 
 def each_beside_replays(source, facts, rate, count):
-    """B5 while four subscribers read all of a recorded log, again and again, and a quarter of B1's load is recorded: p99."""
+    """B5 while four subscribers read all of a recorded log, again and again, and a quarter of B1's load is recorded."""
     where = directory("replaying")
     shutil.copytree(source, where)
     with Journal(where) as journal:
         readers = [subscriber(journal, facts, **{"from": "start", "topic": "bench.>", "endless": 1}) for _ in range(4)]
         flow = publisher(journal, rate=rate, spin=0, endless=1, prefix="flow")
         try:
-            p99 = fm_each(journal, count)["p99_us"]
+            each = fm_each(journal, count)
             passes = [r.told_to_end()["facts"] for r in readers]
             recorded_meanwhile = flow.told_to_end()["facts"]
         finally:
@@ -245,18 +245,21 @@ def each_beside_replays(source, facts, rate, count):
     remove(where)
     if min(passes) == 0:
         raise Failed("a reader read nothing while B5 ran")
-    return p99
+    return each
 
 
 def b8():
     row = Row("B8", "B5 beside four replays and a quarter of B1: p99", "us", "3 x B5 beside raw libzmq receivers that load the processors alike", less=True)
-    where, facts = recorded(1)
-    beside_zmq, count = [], sized(1500, 300)
+    where, facts = recorded()
+    beside_zmq, beside_replays, count = [], [], sized(1500, 300)
     for _ in rounds(sized(5, 1)):
         rate = int(fm_flow(sized(2_000_000, 600_000))["facts_per_s"] / 4)
         beside_zmq.append(each_beside_zmq(count))
-        row.add(each_beside_replays(where, facts, rate, count))
-    row.against("beside zmq", 3, beside_zmq, "B5 beside zmq to four: p99")
+        beside_replays.append(each_beside_replays(where, facts, rate, count))
+        row.add(beside_replays[-1]["p99_us"])
+    row.against("beside zmq", 3, [z["p99_us"] for z in beside_zmq], "B5 beside zmq to four: p99")
+    row.peers["B5 beside zmq to four: p50"] = median(z["p50_us"] for z in beside_zmq)
+    row.peers["this row's p50"] = median(r["p50_us"] for r in beside_replays)
     return row
 
 
@@ -270,7 +273,7 @@ def replay_rate(where, count, **more):
 def b6():
     row = Row("B6", "replay to one late subscriber, page cache", "facts/s", "5 M facts/s or 0.8 x zmq's bytes/s, whichever is less; 6 x redis, 12 x nats")
     peers, raw = remembering_peers(), []
-    where, count = recorded(1)
+    where, count = recorded()
     for _ in rounds():
         raw.append(zmq_flow(1_000_000, subs=1)["messages_per_s"])
         row.add(replay_rate(where, count)["facts_per_s"])
@@ -284,12 +287,17 @@ def b6():
 
 def b7():
     row = Row("B7", "replay of 1 fact in 1000: facts passed over", "facts/s", "20 x B6")
-    where, count = recorded(1)
-    mixed, _ = recorded(1000)
+    runs = Row("B7", "  the same, topics in runs of 1000 facts", "facts/s", "for comparison")
+    row.also.append(runs)
+    where, count = recorded()
+    turns, _ = recorded(1000, 1)
+    bursts, _ = recorded(1000, 1000)
     plain = []
     for _ in rounds():
         plain.append(replay_rate(where, count)["facts_per_s"])
-        row.add(replay_rate(mixed, count // 1000, topic="bench.t0", step=1000)["passed_per_s"])
+        row.add(replay_rate(turns, count // 1000, topic="bench.t0", topics=1000)["passed_per_s"])
+        # Number 0, the first of the first run, is never published.
+        runs.add(replay_rate(bursts, count // 1000 - 1, topic="bench.t0", topics=1000, run=1000)["passed_per_s"])
     row.against("replay of all", 20, plain, "B6")
     return row
 
