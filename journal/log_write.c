@@ -42,7 +42,8 @@ static void publish_written (struct log *log)
     log->flush_written = log->flush_stamped;
     log->written_offset = log->stamped_offset;
     log->written_time_ns = log->stamped_time_ns;
-    if (log->flush_written == log->flushing.len)
+    /* An empty buffer's ticket is of its last round, and older than what the other one brought. */
+    if (log->flush_written == log->flushing.len && log->flushing.end_ticket > log->written_ticket)
         log->written_ticket = log->flushing.end_ticket;
 
     for (uint32_t i = 0; i < log->touched_count;) {

@@ -175,13 +175,11 @@ int recover_scan (const struct fs *fs, int fd, const struct segment_header *h, u
     }
     if (rc && rc != FM_ERR_END)
         return rc;
-    r.data_end = r.end_pos;
-    if (limit == UINT64_MAX) {              /* behind records that a trailer closes lies the footer */
-        scan->end = r.file_len;
-        rc = scan_zeros (scan, r.end_pos, &r.data_end);
-        if (rc)
-            return rc;
-    }
+    if (limit == UINT64_MAX)
+        scan->end = r.file_len;             /* else the footer begins at the limit, and is made again */
+    rc = scan_zeros (scan, r.end_pos, &r.data_end);
+    if (rc)
+        return rc;
     *ret_result = r;
     return 0;
 }

@@ -207,9 +207,8 @@ static int seek_seq (struct replay *r, uint64_t seq)
     r->through = seq - 1;
     int rc = log_reader_seek_seq (r->reader, &r->stream, seq, &r->start_offset);
     if (rc == FM_ERR_UNKNOWN) {             /* not yet: it stands at the synced end */
-        struct log_position at;
-        log_position (r->log, &at);
-        r->start_offset = at.synced_offset;
+        uint64_t remaining;                 /* where it stands, not where the synced end is by now: a rest would skip what lies between */
+        log_reader_position (r->reader, &r->start_offset, &remaining);
         rc = 0;
     }
     if (rc)

@@ -181,10 +181,11 @@ static int waiting_append (struct server *s, struct waiting *w)
     return rc;
 }
 
-/* Settle one: -EAGAIN: not yet; else it is over, with 0 or why not. */
-static int waiting_settle (struct server *s, struct waiting *w, uint64_t now)
+/* Settle one: -EAGAIN: not yet; else it is over, with 0 or why not. held_up: an older one waits for room, and a smaller
+ * one must not overtake it: both may be of the same cursor. */
+static int waiting_settle (struct server *s, struct waiting *w, bool held_up, uint64_t now)
 {
-    if (!w->appended) {
+    if (!w->appended && !held_up) {
         const int rc = waiting_append (s, w);
         if (rc && rc != FM_ERR_FULL)
             return rc;
@@ -203,7 +204,7 @@ uint64_t requests_settle (struct server *s, uint64_t now)
     bool retry = false;
     struct waiting **link = &s->waiting, *w;
     while ((w = *link)) {
-        int rc = waiting_settle (s, w, now);
+        int rc = waiting_settle (s, w, retry, now);
         if (rc == -EAGAIN) {
             retry = retry || !w->appended;
             link = &w->next;
