@@ -388,8 +388,8 @@ static int check_segment (struct log *log, uint64_t number)
     return rc == 0 && len < h.snapshot_end ? FM_ERR_CORRUPT : rc;
 }
 
-/* Put the last segment into quarantine. *lost_offsets grows by as many as it can have held. */
-static int put_away (struct log *log, uint64_t number, uint64_t *lost_offsets)
+/* The last segment cannot be read. *lost_offsets grows by as many as it can have held. */
+static int give_up_segment (struct log *log, uint64_t number, uint64_t *lost_offsets)
 {
     char name[SEGMENT_NAME_LEN];
     segment_name (number, name);
@@ -400,17 +400,28 @@ static int put_away (struct log *log, uint64_t number, uint64_t *lost_offsets)
     int rc = fd < 0 ? fd : log->fs->size (log->fs->context, fd, &len);
     if (fd >= 0)
         (void) log->fs->close (log->fs->context, fd);   /* read-only: nothing to lose */
-    if (rc == 0)
-        rc = quarantine_segment (log, number);
     *lost_offsets += len > log->options.segment_bytes ? len : log->options.segment_bytes;
     return rc;
 }
 
-/* Put segments away until the last one can be read, and go on behind it. */
+/* Put these away. After the segment behind them is there: a start that is cut short between must not find the log
+ * ending below them, and give their offsets again. */
+static int put_away (struct log *log, uint64_t first, uint64_t end)
+{
+    int rc = 0;
+    for (uint64_t number = first; number < end && rc == 0; number++) {
+        rc = quarantine_segment (log, number);
+        if (rc == -ENOENT)
+            rc = 0;                         /* a hole in the numbering */
+    }
+    return rc;
+}
+
+/* Give segments up until the last one can be read, and go on behind them all. */
 static int recover_segments (struct log *log, struct segment_range range, struct log_recovery *recovery)
 {
     const uint64_t behind = range.last + 1;
-    uint64_t lost_offsets = 0;
+    uint64_t lost_offsets = 0, lost_first = behind;
     int rc = 0;
     while (range.last > 0 && (rc = check_segment (log, range.last)) != 0) {
         if (rc == FM_ERR_NEWER)
@@ -418,11 +429,12 @@ static int recover_segments (struct log *log, struct segment_range range, struct
         if ((rc != FM_ERR_CORRUPT && rc != -ENOENT) || log->options.read_only)
             return error_set (rc, "cannot read the header of segment %llu in %s: %s", (unsigned long long) range.last,
                               log->directory, fm_error_text (rc));
-        rc = put_away (log, range.last, &lost_offsets);
+        rc = give_up_segment (log, range.last, &lost_offsets);
         if (rc)
-            return error_set (rc, "cannot put segment %llu of %s into quarantine: %s", (unsigned long long) range.last,
+            return error_set (rc, "cannot look at segment %llu of %s: %s", (unsigned long long) range.last,
                               log->directory, fm_error_text (rc));
         recovery->damaged_ranges++;
+        lost_first = range.last;
         range.last = range.last > range.first ? range.last - 1 : 0;
     }
     if (range.last > 0)
@@ -438,6 +450,10 @@ static int recover_segments (struct log *log, struct segment_range range, struct
         rc = start_behind (log, &range, lost_offsets, behind);
         if (rc)
             return error_set (rc, "cannot start a segment in %s: %s", log->directory, fm_error_text (rc));
+        rc = put_away (log, lost_first, behind);
+        if (rc)
+            return error_set (rc, "cannot put segments from %llu on of %s into quarantine: %s",
+                              (unsigned long long) lost_first, log->directory, fm_error_text (rc));
     }
     return 0;
 }
