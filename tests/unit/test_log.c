@@ -368,6 +368,20 @@ static void cursors_survive_restarts_and_rolls (void **state)
     assert_int_equal (log_cursor_next (s->log, "b", name), FM_ERR_END);
 }
 
+static void a_synced_ticket_stays_synced (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    for (int i = 0; i < 3; i++) {
+        const uint64_t ticket = put_cursor (s->log, "a", "one");
+        kit_sync (s->log);                  /* the buffers change places, the last time for nothing */
+        assert_true (log_ticket_synced (s->log, ticket));
+        assert_int_equal (log_mark_idle (s->log), 0);
+        assert_true (log_ticket_synced (s->log, ticket));
+        assert_int_equal (log_sync (s->log, NULL), 0);
+        assert_true (log_ticket_synced (s->log, ticket));
+    }
+}
+
 static void a_lowered_limit_drops_no_cursor (void **state)
 {
     struct log_setting *s = setting_of (state);
@@ -566,6 +580,7 @@ int main (void)
         CASE (streams_are_listed_in_order_page_by_page),
         CASE (each_stream_that_was_synced_is_told_once),
         CASE (cursors_survive_restarts_and_rolls),
+        CASE (a_synced_ticket_stays_synced),
         CASE (a_lowered_limit_drops_no_cursor),
         CASE (a_directory_in_use_or_of_another_mesh_or_of_others_is_refused),
         CASE (a_read_only_log_changes_nothing),

@@ -104,6 +104,35 @@ static void garbage_behind_the_end_is_quarantined_and_cut (void **state)
     assert_int_equal (recovery.torn_bytes, 0);
 }
 
+/* The machine stopped between the seal and the next segment, and the end of what was never synced did not arrive: the trailer did. */
+static void a_torn_end_before_a_footer_is_quarantined_too (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    char path[256], command[256];
+    struct kit_batch_spec spec = { .stream = 1, .first_seq = 1, .count = 1, .payload_len = 100000 };
+    for (; spec.first_seq <= 12; spec.first_seq++)  /* in one write: the records say that none is synced */
+        kit_append_batch (s->log, &spec);
+    kit_sync (s->log);
+    struct log_segment_info info[4];
+    size_t count;
+    assert_int_equal (log_segment_list (s->log, info, 4, &count), 0);
+    assert_int_equal (count, 2);
+    log_destroy (&s->log);
+    kit_segment_path (s->directory, 2, path);
+    assert_int_equal (unlink (path), 0);
+    kit_segment_path (s->directory, 1, path);
+    spec.first_seq = 10;
+    kit_flip (path, (int64_t) find_batch (path, &spec) + 5000);
+    struct log_recovery recovery = reopen (s);
+    assert_true (recovery.torn_bytes >= 100000);
+    assert_int_equal (recovery.damaged_ranges, 0);
+    (void) snprintf (command, sizeof command, "ls %.128s/quarantine | grep -q torn", s->directory);
+    assert_int_equal (system (command), 0);
+    struct log_position position;
+    log_position (s->log, &position);
+    assert_int_equal (position.synced_offset, 10);
+}
+
 /* --- Bits flip. */
 
 static void damage_below_what_was_synced_is_told_with_its_range (void **state)
@@ -476,6 +505,7 @@ int main (void)
         CASE (what_was_only_appended_is_gone_after_a_kill),
         CASE (a_tail_cut_anywhere_leaves_a_prefix),
         CASE (garbage_behind_the_end_is_quarantined_and_cut),
+        CASE (a_torn_end_before_a_footer_is_quarantined_too),
         CASE (damage_below_what_was_synced_is_told_with_its_range),
         CASE (the_idle_mark_makes_damage_of_the_last_record_known),
         CASE (a_lost_header_at_the_very_end_is_told_all_the_same),
