@@ -90,6 +90,13 @@ void node_unhandle (struct fm_node *node, void *arg)
     (void) node, (void) arg;
 }
 
+struct closed_streams *node_closed_streams (struct fm_node *node)
+{
+    (void) node;
+    static struct closed_streams none = { .lock = PTHREAD_MUTEX_INITIALIZER };
+    return &none;
+}
+
 int node_add_worker (struct fm_node *node, const struct node_worker *worker)
 {
     (void) node, (void) worker;

@@ -221,6 +221,8 @@ void live_answer_fences (struct live *live)
         answer.mesh = control_put_slice (mesh);
         answer.streams = live->head_pointers;
         answer.n_streams = node_streams (live->node, live->heads, STREAMS_PER_NODE_MAX);
+        answer.n_streams += closed_streams_list (node_closed_streams (live->node), live->heads + answer.n_streams,
+                                                 STREAMS_PER_NODE_MAX - answer.n_streams);
         for (size_t i = 0; i < answer.n_streams; i++)
             live->heads[i].name.len = 0;    /* with names the answer of a node with many streams would not fit a live frame */
         for (size_t i = 0; i < n; i++) {

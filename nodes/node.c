@@ -30,6 +30,7 @@ static void open_locks (struct fm_node *node)
     hooks_init (&node->listeners);
     hooks_init (&node->handlers);
     hooks_init (&node->workers);
+    closed_streams_init (&node->closed_streams);
     node->epoll_fd = node->wake_fd = -1;
 }
 
@@ -269,6 +270,7 @@ void fm_node_close (struct fm_node **node)
     hooks_release (&n->listeners);
     hooks_release (&n->handlers);
     hooks_release (&n->workers);
+    closed_streams_release (&n->closed_streams);
     if (n->epoll_fd >= 0)
         (void) close (n->epoll_fd);
     if (n->wake_fd >= 0)

@@ -10,6 +10,7 @@
 
 #include <zmq.h>
 
+#include "closed_streams.h"
 #include "control.h"
 #include "factmesh.h"
 #include "live.h"
@@ -90,6 +91,9 @@ void node_wake (struct fm_node *node);                      /* any thread; cheap
 /* Ask every worker for its streams, now; at most max. Node's thread. What the ids point to stays until the thread next calls workers: node_remove_worker
  * waits for that. */
 size_t node_streams (struct fm_node *node, Factmesh__StreamHead *ret, size_t max);
+
+/* The streams that were closed here, for publishers and for fences. */
+struct closed_streams *node_closed_streams (struct fm_node *node);
 
 /* Monotonic time in ns. */
 uint64_t node_now (void);

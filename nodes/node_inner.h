@@ -87,6 +87,7 @@ struct fm_node {
     uint64_t generation;
 
     struct hook_list listeners, handlers, workers;
+    struct closed_streams closed_streams;
 
     pthread_mutex_t notice_lock;
     struct node_notice_item *notices;   /* ring of NOTICES_MAX */

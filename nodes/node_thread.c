@@ -95,6 +95,11 @@ size_t node_streams (struct fm_node *node, Factmesh__StreamHead *ret, size_t max
     return count;
 }
 
+struct closed_streams *node_closed_streams (struct fm_node *node)
+{
+    return &node->closed_streams;
+}
+
 static void unpin_streams (struct fm_node *node)
 {
     if (node->streams_pinned)

@@ -458,6 +458,7 @@ int fm_publisher_open (struct fm_node *node, const struct fm_publisher_options *
         publisher_free (p);
         return rc;
     }
+    closed_streams_remove (node_closed_streams (node), &p->identity.stream);
     node_streams_changed (node);
     node_wake (node);
     *ret_publisher = p;
@@ -477,6 +478,13 @@ void fm_publisher_close (struct fm_publisher **publisher)
     pthread_mutex_unlock (&p->lock);
 
     struct fm_node *node = p->node;
+    const struct closed_stream closed = { .stream = p->identity.stream,
+                                          .epoch = p->identity.epoch,
+                                          .incarnation = p->identity.incarnation,
+                                          .next_seq = p->window.next_seq,
+                                          .epoch_first_seq = p->identity.epoch_first_seq };
+    if (!p->lost && closed.next_seq > closed.epoch_first_seq)
+        closed_streams_add (node_closed_streams (node), &closed);     /* before it stops being told as an open one */
     node_unhandle (node, p);
     node_remove_worker (node, p);
     if (identity_close (&p->identity, p->next_seq))

@@ -25,6 +25,7 @@ enum { FAKE_WORKERS_MAX = 8, FAKE_REPLIES_MAX = 4096 };
 struct fm_node {
     void *zmq;
     struct live *live;
+    struct closed_streams closed_streams;
     struct node_worker workers[FAKE_WORKERS_MAX];
     struct {
         node_control_fn *fn;
@@ -84,6 +85,11 @@ void node_unhandle (struct fm_node *node, void *arg)
         if (node->handlers[i].arg == arg)
             node->handlers[i] = node->handlers[--node->handler_count];
     }
+}
+
+struct closed_streams *node_closed_streams (struct fm_node *node)
+{
+    return &node->closed_streams;
 }
 
 int node_add_worker (struct fm_node *node, const struct node_worker *worker)

@@ -102,6 +102,37 @@ static void others_fill_in_for_a_journal_that_is_gone (void **state)
     }
 }
 
+static void a_stream_that_was_closed_is_heard_of_though_its_node_lives_on (void **state)
+{
+    (void) state;
+    struct mesh m;
+    mesh_open (&m, true, 0);
+    struct fm_subscription *s = NULL;
+    struct fm_event e = { 0 };
+    assert_int_equal (fm_subscription_open (m.subscriber_node, &(struct fm_subscription_options) { 0 }, &s), 0);
+    while (e.kind != FM_EVENT_CAUGHT_UP)
+        assert_int_equal (fm_subscription_next (s, MESH_PATIENCE_MS, &e), 0);
+
+    while (fm_subscription_next (s, 300, &e) != FM_TIMEOUT)
+        continue;                                        /* the replay has ended */
+
+    /* Nobody takes facts meanwhile: the subscription meets the node when its stream is closed. */
+    struct fm_node *node = mesh_open_node ("short", fm_node_address (m.journal_node), 0);
+    struct fm_publisher *p = NULL;
+    assert_int_equal (fm_publisher_open (node, NULL, &p), 0);
+    assert_int_equal (fm_publish_text (p, "short.lived", "one"), 0);
+    assert_int_equal (fm_publisher_wait_synced (p, 0, MESH_PATIENCE_MS), 0);
+    fm_publisher_close (&p);
+
+    do
+        assert_int_equal (fm_subscription_next (s, MESH_PATIENCE_MS, &e), 0);
+    while (e.kind != FM_EVENT_FACT);
+    assert_true (slice_equal (e.fact.payload, slice_of ("one")));
+    fm_subscription_close (&s);
+    fm_node_close (&node);
+    mesh_close (&m);
+}
+
 static void what_its_publisher_had_alone_dies_with_it_as_a_gap (void **state)
 {
     (void) state;
@@ -312,6 +343,7 @@ int main (int argc, char **argv)
         cmocka_unit_test (who_is_too_slow_falls_behind_and_misses_nothing),
         cmocka_unit_test (a_journal_that_comes_back_is_read_on_where_it_stopped),
         cmocka_unit_test (others_fill_in_for_a_journal_that_is_gone),
+        cmocka_unit_test (a_stream_that_was_closed_is_heard_of_though_its_node_lives_on),
         cmocka_unit_test (what_its_publisher_had_alone_dies_with_it_as_a_gap),
         cmocka_unit_test (what_a_publisher_sent_before_it_went_is_asked_of_the_journal),
         cmocka_unit_test (a_stream_goes_on_when_its_publisher_comes_back_elsewhere),
