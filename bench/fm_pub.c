@@ -13,6 +13,7 @@ static struct bench_option options[] = {
     { "run", "facts of one topic in a row: fact n has topic n / RUN modulo their number; 0: at random", "0" },
     { "rate", "facts a second; 0: as fast as it goes", "0" },
     { "spin", "with a rate: 0: sleep until a fact is due, else wait for it awake", "1" },
+    { "for", "at most so many seconds; 0: as long as it takes", "0" },
     { "endless", "1: until SIGTERM, however many", "0" },
     { "each", "1: wait for each fact to be synced before the next, and tell the latency", "0" },
     { "wait", "0: do not wait for the journal", "1" },
@@ -28,7 +29,7 @@ static void stop (const char *what, int rc)
 
 struct run {
     struct fm_publisher *publisher;
-    uint64_t count, size, topics, rate, run;
+    uint64_t count, size, topics, rate, run, end_ns;
     bool each, spin, endless;
     struct bench_histogram latency;
     char (*names)[64];
@@ -44,7 +45,7 @@ static void wait_synced (struct run *run)
 
 static bool is_done (const struct run *run, uint64_t n)
 {
-    return bench_told_to_end () || (!run->endless && n > run->count);
+    return bench_told_to_end () || (!run->endless && n > run->count) || (run->end_ns && n > 1 && bench_now_ns () >= run->end_ns);
 }
 
 /* Publish; run->count is then what was published. */
@@ -127,7 +128,8 @@ int main (int argc, char **argv)
     /* Live connections are made by the others: give the first facts nobody to miss. */
     bench_sleep_until (bench_now_ns () + 500000000u);
 
-    const uint64_t started = bench_now_ns (), cpu = bench_cpu_ns ();
+    const uint64_t started = bench_now_ns (), cpu = bench_cpu_ns (), for_s = bench_number (options, "for");
+    run.end_ns = for_s ? started + for_s * 1000000000u : 0;
     publish_all (&run);
     const uint64_t published = bench_now_ns ();
     if (bench_number (options, "wait"))

@@ -54,9 +54,9 @@ def fm_flow(count, size=100, topics=1, rate=0, latency=0, publishers=1, subscrib
             "delivered_per_s": count * publishers * subscribers / (delivered - start) * 1e9}
 
 
-def fm_each(journal, count):
-    """Publish and wait until synced, one at a time."""
-    return publisher(journal, count, each=1, prefix="each").answer()
+def fm_each(journal, count, seconds=0):
+    """Publish and wait until synced, one at a time, for so many seconds at most; the answer's `facts` were published."""
+    return publisher(journal, count, each=1, prefix="each", **{"for": seconds}).answer()
 
 
 def zmq_flow(count, size=100, subs=2, rate=0, latency=0):
