@@ -13,6 +13,7 @@ set grid ytics lc rgb '#dddddd' lt 1
 set key outside bottom center horizontal Left reverse samplen 2
 set title font ',13'
 set rmargin 4
+set bmargin 6.5
 """
 
 

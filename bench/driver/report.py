@@ -36,6 +36,9 @@ def table(found):
 def markdown(found):
     m = found["machine"]
     yield f"{m['date']}, {m['cores']} cores ({m['cpu']}), Linux {m['kernel']}, load at the start {m['load_at_start']}" + (", `QUICK=1`" if found["quick"] else "")
+    if m["load_at_start"] > 0.5:
+        yield ""
+        yield "**Other work ran on the machine meanwhile: a first look, ratios at best.**"
     yield ""
     yield "| row | what | reach | is | unit | | min to max | against |"
     yield "| --- | --- | ---: | ---: | --- | --- | --- | --- |"
