@@ -93,7 +93,8 @@ static int settle (struct nodes *n, struct fm_node *node, uint64_t wait_for)
     n->count = 0;
     (void) fm_node_members (node, count_member, n);
     if (rc == FM_TIMEOUT && wait_for) {
-        (void) cli_error (&n->cli, "timed out: %u of %u nodes are there after %d ms", n->count, first - 1, timeout_ms);
+        const char *seeds = strchr (fm_error_detail (), ';');      /* those that do not answer, and why */
+        (void) cli_error (&n->cli, "timed out: %u of %u nodes are there after %d ms%s", n->count, first - 1, timeout_ms, seeds ? seeds : "");
         return CLI_TIMEOUT;
     }
     if (rc < 0)
