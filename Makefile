@@ -31,7 +31,6 @@ endif
 OPT_release := -O2 -g
 OPT_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
-OPT_coverage := -O0 -g --coverage
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -DFM_VERSION='"$(VERSION)"' $(OPT_$(VARIANT)) -fPIC -pthread -fvisibility=hidden \
@@ -117,7 +116,7 @@ $(BUILD)/factmesh.pc: Makefile
 
 # ---------------------------------------------------------------- tests
 
-.PHONY: test unit asan tsan e2e demo bench bench-check install lint format coverage clean tools
+.PHONY: test unit asan tsan e2e demo bench bench-check install lint format clean tools
 tools: all $(TOOL_BIN)
 
 unit: $(UNIT_BIN)  ## the unit tests
@@ -141,10 +140,6 @@ test:  ## everything: unit, sanitizers, end to end
 
 demo: all  ## the main job, told step by step: make demo [INPUT=FILE]
 	@BUILD=$(BUILD) scripts/demo $(INPUT)
-
-coverage:  ## line coverage of the unit tests
-	-$(MAKE) VARIANT=coverage unit
-	scripts/coverage build/coverage
 
 model:  ## search the protocol's model with spin, and see that it can fail
 	scripts/setup --model
