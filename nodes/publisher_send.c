@@ -85,6 +85,15 @@ static void send_frame (struct fm_publisher *p, zmq_msg_t *frame, uint64_t end_s
     p->last_send_ns = now;
 }
 
+/* Tokens grow back while a flood's batch gathers. With them the first facts of the next one would leave alone, a frame each, which costs every
+ * receiver as much as a full one. */
+static void spend_tokens (struct fm_publisher *p, uint64_t now)
+{
+    const uint64_t spent = now + PUBLISHER_BURST * p->batch_ns;
+    if (p->bucket_ns < spent)
+        p->bucket_ns = spent;
+}
+
 int publisher_send_open (struct fm_publisher *p, uint64_t now)
 {
     struct open_batch *open = &p->open;
@@ -104,6 +113,8 @@ int publisher_send_open (struct fm_publisher *p, uint64_t now)
         zmq_msg_close (&frame);
         return rc;
     }
+    if (publisher_gathers (p))
+        spend_tokens (p, now);
     send_frame (p, &frame, batch_end_seq (&b), open->count, now);
     open->count = 0;
     return 0;

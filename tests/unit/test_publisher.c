@@ -132,6 +132,26 @@ static void the_next_fact_with_a_token_takes_along_those_that_wait (void **state
     fm_publisher_close (&p);
 }
 
+static void in_a_flood_every_frame_is_full (void **state)
+{
+    (void) state;
+    enum { FACTS = 3000, BYTES = 1000, PER_FRAME_MIN = 60 };
+    static const char payload[BYTES];
+    struct fm_publisher *p = open_publisher (NULL);
+    for (int i = 0; i < FACTS; i++) {
+        fake.now += 2 * US;                 /* a frame's worth in three tokens' time */
+        (void) publish (p, "a", slice (payload, sizeof payload));
+    }
+    assert_true (drain_frames () <= PUBLISHER_BURST + FACTS / PER_FRAME_MIN);
+    /* The flood is over: the next fact goes alone again. */
+    assert_int_equal (fm_publisher_flush (p), 0);
+    (void) drain_frames ();
+    fake.now += 50 * US;
+    (void) publish (p, "a", slice_of ("x"));
+    assert_int_equal (drain_frames (), 1);
+    fm_publisher_close (&p);
+}
+
 static void the_thread_is_woken_once_not_for_each_fact (void **state)
 {
     (void) state;
@@ -527,6 +547,7 @@ int main (void)
         CASE (a_lone_fact_leaves_at_once_and_says_all),
         CASE (facts_without_a_token_share_a_frame_that_the_tick_sends),
         CASE (the_next_fact_with_a_token_takes_along_those_that_wait),
+        CASE (in_a_flood_every_frame_is_full),
         CASE (the_thread_is_woken_once_not_for_each_fact),
         CASE (facts_never_share_when_told_so),
         CASE (flush_and_close_send_what_waits),
