@@ -25,7 +25,7 @@ static void wait_for_room (struct intake *in)
     wake_clear (&c->room);
 }
 
-static void note_recent (struct intake *in, const struct batch *b, const struct log_item *gap, uint64_t offset)
+static void note_recent (struct intake *in, const struct batch *b, const struct log_gap *gap, uint64_t offset)
 {
     const struct recent_record r = {
         .stream = b ? b->stream : gap->stream,
@@ -37,15 +37,14 @@ static void note_recent (struct intake *in, const struct batch *b, const struct 
     recent_add (in->context->recent, &r);
 }
 
-/* Call log_append or log_append_gap (b NULL) until there is room. */
-static int append (struct intake *in, const struct batch *b, const struct log_item *gap)
+/* Call log_append or log_append_gap_of (b NULL) until there is room. */
+static int append (struct intake *in, const struct batch *b, const struct log_gap *gap)
 {
     struct journal_context *c = in->context;
     uint64_t offset = 0, since = 0;
     int rc;
     for (;;) {
-        rc = b ? log_append (c->log, b, &offset)
-               : log_append_gap (c->log, &gap->stream, gap->first_seq, gap->end_seq, gap->reason, &offset);
+        rc = b ? log_append (c->log, b, &offset) : log_append_gap_of (c->log, gap, &offset);
         if (rc != FM_ERR_FULL && rc != -ENOMEM)
             break;
         if (atomic_load (&in->stop)) {
@@ -119,9 +118,17 @@ void intake_record_held (struct intake *in, struct intake_stream *s)
     }
 }
 
-void intake_record_gap (struct intake *in, struct intake_stream *s, uint64_t first_seq, uint64_t end_seq, uint32_t reason)
+void intake_record_gap (struct intake *in, struct intake_stream *s, const struct intake_todo *todo)
 {
-    const struct log_item gap = { .stream = s->id, .first_seq = first_seq, .end_seq = end_seq, .reason = reason };
+    const struct log_gap gap = {
+        .stream = s->id,
+        .first_seq = todo->first_seq,
+        .end_seq = todo->end_seq,
+        .epoch = todo->epoch,
+        .incarnation = todo->incarnation,
+        .reason = todo->reason,
+        .closes = todo->closes,
+    };
     const int rc = append (in, NULL, &gap);
     if (rc) {
         note_refused (in, s, "gap not recorded", rc);
@@ -130,9 +137,8 @@ void intake_record_gap (struct intake *in, struct intake_stream *s, uint64_t fir
     journal_count (in->context, JOURNAL_GAPS_RECORDED, 1);
     char text[ID_TEXT_LEN + 1];
     journal_notice (in->context, "GAP-RECORDED", "stream=%s first=%" PRIu64 " end=%" PRIu64 " reason=%s: no holder has these facts",
-                    id_text (&s->id, text), first_seq, end_seq, reason == FACTMESH__GAP_REASON__GAP_VOID ? "void" : "not_held");
-    /* A gap is of no epoch of its own. */
-    intake_state_appended (&s->state, end_seq, s->state.recorded_epoch, s->state.recorded_incarnation, in->now);
+                    id_text (&s->id, text), gap.first_seq, gap.end_seq, gap.reason == FACTMESH__GAP_REASON__GAP_VOID ? "void" : "not_held");
+    intake_state_appended (&s->state, gap.end_seq, gap.epoch, gap.incarnation, in->now);
     intake_record_held (in, s);
 }
 

@@ -96,8 +96,8 @@ void intake_stream_mark (struct intake *in, struct intake_stream *s);
 void intake_take_batch (struct intake *in, struct intake_stream *s, const struct batch *b, const struct fm_id *from, bool repaired);
 /* Record what is held and in turn. */
 void intake_record_held (struct intake *in, struct intake_stream *s);
-/* Record that [first, end) is nowhere. */
-void intake_record_gap (struct intake *in, struct intake_stream *s, uint64_t first_seq, uint64_t end_seq, uint32_t reason);
+/* Record what the todo says is nowhere. */
+void intake_record_gap (struct intake *in, struct intake_stream *s, const struct intake_todo *todo);
 
 /* Tell everybody how far a stream goes whose publisher is gone, unless that was told: who was not connected to it never heard of it. */
 void intake_tell_ended (struct intake *in, struct intake_stream *s);

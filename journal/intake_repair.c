@@ -267,7 +267,7 @@ static void look_after (struct intake *in, struct intake_stream *s)
             break;
         case INTAKE_TODO_GAP: {
             const uint64_t before = s->state.next_seq;
-            intake_record_gap (in, s, todo.first_seq, todo.end_seq, todo.reason);
+            intake_record_gap (in, s, &todo);
             if (s->state.next_seq == before) {
                 s->due_ns = in->now + in->limits.answer_ns;     /* the log takes nothing now */
                 return;

@@ -18,6 +18,11 @@ void intake_state_init (struct intake_state *s, struct intake_limits *limits, ui
     };
 }
 
+void intake_state_orphaned (struct intake_state *s)
+{
+    s->orphaned_epoch = s->recorded_epoch;
+}
+
 void intake_state_release (struct intake_state *s)
 {
     assert (s->held_count == 0);
@@ -438,10 +443,19 @@ static void ask (struct intake_state *s, enum intake_stage stage, uint64_t end, 
 
 static void give_up (struct intake_state *s, uint64_t end, struct intake_todo *ret_todo)
 {
+    const bool orphaned = !s->owned && !s->said_goodbye && s->next_seq >= s->now.first_seq;
+    const uint64_t gap_end = journals_end (s, end);
+    const bool reaches_now = gap_end >= s->now.first_seq;   /* nothing of an older epoch can come behind it */
     *ret_todo = (struct intake_todo) {
-        .kind = INTAKE_TODO_GAP, .first_seq = s->next_seq, .end_seq = journals_end (s, end), .reason = gap_reason (s)
+        .kind = INTAKE_TODO_GAP,
+        .first_seq = s->next_seq,
+        .end_seq = gap_end,
+        .reason = gap_reason (s),
+        .epoch = reaches_now ? s->now.epoch : s->recorded_epoch,
+        .incarnation = reaches_now ? s->now.incarnation : s->recorded_incarnation,
+        .closes = orphaned,
     };
-    if (!s->owned && !s->said_goodbye && s->next_seq >= s->now.first_seq)
+    if (orphaned)
         s->orphaned_epoch = s->now.epoch;
     s->stage = INTAKE_IDLE;
 }
@@ -512,13 +526,13 @@ static void todo_now (struct intake_state *s, uint64_t now, size_t journals, str
     }
     if (!hole (s, &end)) {
         s->stage = INTAKE_IDLE;
-        const bool forget = !s->pending && !s->owned && !s->held_count && !s->orphaned_epoch;
+        const bool forget = !s->pending && !s->owned && !s->held_count;
         *ret_todo = (struct intake_todo) { .kind = forget ? INTAKE_TODO_FORGET : INTAKE_TODO_NOTHING, .until_ns = UINT64_MAX };
         return;
     }
     /* Nobody is there to ask, and nothing above waits: whoever comes next says anew how far the stream goes. */
     if (!s->owned && !s->held_count) {
-        *ret_todo = (struct intake_todo) { .kind = s->orphaned_epoch ? INTAKE_TODO_NOTHING : INTAKE_TODO_FORGET, .until_ns = UINT64_MAX };
+        *ret_todo = (struct intake_todo) { .kind = INTAKE_TODO_FORGET, .until_ns = UINT64_MAX };
         return;
     }
     while (!todo_step (s, end, now, journals, ret_todo))

@@ -86,6 +86,8 @@ struct intake_state {
 
 void intake_state_init (struct intake_state *s, struct intake_limits *limits, uint64_t next_seq, uint64_t recorded_epoch,
                         uint64_t recorded_incarnation);
+/* The log says that the recorded epoch lost facts while its publisher was away. */
+void intake_state_orphaned (struct intake_state *s);
 /* The caller must have taken back every held item (intake_state_drop). */
 void intake_state_release (struct intake_state *s);
 
@@ -149,7 +151,7 @@ enum intake_todo_kind {
     INTAKE_TODO_ASK_OWNER,              /* for [first_seq, end_seq); drop an older question */
     INTAKE_TODO_ASK_JOURNAL,            /* number `journal` of the journals known */
     INTAKE_TODO_TAKE,                   /* held batches are in turn: intake_state_take */
-    INTAKE_TODO_GAP,                    /* record that [first_seq, end_seq) is nowhere, then intake_state_appended */
+    INTAKE_TODO_GAP,                    /* record that [first_seq, end_seq) is nowhere, then intake_state_appended with its epoch */
     INTAKE_TODO_FORGET                  /* nobody publishes it, nothing is held: the log knows the rest */
 };
 
@@ -157,6 +159,8 @@ struct intake_todo {
     enum intake_todo_kind kind;
     uint64_t first_seq, end_seq;
     uint32_t reason;
+    uint64_t epoch, incarnation;        /* GAP: what it is recorded as; an older epoch is then not taken after a restart either */
+    bool closes;                        /* GAP: nor is this one, see invariant 5 */
     size_t journal;
     uint64_t until_ns;
 };

@@ -84,7 +84,9 @@ int intake_stream_add (struct intake *in, const struct fm_id *id, const struct f
     /* A stream that was never seen begins at 1: what is before its first batch is a hole like any other. */
     if (rc == 0)
         intake_state_init (&s->state, &in->limits, known.last_seq + 1, known.epoch, known.incarnation);
-    else
+    if (rc == 0 && known.closed)
+        intake_state_orphaned (&s->state);
+    if (rc)
         intake_state_init (&s->state, &in->limits, 1, 0, 0);
     struct intake_stream **bucket = bucket_of (in, id);
     s->hash_next = *bucket;

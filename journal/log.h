@@ -82,6 +82,7 @@ struct log_stream {
     uint64_t last_seq;                      /* appended */
     uint64_t written_seq, synced_seq;
     uint64_t last_offset;                   /* of its last record */
+    bool closed;                            /* facts of its epoch were lost: it is not to be taken again */
 };
 
 /* Append one batch, checked by the caller (batch_decode, batch_check_facts); b->bytes is copied as it is.
@@ -94,6 +95,16 @@ int log_append (struct log *log, const struct batch *b, uint64_t *ret_offset);
 /* Record that sequences [first, end) of a stream are in no holder: void, not held. Then last_seq is end - 1. */
 int log_append_gap (struct log *log, const struct fm_id *stream, uint64_t first_seq, uint64_t end_seq, uint32_t reason,
                     uint64_t *ret_offset);
+
+/* The same, of an epoch that is not below the stream's: the next records may not be of an older one, after a start either. */
+struct log_gap {
+    struct fm_id stream;
+    uint64_t first_seq, end_seq;
+    uint64_t epoch, incarnation;
+    uint32_t reason;
+    bool closes;                            /* the epoch lost facts that its publisher may take for recorded: log_stream.closed */
+};
+int log_append_gap_of (struct log *log, const struct log_gap *gap, uint64_t *ret_offset);
 
 /* What is known of a stream: 0 or FM_ERR_UNKNOWN (never seen, or all of it expired and forgotten). */
 int log_stream_get (struct log *log, const struct fm_id *stream, struct log_stream *ret_stream);

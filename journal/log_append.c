@@ -71,6 +71,17 @@ static int check_next (const struct stream_entry *e, const struct batch *b)
     return 0;
 }
 
+static int check_next_gap (const struct stream_entry *e, const struct log_gap *gap)
+{
+    if (gap->epoch && gap->epoch < e->epoch)
+        return error_set (FM_ERR_LOST, "a gap of epoch %llu, the stream is in epoch %llu",
+                          (unsigned long long) gap->epoch, (unsigned long long) e->epoch);
+    if (gap->first_seq != e->last_seq + 1)
+        return error_set (FM_ERR_ARGUMENT, "a gap from sequence %llu, the stream's next is %llu",
+                          (unsigned long long) gap->first_seq, (unsigned long long) e->last_seq + 1);
+    return 0;
+}
+
 /* The stream's entry, or a new one, and room for a record: with the append lock. Finding the stream may let the lock
  * go, so the room comes after; a new entry last: without its record it would be a stream that is not there. */
 static int entry_and_room (struct log *log, const struct fm_id *stream, uint64_t first_seq, uint32_t body_len,
@@ -112,8 +123,10 @@ int log_append (struct log *log, const struct batch *b, uint64_t *ret_offset)
     if (rc == 0)
         rc = check_next (e, b);
     if (rc == 0) {
+        e->closed = e->closed && b->epoch == e->epoch;  /* what was held above the lost facts */
         const struct record r = {
             .kind = RECORD_BATCH,
+            .flags = e->closed ? RECORD_FLAG_CLOSED : 0,
             .body_len = body_len,
             .count = b->count,
             .offset = log->next_offset,
@@ -137,38 +150,43 @@ int log_append (struct log *log, const struct batch *b, uint64_t *ret_offset)
     return rc;
 }
 
-int log_append_gap (struct log *log, const struct fm_id *stream, uint64_t first_seq, uint64_t end_seq, uint32_t reason,
-                    uint64_t *ret_offset)
+int log_append_gap_of (struct log *log, const struct log_gap *gap, uint64_t *ret_offset)
 {
     if (log->options.read_only || atomic_load (&log->failed))
         return FM_ERR_READ_ONLY;
-    if (first_seq == 0 || end_seq <= first_seq || id_is_zero (stream))
-        return error_set (FM_ERR_ARGUMENT, "an empty gap, from %llu to %llu", (unsigned long long) first_seq,
-                          (unsigned long long) end_seq);
+    if (gap->first_seq == 0 || gap->end_seq <= gap->first_seq || id_is_zero (&gap->stream))
+        return error_set (FM_ERR_ARGUMENT, "an empty gap, from %llu to %llu", (unsigned long long) gap->first_seq,
+                          (unsigned long long) gap->end_seq);
     const uint64_t now_ns = log->clock->unix_ns (log->clock->context);
 
     pthread_mutex_lock (&log->append_lock);
     uint8_t *p;
     struct stream_entry *e;
-    int rc = entry_and_room (log, stream, first_seq, RECORD_GAP_LEN, &e, &p);
-    if (rc == 0 && first_seq != e->last_seq + 1)
-        rc = error_set (FM_ERR_ARGUMENT, "a gap from sequence %llu, the stream's next is %llu",
-                        (unsigned long long) first_seq, (unsigned long long) e->last_seq + 1);
+    int rc = entry_and_room (log, &gap->stream, gap->first_seq, RECORD_GAP_LEN, &e, &p);
+    if (rc == 0)
+        rc = check_next_gap (e, gap);
     if (rc == 0) {
+        const bool newer = gap->epoch > e->epoch;
+        if (newer) {
+            e->epoch = gap->epoch;
+            e->incarnation = gap->incarnation;
+        }
+        e->closed = gap->closes || (e->closed && !newer);
         const struct record r = {
             .kind = RECORD_GAP,
+            .flags = e->closed ? RECORD_FLAG_CLOSED : 0,
             .body_len = RECORD_GAP_LEN,
             .count = 1,
             .offset = log->next_offset,
             .time_ns = log_journal_time (log, now_ns),
-            .stream = *stream,
-            .first_seq = first_seq,
+            .stream = gap->stream,
+            .first_seq = gap->first_seq,
             .epoch = e->epoch,
             .incarnation = e->incarnation,
         };
         record_encode (p, &r);
-        record_gap_encode (p + RECORD_HEADER_LEN, end_seq, reason);
-        e->last_seq = end_seq - 1;
+        record_gap_encode (p + RECORD_HEADER_LEN, gap->end_seq, gap->reason);
+        e->last_seq = gap->end_seq - 1;
         e->last_offset = r.offset;
         stream_table_use (&log->streams, e);
         log_commit (log, &r);
@@ -176,4 +194,11 @@ int log_append_gap (struct log *log, const struct fm_id *stream, uint64_t first_
     }
     pthread_mutex_unlock (&log->append_lock);
     return rc;
+}
+
+int log_append_gap (struct log *log, const struct fm_id *stream, uint64_t first_seq, uint64_t end_seq, uint32_t reason,
+                    uint64_t *ret_offset)
+{
+    const struct log_gap gap = { .stream = *stream, .first_seq = first_seq, .end_seq = end_seq, .reason = reason };
+    return log_append_gap_of (log, &gap, ret_offset);
 }

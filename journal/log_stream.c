@@ -13,7 +13,8 @@ static struct stream_state state_of (const struct index_stream *s)
                                    .incarnation = s->incarnation,
                                    .first_seq = s->first_seq,
                                    .last_seq = s->last_seq,
-                                   .last_offset = s->last_offset };
+                                   .last_offset = s->last_offset,
+                                   .closed = s->closed };
 }
 
 /* The newest segment that has it knows its end. */
@@ -83,6 +84,7 @@ static struct log_stream stream_of (const struct stream_entry *e)
         .written_seq = e->written.last_seq,
         .synced_seq = e->synced_seq,
         .last_offset = e->last_offset,
+        .closed = e->closed,
     };
 }
 

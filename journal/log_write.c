@@ -53,7 +53,8 @@ static void publish_written (struct log *log)
         for (; i < stop; i++) {
             const struct index_stream *s = segment_index_stream (log->index, log->touched[i]);
             const struct stream_state state = { .stream = s->stream, .epoch = s->epoch, .incarnation = s->incarnation,
-                                                .last_seq = s->last_seq, .last_offset = s->last_offset };
+                                                .last_seq = s->last_seq, .last_offset = s->last_offset,
+                                                .closed = s->closed };
             stream_table_written (&log->streams, &state);
             log->touched_marks[log->touched[i]] = 0;
         }
@@ -98,23 +99,32 @@ static struct record snapshot_record (const struct segment *s, enum record_kind 
     return (struct record) { .kind = (uint8_t) kind, .offset = s->header.base_offset, .time_ns = s->header.created_ns };
 }
 
-/* The streams as they are written: what the records of the new segment then add to. */
-static int write_stream_snapshots (struct log *log, struct segment *s, uint8_t *p)
+/* The streams as they are written: what the records of the new segment then add to. Those whose epoch is closed come in records
+ * of their own, before the others. */
+static int write_snapshots_of (struct log *log, struct segment *s, bool closed, uint8_t *p)
 {
     enum { PER_RECORD = LOG_STREAMS_PER_LOCK };
     static_assert (PER_RECORD * STREAM_SNAPSHOT_LEN <= LOG_SNAPSHOT_BODY, "the streams of one lock fit");
     struct record r = snapshot_record (s, RECORD_STREAM_SNAPSHOT);
     for (uint32_t next = 1;;) {
         pthread_mutex_lock (&log->append_lock);
-        r.count = stream_table_snapshot (&log->streams, &next, PER_RECORD, p + RECORD_HEADER_LEN);
+        r.count = stream_table_snapshot (&log->streams, closed, &next, PER_RECORD, p + RECORD_HEADER_LEN);
         /* Read with the last of them: a stream that was forgotten meanwhile may be missing. */
-        r.flags = log->streams.complete ? RECORD_FLAG_COMPLETE : 0;
+        r.flags = (uint8_t) ((log->streams.complete ? RECORD_FLAG_COMPLETE : 0) | (closed ? RECORD_FLAG_CLOSED : 0));
         pthread_mutex_unlock (&log->append_lock);
+        if (closed && r.count == 0)
+            return 0;
         r.body_len = r.count * STREAM_SNAPSHOT_LEN;
         const int rc = write_snapshot_record (s, p, &r);
         if (rc || r.count == 0)
             return rc;                      /* the empty one at the end tells `complete` of them all */
     }
+}
+
+static int write_stream_snapshots (struct log *log, struct segment *s, uint8_t *p)
+{
+    const int rc = write_snapshots_of (log, s, true, p);
+    return rc ? rc : write_snapshots_of (log, s, false, p);
 }
 
 struct snapshot_buffer {

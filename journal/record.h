@@ -29,7 +29,8 @@ enum {
     RECORD_BODY_MAX = BATCH_MAX,
     RECORD_GAP_LEN = 16,
 
-    RECORD_FLAG_COMPLETE = 1                /* stream snapshot: no stream has ever been forgotten */
+    RECORD_FLAG_COMPLETE = 1,               /* stream snapshot: no stream has ever been forgotten */
+    RECORD_FLAG_CLOSED = 2                  /* batch, gap, stream snapshot: the epoch named is not taken again */
 };
 
 struct record {

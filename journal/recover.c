@@ -22,6 +22,7 @@ static int apply_stream_snapshot (struct recover_state *state, const struct reco
     for (uint32_t i = 0; i < r->count && (i + 1) * (uint64_t) STREAM_SNAPSHOT_LEN <= r->body_len; i++) {
         struct stream_state s;
         stream_state_decode (body + (size_t) i * STREAM_SNAPSHOT_LEN, &s);
+        s.closed = r->flags & RECORD_FLAG_CLOSED;
         const int rc = stream_table_restore (state->streams, &s);
         if (rc)
             return rc;
@@ -57,6 +58,7 @@ static int apply_stream (struct recover_state *state, const struct record *r, ui
         .first_seq = known ? known->first_seq : r->first_seq,
         .last_seq = last_seq,
         .last_offset = r->offset,
+        .closed = r->flags & RECORD_FLAG_CLOSED,
     };
     const int rc = stream_table_restore (state->streams, &s);
     if (rc == 0 && !known && !state->streams->complete)

@@ -9,6 +9,9 @@
 
 enum { STREAM_BUCKETS = 2 * INDEX_STREAMS_MAX, TOPIC_BUCKETS = 2 * INDEX_TOPICS_MAX };
 
+/* The top bit of a stream's number of gaps: a segment has not that many records. */
+#define GAPS_CLOSED UINT32_C (0x80000000)
+
 /* A hash table of numbers into an array; open addressing, nothing is ever removed but everything. Number + 1; 0:
  * free. */
 struct segment_index {
@@ -116,6 +119,7 @@ static uint32_t add_stream (struct segment_index *x, const struct record *r, uin
     s->bytes += record_len (r->body_len);
     s->records++;
     s->gaps += r->kind == RECORD_GAP;
+    s->closed = r->flags & RECORD_FLAG_CLOSED;
     return *bucket - 1;
 }
 
@@ -285,7 +289,7 @@ static uint8_t *encode_stream (uint8_t *p, const struct index_stream *s)
     bytes_put_u64le (p + 56, s->last_offset);
     bytes_put_u64le (p + 64, s->bytes);
     bytes_put_u32le (p + 72, s->records);
-    bytes_put_u32le (p + 76, s->gaps);
+    bytes_put_u32le (p + 76, s->gaps | (s->closed ? GAPS_CLOSED : 0));
     return p + INDEX_STREAM_LEN;
 }
 
@@ -416,7 +420,8 @@ int index_read_streams (const struct fs *fs, int fd, const struct segment_traile
         s->last_offset = bytes_get_u64le (p + 56);
         s->bytes = bytes_get_u64le (p + 64);
         s->records = bytes_get_u32le (p + 72);
-        s->gaps = bytes_get_u32le (p + 76);
+        s->gaps = bytes_get_u32le (p + 76) & ~GAPS_CLOSED;
+        s->closed = bytes_get_u32le (p + 76) & GAPS_CLOSED;
     }
     free (bytes);
     *ret_streams = streams;

@@ -33,6 +33,7 @@ struct index_stream {
     uint64_t last_offset;                   /* of its last record */
     uint64_t bytes;                         /* of its records */
     uint32_t records, gaps;
+    bool closed;                            /* its last record says that the epoch is not taken again */
 };
 
 /* The record at pos is the first one at or behind a multiple of the step. */

@@ -160,6 +160,7 @@ int stream_table_restore (struct stream_table *t, const struct stream_state *s)
     e->incarnation = s->incarnation;
     e->last_seq = e->synced_seq = e->told_seq = s->last_seq;
     e->last_offset = s->last_offset;
+    e->closed = s->closed;
     e->written = *s;
     return 0;
 }
@@ -214,12 +215,12 @@ void stream_state_decode (const uint8_t p[STREAM_SNAPSHOT_LEN], struct stream_st
     *ret_state = s;
 }
 
-uint32_t stream_table_snapshot (const struct stream_table *t, uint32_t *next, uint32_t max, uint8_t *p)
+uint32_t stream_table_snapshot (const struct stream_table *t, bool closed, uint32_t *next, uint32_t max, uint8_t *p)
 {
     uint32_t written = 0;
     for (; *next <= t->count && written < max; ++*next) {
         const struct stream_entry *e = &t->entries[*next];
-        if (!e->used || e->written.last_seq == 0)
+        if (!e->used || e->written.last_seq == 0 || e->written.closed != closed)
             continue;
         struct stream_state s = e->written;
         s.first_seq = e->first_seq;

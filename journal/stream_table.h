@@ -21,12 +21,14 @@ struct stream_state {
     uint64_t first_seq;                     /* held, or told as a gap */
     uint64_t last_seq;
     uint64_t last_offset;
+    bool closed;                            /* facts of this epoch were lost: it is not taken again */
 };
 
 struct stream_entry {
     struct fm_id stream;
     uint64_t first_seq;
     uint64_t epoch, incarnation, last_seq, last_offset;     /* as appended */
+    bool closed;                                            /* the epoch, as appended */
     struct stream_state written;                            /* last_seq 0: nothing is */
     uint64_t synced_seq, told_seq;                          /* told_seq: by log_synced_streams */
     bool stale;                                             /* first_seq is: retention went on since it was recorded */
@@ -74,9 +76,11 @@ void stream_table_written (struct stream_table *t, const struct stream_state *s)
 /* Take up to max streams from the dirty list: what is written of them is synced. Returns how many it took. */
 uint32_t stream_table_sync (struct stream_table *t, uint32_t max);
 
-/* Encode the written state of entries [*next, count], at most max; advances *next. Returns how many it wrote. */
-uint32_t stream_table_snapshot (const struct stream_table *t, uint32_t *next, uint32_t max, uint8_t *p);
+/* Encode the written state of those entries of [*next, count] whose epoch is closed, or is not, at most max; advances *next.
+ * Returns how many it wrote. */
+uint32_t stream_table_snapshot (const struct stream_table *t, bool closed, uint32_t *next, uint32_t max, uint8_t *p);
 
+/* Without `closed`: the record that they are in says it of all of them. */
 void stream_state_encode (uint8_t p[STREAM_SNAPSHOT_LEN], const struct stream_state *s);
 void stream_state_decode (const uint8_t p[STREAM_SNAPSHOT_LEN], struct stream_state *ret_state);
 

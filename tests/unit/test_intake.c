@@ -218,7 +218,9 @@ static void a_newer_epoch_waits_for_the_older_ones_owner_and_then_the_rest_is_vo
     assert_int_equal (todo.reason, FACTMESH__GAP_REASON__GAP_VOID);
     assert_int_equal (todo.first_seq, 7);
     assert_int_equal (todo.end_seq, 100);
-    intake_state_appended (&s, 100, 1, 10, 20);
+    assert_int_equal (todo.epoch, 2);               /* so that a zombie of epoch 1 is refused after a start, too */
+    assert_false (todo.closes);
+    intake_state_appended (&s, 100, todo.epoch, todo.incarnation, 20);
     struct intake_item item;
     bool append;
     assert_true (intake_state_take (&s, &item, &append) && append);
@@ -329,7 +331,8 @@ static void a_publisher_that_vanished_is_waited_for_and_its_epoch_not_taken_agai
     intake_state_todo (&s, limits.orphan_ns, 0, &todo);
     assert_int_equal (todo.kind, INTAKE_TODO_GAP);
     assert_int_equal (todo.end_seq, 5);
-    intake_state_appended (&s, 5, 0, 0, limits.orphan_ns);
+    assert_true (todo.closes && todo.epoch == 1 && todo.incarnation == 10);
+    intake_state_appended (&s, 5, todo.epoch, todo.incarnation, limits.orphan_ns);
     struct intake_item item;
     bool append;
     assert_true (intake_state_take (&s, &item, &append) && append);
@@ -337,6 +340,12 @@ static void a_publisher_that_vanished_is_waited_for_and_its_epoch_not_taken_agai
     /* It comes back: a cumulative watermark would acknowledge what was lost. */
     const struct intake_batch back = live (6, 7, 1, 1, &node_a);
     assert_int_equal (intake_state_batch (&s, &back, limits.orphan_ns + 1), INTAKE_CONFLICT);
+    /* After a start of the journal, too. */
+    struct intake_state restarted;
+    intake_state_init (&restarted, &limits, 6, 1, 10);
+    intake_state_orphaned (&restarted);
+    assert_int_equal (intake_state_batch (&restarted, &back, 0), INTAKE_CONFLICT);
+    drop_all (&restarted);
     const struct intake_batch anew = live (50, 51, 2, 50, &node_a);
     assert_int_equal (intake_state_batch (&s, &anew, limits.orphan_ns + 2), INTAKE_HOLD);
     drop_all (&s);
@@ -418,6 +427,8 @@ struct world {
 
     uint64_t log_end;               /* all below is recorded */
     uint64_t log_epoch;
+    bool log_closed;                /* as log_stream.closed: closed_epoch is */
+    uint64_t closed_epoch;
     char log[SEQ_MAX];              /* 'f' fact, 'g' gap */
     unsigned gaps, facts, forgotten;
 };
@@ -512,6 +523,8 @@ static void need_state (struct world *w)
     if (w->known)
         return;
     intake_state_init (&w->s, &w->limits, w->log_end, w->log_epoch, w->log_epoch * 10);
+    if (w->log_closed && w->closed_epoch == w->log_epoch)
+        intake_state_orphaned (&w->s);
     w->known = true;
 }
 
@@ -659,7 +672,11 @@ static void record_gap (struct world *w, const struct intake_todo *todo)
         w->log[seq] = 'g';
     w->gaps++;
     w->log_end = todo->end_seq;
-    intake_state_appended (&w->s, todo->end_seq, w->s.recorded_epoch, w->s.recorded_incarnation, w->now);
+    CHECK (w, todo->epoch >= w->log_epoch && (!todo->closes || w->s.orphaned_epoch == todo->epoch));
+    w->log_epoch = todo->epoch;
+    w->log_closed = todo->closes || (w->log_closed && todo->epoch == w->closed_epoch);
+    w->closed_epoch = w->log_closed ? todo->epoch : 0;
+    intake_state_appended (&w->s, todo->end_seq, todo->epoch, todo->incarnation, w->now);
     record_held (w);
 }
 
@@ -691,6 +708,14 @@ static void look_after (struct world *w)
             return;
         }
     }
+}
+
+/* The journal starts anew: it knows what its log says, and nothing else. */
+static void restart (struct world *w)
+{
+    if (w->known)
+        drop_all (&w->s);
+    w->known = w->owner.open = w->journal.open = false;
 }
 
 static void step (struct world *w)
@@ -737,6 +762,10 @@ static void step (struct world *w)
     case 14:
         if (rnd (w, 20) == 0)
             w->now += 2 * w->limits.orphan_ns;
+        break;
+    case 15:
+        if (rnd (w, 20) == 0)
+            restart (w);
         break;
     default:
         deliver (w);

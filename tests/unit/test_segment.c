@@ -25,6 +25,7 @@
 
 #define GOLDEN "tests/golden/journal"
 #define SEGMENT "segments/0000000042.seg"
+#define CLOSED_SEGMENT "closed/0000000043.seg"
 
 /* --- Parts. */
 
@@ -267,6 +268,43 @@ static void write_golden_segment (int dir)
     free (w);
 }
 
+/* One whose records say of two streams that their epoch is closed. */
+static void write_closed_segment (int dir)
+{
+    struct writer *w = calloc (1, sizeof *w);
+    struct segment_header h = sample_header ();
+    uint8_t body[STREAM_SNAPSHOT_LEN];
+    h.number++;
+    w->offset = h.base_offset;
+    w->time_ns = h.created_ns;
+    assert_int_equal (segment_create (&w->segment, &fs_real, dir, &h), 0);
+    assert_int_equal (segment_index_new (&w->index), 0);
+    const struct stream_state known = {
+        .stream = kit_stream (3), .epoch = 2, .incarnation = 9, .first_seq = 5, .last_seq = 9, .last_offset = 990
+    };
+    stream_state_encode (body, &known);
+    put (w, (struct record) { .kind = RECORD_STREAM_SNAPSHOT, .flags = RECORD_FLAG_COMPLETE | RECORD_FLAG_CLOSED, .count = 1 }, body,
+         STREAM_SNAPSHOT_LEN);
+    put (w, (struct record) { .kind = RECORD_STREAM_SNAPSHOT, .flags = RECORD_FLAG_COMPLETE }, NULL, 0);
+    assert_int_equal (segment_publish (&w->segment, dir), 0);
+    put_batch (w, &(struct kit_batch_spec) { .stream = 4, .first_seq = 1, .count = 1 });
+    record_gap_encode (body, 4, FACTMESH__GAP_REASON__GAP_NOT_HELD);
+    put (w,
+         (struct record) { .kind = RECORD_GAP, .flags = RECORD_FLAG_CLOSED, .count = 1, .stream = kit_stream (4), .first_seq = 2, .epoch = 1,
+                           .incarnation = 8 },
+         body, RECORD_GAP_LEN);
+    put_batch (w, &(struct kit_batch_spec) { .stream = 5, .first_seq = 1, .count = 1 });
+    void *footer;
+    size_t footer_len;
+    bool final;
+    assert_int_equal (segment_index_encode (w->index, &w->segment.header, w->segment.pos, &footer, &footer_len), 0);
+    assert_int_equal (segment_seal (&w->segment, footer, footer_len, &final), 0);
+    free (footer);
+    segment_close (&w->segment);
+    segment_index_destroy (&w->index);
+    free (w);
+}
+
 static struct cookie golden_cookie (void)
 {
     const struct segment_header h = sample_header ();
@@ -309,15 +347,20 @@ static void the_code_writes_the_golden_bytes (void **state)
     (void) snprintf (path, sizeof path, "%s/segments", renew ? GOLDEN : directory);
     const int segments = fs_real.open_dir (NULL, path, true),
               dir = fs_real.open_dir (NULL, renew ? GOLDEN : directory, false);
-    if (dir < 0 || segments < 0)
+    (void) snprintf (path, sizeof path, "%s/closed", renew ? GOLDEN : directory);
+    const int closed = fs_real.open_dir (NULL, path, true);
+    if (dir < 0 || segments < 0 || closed < 0)
         fail_msg ("%s cannot be opened: run the test at the top of the tree", path);
     const struct cookie cookie = golden_cookie ();
     write_golden_segment (segments);
+    write_closed_segment (closed);
     assert_int_equal (cookie_write (&fs_real, dir, &cookie), 0);
     close (dir);
     close (segments);
+    close (closed);
     if (!renew) {
         expect_same_file (directory, SEGMENT);
+        expect_same_file (directory, CLOSED_SEGMENT);
         expect_same_file (directory, COOKIE_NAME);
     }
     kit_remove (directory);
@@ -409,6 +452,31 @@ static void the_code_reads_the_golden_directory (void **state)
         assert_int_equal (log_cursor_next (log, "", name), FM_ERR_END);     /* put, and deleted */
         log_destroy (&log);
     }
+    kit_remove (directory);
+}
+
+static void the_code_reads_what_is_said_of_closed_epochs (void **state)
+{
+    (void) state;
+    char directory[128], path[256];
+    struct log *log;
+    kit_directory (directory);
+    kit_copy (GOLDEN, directory);
+    (void) snprintf (path, sizeof path, "%s/" SEGMENT, directory);
+    assert_int_equal (unlink (path), 0);
+    char from[256];
+    (void) snprintf (from, sizeof from, "%s/" CLOSED_SEGMENT, directory);
+    (void) snprintf (path, sizeof path, "%s/segments/0000000043.seg", directory);
+    assert_int_equal (rename (from, path), 0);
+    assert_int_equal (log_open (directory, &(struct log_options) { .mesh = "test" }, NULL, &log), 0);
+    static const struct { unsigned stream; bool closed; } expected[] = { { 3, true }, { 4, true }, { 5, false } };
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        const struct fm_id id = kit_stream (expected[i].stream);
+        struct log_stream known;
+        assert_int_equal (log_stream_get (log, &id, &known), 0);
+        assert_int_equal (known.closed, expected[i].closed);
+    }
+    log_destroy (&log);
     kit_remove (directory);
 }
 
@@ -519,6 +587,7 @@ int main (void)
         cmocka_unit_test (the_code_writes_the_golden_bytes),
         cmocka_unit_test (the_golden_bytes_are_where_format_md_says),
         cmocka_unit_test (the_code_reads_the_golden_directory),
+        cmocka_unit_test (the_code_reads_what_is_said_of_closed_epochs),
         cmocka_unit_test (an_index_reads_back_and_is_rebuilt_the_same),
         cmocka_unit_test (too_many_topics_make_the_index_say_so),
     };

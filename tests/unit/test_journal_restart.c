@@ -1,0 +1,61 @@
+/* A journal that starts again, with what it must not have forgotten: real nodes in one process, over tcp on loopback. */
+
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "../support/mesh_kit.h"
+#include "factmesh.pb-c.h"
+#include "node.h"
+
+/* Its publisher was cut off, facts [101, 111) are in a gap, and the journal started again: then the publisher comes back. */
+static void a_publisher_that_lost_facts_is_told_so_after_a_restart_of_the_journal (void **state)
+{
+    (void) state;
+    struct mesh m;
+    mesh_open (&m, true, 0);
+    const size_t stream = mesh_add_stream (&m, 1, 1000, false);
+    mesh_publish (&m, stream, 1, 101);
+    mesh_wait_synced (&m, stream);
+    struct log_stream known;
+    assert_int_equal (log_stream_get (journal_log (m.journal), &m.streams[stream], &known), 0);
+    mesh_close_journal (&m);
+    mesh_publish (&m, stream, 101, 121);
+
+    struct log *log;
+    uint64_t offset;
+    const struct log_gap gap = { .stream = m.streams[stream], .first_seq = 101, .end_seq = 111, .epoch = known.epoch,
+                                 .incarnation = known.incarnation, .reason = FACTMESH__GAP_REASON__GAP_NOT_HELD, .closes = true };
+    assert_int_equal (log_open (m.directory, &(struct log_options) { .segment_bytes = 0 }, NULL, &log), 0);
+    assert_int_equal (log_append_gap_of (log, &gap, &offset), 0);
+    assert_int_equal (log_write (log), 0);
+    assert_int_equal (log_sync (log, NULL), 0);
+    log_destroy (&log);
+
+    mesh_open_journal (&m);
+    const struct fm_fact fact = { .topic = fm_text ("flow.0"), .payload = fm_text ("x") };
+    const uint64_t until = node_now () + (uint64_t) MESH_PATIENCE_MS * 1000000;
+    int rc = 0;
+    while (rc == 0 && node_now () < until) {
+        rc = fm_publish (m.publishers[stream], &fact, NULL);
+        (void) poll (NULL, 0, 5);
+    }
+    assert_int_equal (rc, FM_ERR_LOST);
+    assert_int_equal (fm_publisher_wait_synced (m.publishers[stream], 0, MESH_PATIENCE_MS), FM_ERR_LOST);
+    struct fm_publisher_state at;
+    fm_publisher_state (m.publishers[stream], &at);
+    assert_int_equal (at.synced, 100);
+    mesh_close (&m);
+}
+
+int main (void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test (a_publisher_that_lost_facts_is_told_so_after_a_restart_of_the_journal),
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
