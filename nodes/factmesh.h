@@ -69,7 +69,7 @@ struct fm_node_options {
     int beacon_port;                /* UDP; default 7399; -1: no discovery */
     int ping_ms;                    /* default 500 */
     int dead_ms;                    /* without a sign of life; default 5 times ping_ms */
-    int live_queue;                 /* frames queued for a slow subscriber before it is cut off to replay; default 1000 (64 MiB at most) */
+    int live_queue;                 /* frames queued for a slow subscriber before it is cut off to replay; default 4096 (256 MiB at most) */
     int io_threads;                 /* of ZeroMQ; default 1 */
     /* Things that no call returns: a refused peer, a conflict, a loss that is being repaired. Called from the node's thread with a stable id
      * ("MESH-FOREIGN") and one line; must not call back. NULL: silent. */

@@ -21,7 +21,7 @@ enum {
     PING_MS_LEAST = 10,
     DEAD_PINGS = 5,
     BEACON_PORT_DEFAULT = 7399,
-    LIVE_QUEUE_DEFAULT = 1000,
+    LIVE_QUEUE_DEFAULT = 4096,          /* libzmq promises half of it: the default window in frames of 32 KiB. With fewer, what a window lets out overflows it */
     IO_THREADS_MAX = 16,
     GOODBYE_LINGER_MS = 100,
     ZMQ_SOCKETS_MAX = 16384,            /* of one node: a DEALER for each member, a SUB for each member and subscription */
