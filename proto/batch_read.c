@@ -4,6 +4,8 @@
 #include "batch_fields.h"
 #include "error.h"
 
+#include <assert.h>
+
 static int fault (const struct batch_reader *r, const char *what)
 {
     return error_set (FM_ERR_MALFORMED, "batch: fact %llu: %s", (unsigned long long) r->next_seq, what);
@@ -174,7 +176,77 @@ static const uint8_t *get_rare (const uint8_t *tag_pos, uint32_t tag, const uint
     }
 }
 
+/* Most facts are a topic, a time and a payload, in this order, and nothing else. */
+struct plain {
+    uint32_t topic_index;
+    uint64_t time_ns;
+    struct fm_slice payload;
+};
+
+/* Read the next fact if it is a plain one, with all the checks of the long way. Else false: nothing has moved, and the long way finds what it
+ * is. What is written in another order, or with a tag in two bytes, is none. */
+static inline bool next_plain (struct batch_reader *r, struct plain *ret)
+{
+    const struct batch *b = r->batch;
+    const uint8_t *p = r->pos, *end = r->end;
+    struct fm_slice bytes;
+    if (p == end || *p != BATCH_FACT || r->next_seq >= batch_end_seq (b))
+        return false;
+    p = wire_get_slice (p + 1, end, &bytes);
+    if (!p)
+        return false;
+    p = bytes.data;
+    end = p + bytes.len;
+    uint64_t topic = 0, zigzag = 0;
+    if (p < end && *p == FACT_TOPIC)
+        p = wire_get_varint (p + 1, end, &topic);
+    if (p && p < end && *p == FACT_TIME_DELTA)
+        p = wire_get_long_varint (p + 1, end, &zigzag);
+    if (!p || p == end || *p != FACT_PAYLOAD || wire_get_slice (p + 1, end, &ret->payload) != end)
+        return false;
+    const int64_t delta = bytes_unzigzag (zigzag);
+    ret->topic_index = (uint32_t) topic;
+    ret->time_ns = b->time_ns + (uint64_t) delta;
+    if (topic >= b->topic_count || (delta < 0) != (ret->time_ns < b->time_ns))
+        return false;
+    r->pos = end;
+    r->next_seq++;
+    return true;
+}
+
+static int next_any (struct batch_reader *r, struct fm_fact *ret_fact);
+
 int batch_reader_next (struct batch_reader *r, struct fm_fact *ret_fact)
+{
+    const struct batch *b = r->batch;
+    struct plain plain;
+    if (__builtin_expect (!next_plain (r, &plain), 0))
+        return next_any (r, ret_fact);
+    /* One by one, every field: for a literal gcc clears the whole with `rep stos`, which takes longer than all the rest. */
+    const struct fm_slice none = { 0 };
+    const struct fm_fact_id nothing = { 0 };
+    static_assert (sizeof *ret_fact == 10 * sizeof none + 3 * sizeof nothing + 24, "no field is forgotten here");
+    ret_fact->id = (struct fm_fact_id) { .stream = b->stream, .seq = r->next_seq - 1 };
+    ret_fact->topic = b->topics[plain.topic_index].name;
+    ret_fact->payload = plain.payload;
+    ret_fact->key = none;
+    ret_fact->type = b->type;
+    ret_fact->content_type = b->content_type;
+    ret_fact->schema = none;
+    ret_fact->correlation = none;
+    ret_fact->identity = none;
+    ret_fact->causation = nothing;
+    ret_fact->corrects = nothing;
+    ret_fact->headers = none;
+    ret_fact->blob = none;
+    ret_fact->time_ns = plain.time_ns;
+    ret_fact->expires_ns = 0;
+    ret_fact->flags = 0;
+    ret_fact->topic_index = plain.topic_index;
+    return 0;
+}
+
+static int next_any (struct batch_reader *r, struct fm_fact *ret_fact)
 {
     const struct batch *b = r->batch;
     const uint8_t *const start = r->pos;
@@ -236,12 +308,18 @@ int batch_check_facts (const struct batch *b)
     if (b->announced_len)
         return error_set (FM_ERR_MALFORMED, "batch: only announced, its facts are not within");
     struct batch_reader r;
+    struct plain plain;
     struct fm_fact f;
     uint64_t features = 0;
     int rc;
     batch_reader_init (&r, b);
-    while ((rc = batch_reader_next (&r, &f)) == 0)
-        features |= fact_features (&f);
+    do {
+        while (next_plain (&r, &plain))
+            continue;                       /* plain ones have no features */
+        rc = next_any (&r, &f);
+        if (rc == 0)
+            features |= fact_features (&f);
+    } while (rc == 0);
     if (rc != FM_ERR_END)
         return rc;
     /* An index that trusts the header would pass over these facts. */

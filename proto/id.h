@@ -19,8 +19,10 @@ static inline bool id_equal (const struct fm_id *a, const struct fm_id *b)
 
 static inline bool id_is_zero (const struct fm_id *id)
 {
-    static const struct fm_id zero;
-    return id_equal (id, &zero);
+    /* Asked for each fact: no call. */
+    uint64_t halves[2];
+    memcpy (halves, id->bytes, ID_LEN);
+    return (halves[0] | halves[1]) == 0;
 }
 
 /* The first 8 bytes: random already, hence good enough as a hash. */

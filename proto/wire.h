@@ -14,6 +14,22 @@ enum wire_type { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_LEN = 2, WIRE_FIXED32 =
 
 enum { WIRE_VARINT_MAX = 10, WIRE_TAG_MAX = 5 };
 
+/* bytes_get_varint for what is a few bytes long, such as times: up to 8 in one go, where so many can be read. All groups of seven bits move together. */
+static inline const uint8_t *wire_get_long_varint (const uint8_t *p, const uint8_t *end, uint64_t *ret_v)
+{
+    if (end - p < 8)
+        return bytes_get_varint (p, end, ret_v);
+    uint64_t v = bytes_get_u64le (p);
+    const uint64_t ends = ~v & UINT64_C (0x8080808080808080);
+    if (!ends)
+        return bytes_get_varint (p, end, ret_v);
+    v &= ends ^ (ends - 1);                             /* up to the first byte that ends it */
+    v = (v & UINT64_C (0x007f007f007f007f)) | (v & UINT64_C (0x7f007f007f007f00)) >> 1;
+    v = (v & UINT64_C (0x00003fff00003fff)) | (v & UINT64_C (0x3fff00003fff0000)) >> 2;
+    *ret_v = (v & UINT64_C (0x000000000fffffff)) | (v & UINT64_C (0x0fffffff00000000)) >> 4;
+    return p + (__builtin_ctzll (ends) >> 3) + 1;
+}
+
 /* bytes_get_varint, with the one-byte case inline: most tags and lengths are one byte. */
 static inline const uint8_t *wire_get_varint (const uint8_t *p, const uint8_t *end, uint64_t *ret_v)
 {

@@ -31,6 +31,12 @@ static void a_varint_comes_back_and_has_the_length_told (void **state)
         assert_true (v == edges[i]);
         assert_ptr_equal (wire_get_varint (b, end, &v), end);
         assert_true (v == edges[i]);
+        uint8_t more[20];                               /* in a longer run, where 8 bytes can be read at once */
+        memset (more, 0xff, sizeof more);
+        const uint8_t *const more_end = bytes_put_varint (more, edges[i]);
+        v = 7;
+        assert_ptr_equal (wire_get_long_varint (more, more + sizeof more, &v), more_end);
+        assert_true (v == edges[i]);
     }
 }
 
@@ -48,6 +54,7 @@ static void a_cut_varint_is_refused_at_every_byte (void **state)
             uint64_t v = 7;
             assert_null (bytes_get_varint (copy, copy + cut, &v));
             assert_null (wire_get_varint (copy, copy + cut, &v));
+            assert_null (wire_get_long_varint (copy, copy + cut, &v));
             assert_true (v == 7);
             free (copy);
         }
@@ -62,6 +69,8 @@ static void a_varint_beyond_64_bits_is_refused (void **state)
     const uint8_t too_long[] = { 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00 };
     assert_null (bytes_get_varint (too_big, too_big + sizeof too_big, &v));
     assert_null (bytes_get_varint (too_long, too_long + sizeof too_long, &v));
+    assert_null (wire_get_long_varint (too_big, too_big + sizeof too_big, &v));
+    assert_null (wire_get_long_varint (too_long, too_long + sizeof too_long, &v));
     assert_true (v == 7);
 }
 
