@@ -426,7 +426,7 @@ static bool take_live (struct intake *in)
 static void journals_changed (struct intake *in, struct intake_stream *s, void *arg)
 {
     (void) arg;
-    intake_state_journals_changed (&s->state);
+    intake_state_journals_changed (&s->state, in->now);
     if (s->listed)
         s->due_ns = in->now;
 }

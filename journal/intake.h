@@ -22,6 +22,7 @@ enum {
     INTAKE_CLIENTS_MAX = 32,            /* connections to holders that are kept */
     INTAKE_REPLY_BURST = 64,            /* messages of one holder before others get their turn */
     INTAKE_TELL_MS = 1000,              /* a stream's conflict is told and noted at most this often */
+    INTAKE_WAITS_TELL_MS = 10000,       /* a journal that does not say what it has is told of this often, for each stream that waits */
     INTAKE_STALL_MS = 20                /* look again for room at least this often */
 };
 

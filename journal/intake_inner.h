@@ -20,6 +20,7 @@ struct intake_stream {
     struct intake_stream *next, *previous;
     uint64_t due_ns;                    /* listed: not before */
     uint64_t told_ns;                   /* the last notice of a conflict */
+    uint64_t waits_told_ns;             /* and of a journal that does not answer */
     uint64_t ended_told;                /* next_seq, as last told to those who may not have heard of the stream */
 };
 

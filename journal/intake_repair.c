@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 
@@ -81,7 +82,7 @@ void intake_asks_close (struct intake *in, const struct intake_stream *s)
 static bool holder_of (struct intake *in, const struct intake_stream *s, const struct intake_todo *todo, struct member *ret_holder)
 {
     if (todo->kind == INTAKE_TODO_ASK_JOURNAL)
-        return members_journal (in->members, todo->journal, ret_holder);
+        return members_journal (in->members, todo->journal, in->now, ret_holder) && !ret_holder->gone;
     return members_find (in->members, &s->state.now.owner, ret_holder) && !ret_holder->gone && ret_holder->control[0];
 }
 
@@ -173,13 +174,16 @@ static void take_data (struct intake *in, const struct intake_ask *a, struct rep
     }
     /* `Not yet`: it may come, but another journal may have it now. */
     if (a->journal && view->header.caught_up)
-        intake_state_answered (&s->state, true, in->now);
+        intake_state_later (&s->state);
 }
 
 static void take_error (struct intake *in, const struct intake_ask *a, const struct replay_event *event)
 {
-    /* Only who does not know the stream says something about its facts; who is busy will be asked again. */
-    if (event->code == FACTMESH__ERROR_CODE__ERROR_UNKNOWN_STREAM || event->code == FACTMESH__ERROR_CODE__ERROR_NO_JOURNAL)
+    /* Only who does not know the stream says something about its facts; who is busy will be asked again. A journal that is none now may be
+     * starting anew. */
+    if (a->journal && event->code == FACTMESH__ERROR_CODE__ERROR_NO_JOURNAL)
+        intake_state_later (&a->stream->state);
+    else if (event->code == FACTMESH__ERROR_CODE__ERROR_UNKNOWN_STREAM || event->code == FACTMESH__ERROR_CODE__ERROR_NO_JOURNAL)
         intake_state_answered (&a->stream->state, a->journal, in->now);
     else
         intake_state_unasked (&a->stream->state, a->journal, in->now);
@@ -247,11 +251,24 @@ static bool may_act (const struct intake *in, const struct intake_stream *s)
     return false;
 }
 
+/* A journal that is there and says nothing holds up recording above the hole: somebody should look at it. */
+static void note_waiting (struct intake *in, struct intake_stream *s)
+{
+    if (!intake_state_waits_for_journal (&s->state, in->now)
+        || (s->waits_told_ns && in->now - s->waits_told_ns < (uint64_t) INTAKE_WAITS_TELL_MS * 1000000))
+        return;
+    s->waits_told_ns = in->now;
+    journal_count (in->context, JOURNAL_HOLES_WAIT, 1);
+    char text[ID_TEXT_LEN + 1];
+    journal_notice (in->context, "HOLE-WAITS", "stream=%s next=%" PRIu64 ": a journal of this mesh does not say whether it has these facts; nothing above is recorded until it"
+                    " does or is gone", id_text (&s->id, text), s->state.next_seq);
+}
+
 static void look_after (struct intake *in, struct intake_stream *s)
 {
     struct intake_todo todo;
     for (;;) {
-        intake_state_todo (&s->state, in->now, members_journals (in->members), &todo);
+        intake_state_todo (&s->state, in->now, members_journals (in->members, in->now), &todo);
         intake_stream_mark (in, s);         /* a newer epoch may have been entered */
         switch (todo.kind) {
         case INTAKE_TODO_ASK_OWNER:
@@ -279,6 +296,7 @@ static void look_after (struct intake *in, struct intake_stream *s)
             intake_stream_forget (in, s);
             return;
         case INTAKE_TODO_NOTHING:
+            note_waiting (in, s);
             s->due_ns = todo.until_ns;
             if (todo.until_ns == UINT64_MAX)
                 intake_stream_unlist (in, s);

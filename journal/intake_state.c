@@ -308,19 +308,28 @@ bool intake_state_owner_gone (struct intake_state *s, const struct fm_id *node, 
     return true;
 }
 
-void intake_state_journals_changed (struct intake_state *s)
+/* Ask all journals. */
+static void round_begin (struct intake_state *s, uint64_t now)
 {
-    if (s->stage == INTAKE_WAIT) {
-        s->stage = INTAKE_NEXT_JOURNAL;
-        s->journal = 0;
-    }
+    s->stage = INTAKE_NEXT_JOURNAL;
+    s->journal = 0;
+    s->unsure = s->later = false;
+    s->round_end = UINT64_MAX;
+    s->round_ns = now;
+}
+
+void intake_state_journals_changed (struct intake_state *s, uint64_t now)
+{
+    if (s->stage == INTAKE_WAIT)
+        round_begin (s, now);
+    else
+        s->unsure = true;                   /* one may be left out of this round */
 }
 
 /* The owner does not have it: the journals' turn. */
 static void journals_begin (struct intake_state *s, uint64_t now)
 {
-    s->stage = INTAKE_NEXT_JOURNAL;
-    s->journal = 0;
+    round_begin (s, now);
     s->since = now;
     s->attempts = 0;
 }
@@ -332,6 +341,8 @@ void intake_state_gone (struct intake_state *s, bool journal, uint64_t first_seq
     if (journal) {
         if (reason == FACTMESH__GAP_REASON__GAP_VOID)
             s->void_end = end_seq;
+        if (end_seq < s->round_end)
+            s->round_end = end_seq;
         if (s->stage == INTAKE_JOURNAL) {
             s->stage = INTAKE_NEXT_JOURNAL;
             s->journal++;
@@ -370,15 +381,32 @@ void intake_state_answered (struct intake_state *s, bool journal, uint64_t now)
         owner_answered (s, now);
 }
 
+/* On to the next journal; this one did not say that it does not have it. */
+static void journal_passed (struct intake_state *s, bool *ret_remember)
+{
+    *ret_remember = true;
+    s->stage = INTAKE_NEXT_JOURNAL;
+    s->journal++;
+}
+
+void intake_state_later (struct intake_state *s)
+{
+    if (s->stage != INTAKE_JOURNAL)
+        return;
+    if (s->next_seq >= s->asked_end)
+        s->stage = INTAKE_IDLE;
+    else
+        journal_passed (s, &s->later);
+}
+
 void intake_state_unasked (struct intake_state *s, bool journal, uint64_t now)
 {
     enum { PAUSE_NS = 100 * 1000 * 1000 };
     if (s->stage != (journal ? INTAKE_JOURNAL : INTAKE_OWNER))
         return;
-    if (journal) {
-        s->stage = INTAKE_NEXT_JOURNAL;
-        s->journal++;
-    } else {
+    if (journal)
+        journal_passed (s, &s->unsure);
+    else {
         s->stage = INTAKE_PAUSE;
         s->deadline = now + PAUSE_NS;
     }
@@ -419,18 +447,41 @@ static uint32_t gap_reason (const struct intake_state *s)
 static uint64_t give_up_at (const struct intake_state *s)
 {
     const struct intake_limits *l = s->limits;
+    const bool synced_elsewhere = s->owned && s->gone_reason == FACTMESH__GAP_REASON__GAP_SYNCED && !between_epochs (s);
     uint64_t at = s->since;
-    if (s->owned && s->gone_reason == FACTMESH__GAP_REASON__GAP_SYNCED && !between_epochs (s))
-        at += l->holders_ns;
-    else if (!s->owned && !s->said_goodbye)
+    if (!s->owned && !s->said_goodbye)
         at += l->orphan_ns;
+    else if (synced_elsewhere || s->later)
+        at += l->holders_ns;
     return at > l->settled_ns ? at : l->settled_ns;
+}
+
+/* A round of questions is over. When is there more to do? */
+static uint64_t round_over (const struct intake_state *s, uint64_t now)
+{
+    enum { ROUNDS_IN_ANSWER = 4 };
+    const uint64_t at = give_up_at (s), again = now + s->limits->answer_ns / ROUNDS_IN_ANSWER;
+    return s->unsure || (s->later && at > again) ? again : at;
+}
+
+/* Has every journal said of what is missing now, and recently enough, that it does not have it? */
+static bool round_says_all (const struct intake_state *s, uint64_t now)
+{
+    const uint64_t at = give_up_at (s);
+    return !s->unsure && now >= at && s->next_seq < s->round_end && (!s->later || s->round_ns >= at);
+}
+
+bool intake_state_waits_for_journal (const struct intake_state *s, uint64_t now)
+{
+    return s->stage == INTAKE_WAIT && s->unsure && now >= give_up_at (s);
 }
 
 static void ask (struct intake_state *s, enum intake_stage stage, uint64_t end, uint64_t now, struct intake_todo *ret_todo)
 {
     s->stage = stage;
     s->asked_end = end;
+    if (stage == INTAKE_JOURNAL && end < s->round_end)
+        s->round_end = end;
     s->deadline = now + s->limits->answer_ns;
     *ret_todo = (struct intake_todo) {
         .kind = stage == INTAKE_OWNER ? INTAKE_TODO_ASK_OWNER : INTAKE_TODO_ASK_JOURNAL,
@@ -444,7 +495,7 @@ static void ask (struct intake_state *s, enum intake_stage stage, uint64_t end, 
 static void give_up (struct intake_state *s, uint64_t end, struct intake_todo *ret_todo)
 {
     const bool orphaned = !s->owned && !s->said_goodbye && s->next_seq >= s->now.first_seq;
-    const uint64_t gap_end = journals_end (s, end);
+    const uint64_t nowhere = journals_end (s, end), gap_end = nowhere < s->round_end ? nowhere : s->round_end;
     const bool reaches_now = gap_end >= s->now.first_seq;   /* nothing of an older epoch can come behind it */
     *ret_todo = (struct intake_todo) {
         .kind = INTAKE_TODO_GAP,
@@ -496,20 +547,23 @@ static bool todo_step (struct intake_state *s, uint64_t end, uint64_t now, size_
             return true;
         }
         s->stage = INTAKE_WAIT;
-        s->deadline = give_up_at (s);
+        s->deadline = round_over (s, now);
         return false;
     case INTAKE_JOURNAL:
         if (s->next_seq >= s->asked_end)
             s->stage = INTAKE_IDLE;
-        else if (!waits) {
-            s->stage = INTAKE_NEXT_JOURNAL;
-            s->journal++;
-        } else
+        else if (!waits)
+            journal_passed (s, &s->unsure);
+        else
             break;
         return false;
     case INTAKE_WAIT:
         if (waits)
             break;
+        if (!round_says_all (s, now)) {
+            round_begin (s, now);
+            return false;
+        }
         give_up (s, end, ret_todo);
         return true;
     }

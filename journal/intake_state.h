@@ -8,16 +8,18 @@
  *            hole, owner there            owner has it no more
  *      IDLE ------------------> OWNER ---------------------------> JOURNAL --.
  *       ^ ^                     |   ^                               ^  |   ^  | next journal
- *       | |   no answer, or too |   | later                         |  |   '--'
- *       | |   little of one     v   |              journal came up  |  | all were asked
- *       | |                     PAUSE                               |  v
+ *       | |   no answer, or too |   | later     journal came or went|  |   '--'
+ *       | |   little of one     v   |       or one did not say: all |  | the last one
+ *       | |                     PAUSE               are asked again |  v
  *       | '---- hole filled ---- (from any)                         WAIT
  *       '--------------------------------- gap recorded --------------'
  *
  * Invariants (checked by tests/unit/test_intake):
  *   1. What is to be appended begins at next_seq; next_seq never falls.
  *   2. Held batches are in sequence order, without overlap, above next_seq; their bytes are within the stream's and the common bound.
- *   3. A gap is only to be recorded when the owner (if there is one) said that it does not have the range, and every journal known was asked.
+ *   3. A gap is only to be recorded when the owner (if there is one) said that it does not have the range, and so did every journal known, in one round
+ *      of questions. One that is busy, silent or cannot be reached said nothing, and is asked again for as long as it is known. One that said `not
+ *      yet` may be about to sync it: that counts for an answer when it has been said for holders_ns.
  *   4. Nothing of a newer epoch is appended while the older epoch's owner may still deliver: until it is gone, or has been
  *      quiet for a while, or a time has passed.
  *   5. A stream whose owner vanished without a goodbye, and lost facts thereby, is not accepted in that epoch again: its publisher could take
@@ -40,7 +42,7 @@ struct intake_limits {
     uint64_t answer_ns;                 /* a holder that brings nothing for so long is asked again, or passed over */
     uint64_t epoch_quiet_ns;            /* a newer epoch waits until the older one's owner has been quiet for so long, */
     uint64_t epoch_ns;                  /* but not longer than this */
-    uint64_t holders_ns;                /* wait for another holder of what the publisher let go as synced */
+    uint64_t holders_ns;                /* wait for another holder: of what the publisher let go as synced, or that says `not yet` */
     uint64_t orphan_ns;                 /* wait for a publisher that vanished without a goodbye */
     uint64_t settled_ns;                /* monotonic: before, other journals may not be known yet */
 };
@@ -79,6 +81,9 @@ struct intake_state {
     uint32_t gone_reason;
     uint64_t void_end;                  /* a journal says that nothing ever was below */
     size_t journal;                     /* the one to ask */
+    bool unsure, later;                 /* of this round: one did not say what it has; one said `not yet` */
+    uint64_t round_end;                 /* of this round: up to where all said that they have nothing */
+    uint64_t round_ns;                  /* when it began */
 
     struct intake_item *held;           /* held[held_first ...]; grows on need */
     size_t held_first, held_count, held_size, held_bytes;
@@ -132,14 +137,17 @@ enum intake_verdict intake_state_head (struct intake_state *s, const struct inta
 /* A node is gone. True when it was this stream's owner. */
 bool intake_state_owner_gone (struct intake_state *s, const struct fm_id *node, bool said_goodbye, uint64_t now);
 
-/* A journal came up that was not there before. */
-void intake_state_journals_changed (struct intake_state *s);
+/* A journal came or went: their numbers mean others now. */
+void intake_state_journals_changed (struct intake_state *s, uint64_t now);
 
 /* A holder said that it does not have [first, end). */
 void intake_state_gone (struct intake_state *s, bool journal, uint64_t first_seq, uint64_t end_seq, uint32_t reason, uint64_t now);
 
-/* A holder's answer ended, or a journal said `not yet`. An owner whose answers bring nothing is in the end taken to have nothing. */
+/* A holder's answer ended. An owner whose answers bring nothing is in the end taken to have nothing. */
 void intake_state_answered (struct intake_state *s, bool journal, uint64_t now);
+
+/* A journal said `not yet`: it may be about to sync it. */
+void intake_state_later (struct intake_state *s);
 
 /* A holder could not be asked, or was too busy to answer: that says nothing of what it has. */
 void intake_state_unasked (struct intake_state *s, bool journal, uint64_t now);
@@ -164,6 +172,9 @@ struct intake_todo {
     size_t journal;
     uint64_t until_ns;
 };
+
+/* Does a hole stay open only because a journal does not say whether it has it? */
+bool intake_state_waits_for_journal (const struct intake_state *s, uint64_t now);
 
 void intake_state_todo (struct intake_state *s, uint64_t now, size_t journals, struct intake_todo *ret_todo);
 

@@ -38,7 +38,7 @@ struct journal_options {
     unsigned answer_ms;                         /* a holder that is silent for so long is asked again, or passed over */
     unsigned epoch_quiet_ms;                    /* a newer epoch waits until the older one's owner has been quiet for so long, */
     unsigned epoch_wait_ms;                     /* but not longer than this */
-    unsigned holders_wait_ms;                   /* for a journal that has what its publisher let go, before it is told as not held */
+    unsigned holders_wait_ms;                   /* for a journal that may have what its publisher has no more: that is to come, went, or says `not yet` */
     unsigned orphan_wait_ms;                    /* for a publisher that vanished, before what it alone had is told as not held */
     unsigned settle_ms;                         /* after the start, to learn of other journals */
     /* One line about things that no call returns, with a stable id ("STREAM-CONFLICT"). Called by any of the journal's threads, one at a time;
@@ -65,6 +65,7 @@ void journal_destroy (struct journal **journal);
     X (BATCHES_REFUSED, "batches_refused", "batches", "malformed, stale, or of a stream that another node owns")              \
     X (STREAM_CONFLICTS, "stream_conflicts", "batches", "of a second incarnation of one epoch")                               \
     X (HOLES_ASKED, "holes_asked", "requests", "sent to publishers and other journals")                                       \
+    X (HOLES_WAIT, "holes_wait", "times", "a stream waited only for a journal that does not say whether it has the facts")    \
     X (FULL_NS, "intake_full", "ns", "recording waited for the disk")                                                         \
     X (SYNCS, "syncs", "times", "fsync of the log")                                                                           \
     X (WATERMARKS_SENT, "watermarks_sent", "messages", "to publishers")                                                       \

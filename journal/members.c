@@ -23,16 +23,30 @@ static struct member *find (const struct members *m, const struct fm_id *node)
     return NULL;
 }
 
+/* May it have facts? */
+static bool counts (const struct members *m, const struct member *x, uint64_t now)
+{
+    const uint64_t wait_ns = (uint64_t) m->context->options.holders_wait_ms * 1000000;
+    return x->is_journal && x->control[0] && (!x->gone || now < x->gone_ns + wait_ns);
+}
+
+/* Drop those that left: all, or those of which nobody wants to know any more. */
+static void purge (struct members *m, uint64_t now, bool all)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < m->count; i++)
+        if (!m->items[i].gone || (!all && (!m->items[i].forgotten || counts (m, &m->items[i], now))))
+            m->items[kept++] = m->items[i];
+    if (kept < m->count)
+        m->journals_version++;
+    m->count = kept;
+}
+
 /* Room for one more; those that left make room. NULL: none. */
 static struct member *add (struct members *m, const struct fm_id *node)
 {
-    if (m->count == 2 * MEMBERS_MAX) {
-        size_t kept = 0;
-        for (size_t i = 0; i < m->count; i++)
-            if (!m->items[i].gone)
-                m->items[kept++] = m->items[i];
-        m->count = kept;
-    }
+    if (m->count == 2 * MEMBERS_MAX)
+        purge (m, 0, true);
     if (m->count == m->size) {
         const size_t size = m->size ? m->size * 2 : 16;
         struct member *grown = m->size < 2 * MEMBERS_MAX ? realloc (m->items, size * sizeof *grown) : NULL;
@@ -57,7 +71,7 @@ static void on_up (void *arg, const struct node_peer *peer)
     if (x) {
         if (journal && (x->gone || !x->is_journal || strcmp (x->control, peer->control) != 0))
             m->journals_version++;
-        x->gone = x->said_goodbye = false;
+        x->gone = x->said_goodbye = x->forgotten = false;
         x->is_journal = journal;
         memcpy (x->control, peer->control, sizeof x->control);
     }
@@ -74,11 +88,16 @@ static void on_down (void *arg, const struct fm_id *node, bool said_goodbye)
     struct members *m = arg;
     pthread_mutex_lock (&m->lock);
     struct member *x = find (m, node);
+    const bool journal = x && x->is_journal && !x->gone;
     if (x) {
         x->gone = true;
         x->said_goodbye = said_goodbye;
+        x->gone_ns = node_now ();
     }
+    m->journals_version += journal;
     pthread_mutex_unlock (&m->lock);
+    if (journal)
+        wake_raise (m->wake);
 }
 
 int members_new (struct journal_context *context, struct wake *wake, struct members **ret_members)
@@ -128,31 +147,27 @@ void members_forget (struct members *m, const struct fm_id *node)
     pthread_mutex_lock (&m->lock);
     struct member *x = find (m, node);
     if (x && x->gone)
-        *x = m->items[--m->count];
+        x->forgotten = true;
+    purge (m, node_now (), false);
     pthread_mutex_unlock (&m->lock);
 }
 
-static bool is_there (const struct member *x)
-{
-    return x->is_journal && !x->gone && x->control[0];
-}
-
-size_t members_journals (struct members *m)
+size_t members_journals (struct members *m, uint64_t now)
 {
     size_t count = 0;
     pthread_mutex_lock (&m->lock);
     for (size_t i = 0; i < m->count; i++)
-        count += is_there (&m->items[i]);
+        count += counts (m, &m->items[i], now);
     pthread_mutex_unlock (&m->lock);
     return count;
 }
 
-bool members_journal (struct members *m, size_t index, struct member *ret_member)
+bool members_journal (struct members *m, size_t index, uint64_t now, struct member *ret_member)
 {
     bool found = false;
     pthread_mutex_lock (&m->lock);
     for (size_t i = 0; i < m->count && !found; i++)
-        if (is_there (&m->items[i]) && index-- == 0) {
+        if (counts (m, &m->items[i], now) && index-- == 0) {
             *ret_member = m->items[i];
             found = true;
         }

@@ -269,7 +269,7 @@ static void what_the_publisher_let_go_as_synced_is_asked_of_journals_and_waited_
     intake_state_todo (&s, 5, 0, &todo);
     assert_int_equal (todo.kind, INTAKE_TODO_NOTHING);
     assert_int_equal (todo.until_ns, 5 + limits.holders_ns);
-    intake_state_journals_changed (&s);             /* one comes */
+    intake_state_journals_changed (&s, 10);         /* one comes */
     intake_state_todo (&s, 10, 1, &todo);
     assert_int_equal (todo.kind, INTAKE_TODO_ASK_JOURNAL);
     assert_int_equal (todo.end_seq, 900);
@@ -277,7 +277,7 @@ static void what_the_publisher_let_go_as_synced_is_asked_of_journals_and_waited_
     from_journal.repaired = true;
     assert_int_equal (intake_state_batch (&s, &from_journal, 10), INTAKE_APPEND);
     intake_state_appended (&s, 600, 1, 10, 10);
-    intake_state_answered (&s, true, 10);           /* not yet: it has no more */
+    intake_state_answered (&s, true, 10);           /* it has no more */
     intake_state_todo (&s, 11, 1, &todo);
     assert_int_equal (todo.kind, INTAKE_TODO_NOTHING);
     intake_state_todo (&s, 5 + limits.holders_ns, 1, &todo);
@@ -311,6 +311,74 @@ static void a_silent_or_busy_owner_is_asked_again_and_nothing_is_given_up (void 
             intake_state_unasked (&s, false, now);
     }
     assert_true (asked > 100);
+    drop_all (&s);
+}
+
+/* A stream whose owner says that [1, 5) is void, and whose journals are asked next. */
+static void void_and_asked (struct intake_state *s, struct intake_limits *limits, struct intake_todo *todo)
+{
+    intake_state_init (s, limits, 1, 0, 0);
+    const struct intake_batch b = live (5, 6, 1, 1, &node_a);
+    assert_int_equal (intake_state_batch (s, &b, 0), INTAKE_HOLD);
+    hold (s, &b);
+    intake_state_todo (s, 0, 2, todo);
+    intake_state_gone (s, false, 1, 5, FACTMESH__GAP_REASON__GAP_VOID, 0);
+    intake_state_todo (s, 0, 2, todo);
+    assert_int_equal (todo->kind, INTAKE_TODO_ASK_JOURNAL);
+}
+
+static void no_gap_is_recorded_while_a_journal_that_is_known_has_not_answered (void **state)
+{
+    (void) state;
+    struct intake_limits limits = limits_new ();
+    struct intake_state s;
+    struct intake_todo todo;
+    void_and_asked (&s, &limits, &todo);
+    unsigned asked[2] = { 0, 0 };
+    uint64_t now = 0;
+    for (; now < 20 * limits.holders_ns; now += MS) {
+        if (todo.kind == INTAKE_TODO_ASK_JOURNAL) {
+            if (todo.journal == 0)
+                intake_state_answered (&s, true, now);          /* has nothing of it */
+            else if (asked[1] % 2)
+                intake_state_unasked (&s, true, now);           /* busy; and every second time silent */
+            asked[todo.journal]++;
+        } else
+            assert_int_equal (todo.kind, INTAKE_TODO_NOTHING);
+        intake_state_todo (&s, now, 2, &todo);
+    }
+    assert_true (asked[0] > 10 && asked[1] > 10);
+    assert_true (todo.kind != INTAKE_TODO_GAP);
+    /* It is gone, and not known any more: the other one has said it all. */
+    intake_state_journals_changed (&s, now);
+    for (unsigned n = 0; n < 300 && todo.kind != INTAKE_TODO_GAP; n++, now += MS) {
+        intake_state_todo (&s, now, 1, &todo);
+        if (todo.kind == INTAKE_TODO_ASK_JOURNAL)
+            intake_state_gone (&s, true, 1, 5, FACTMESH__GAP_REASON__GAP_NOT_HELD, now);
+    }
+    assert_int_equal (todo.kind, INTAKE_TODO_GAP);
+    assert_int_equal (todo.reason, FACTMESH__GAP_REASON__GAP_VOID);
+    drop_all (&s);
+}
+
+static void a_journal_that_says_not_yet_is_asked_again_before_a_gap_is_recorded (void **state)
+{
+    (void) state;
+    struct intake_limits limits = limits_new ();
+    struct intake_state s;
+    struct intake_todo todo;
+    void_and_asked (&s, &limits, &todo);
+    uint64_t now = 0;
+    unsigned asked = 0;
+    for (; todo.kind != INTAKE_TODO_GAP && now < 10 * limits.holders_ns; now += MS) {
+        if (todo.kind == INTAKE_TODO_ASK_JOURNAL) {
+            intake_state_later (&s);
+            asked++;
+        }
+        intake_state_todo (&s, now, 1, &todo);
+    }
+    assert_true (asked >= 3);
+    assert_in_range (now, limits.holders_ns, limits.holders_ns + limits.answer_ns);
     drop_all (&s);
 }
 
@@ -390,7 +458,8 @@ enum { SCHEDULES = 50000, SEQ_MAX = 600, LINK_MAX = 64, BATCHES_MAX = 300 };
 struct model_batch {
     uint64_t first, end, epoch;
     bool in_window;                 /* its publisher has it, and lives */
-    bool at_other;                  /* the other journal has it */
+    bool at_other;                  /* the other journal has it, */
+    uint64_t at_other_from;         /* and serves it from then on, when it is synced there */
 };
 
 struct frame {
@@ -420,6 +489,7 @@ struct world {
     bool lives, told_over;
     uint8_t node_count;
     bool other_there;
+    uint64_t other_gone;            /* since when it is not */
 
     struct frame link[LINK_MAX];
     size_t link_count;
@@ -554,6 +624,19 @@ static void deliver (struct world *w)
     }
 }
 
+/* A publisher is no more. What of its window the other journal has received is soon synced there. */
+static void die (struct world *w)
+{
+    for (size_t i = 0; i < w->batch_count; i++) {
+        struct model_batch *b = &w->batches[i];
+        if (b->in_window && w->other_there && rnd (w, 3) == 0) {
+            b->at_other = true;
+            b->at_other_from = w->now + rnd (w, w->limits.holders_ns);
+        }
+        b->in_window = false;
+    }
+}
+
 /* The publisher's node goes: what it sent is read first, or lost with the connection. */
 static void go (struct world *w, bool goodbye)
 {
@@ -564,8 +647,7 @@ static void go (struct world *w, bool goodbye)
         while (w->link_count)
             deliver (w);
     w->link_count = 0;
-    for (size_t i = 0; i < w->batch_count; i++)
-        w->batches[i].in_window = false;
+    die (w);
     if (w->known && intake_state_owner_gone (&w->s, &w->node, goodbye, w->now))
         record_held (w);
     w->owner.open = false;
@@ -576,8 +658,7 @@ static void start (struct world *w, bool unnoticed)
 {
     if (w->lives && !unnoticed)
         go (w, rnd (w, 2));
-    for (size_t i = 0; i < w->batch_count; i++)
-        w->batches[i].in_window = false;
+    die (w);
     const struct fm_id old = w->node;
     const bool was = w->lives;
     w->node.bytes[0] = ++w->node_count;
@@ -643,8 +724,18 @@ static void answer_journal (struct world *w)
     struct question *q = &w->journal;
     if (!q->open || !w->other_there)
         return;
+    if (rnd (w, 8) == 0) {
+        q->open = false;                    /* silent, or too busy */
+        if (rnd (w, 2))
+            intake_state_unasked (&w->s, true, w->now);
+        return;
+    }
     for (size_t i = 0; i < w->batch_count; i++)
         if (w->batches[i].at_other && w->batches[i].end > q->next && w->batches[i].first < q->end) {
+            if (w->now < w->batches[i].at_other_from) {
+                intake_state_later (&w->s);
+                return;
+            }
             if (w->batches[i].first > q->next) {
                 intake_state_gone (&w->s, true, q->next, w->batches[i].first, FACTMESH__GAP_REASON__GAP_NOT_HELD, w->now);
                 q->next = w->batches[i].first;
@@ -655,7 +746,13 @@ static void answer_journal (struct world *w)
             return;
         }
     q->open = false;
-    intake_state_answered (&w->s, true, w->now);    /* not yet */
+    intake_state_later (&w->s);
+}
+
+/* Known to intake: there, or gone for no longer than it must wait. */
+static size_t journals (const struct world *w)
+{
+    return w->other_there || (w->other_gone && w->now < w->other_gone + w->limits.holders_ns);
 }
 
 static void record_gap (struct world *w, const struct intake_todo *todo)
@@ -667,6 +764,9 @@ static void record_gap (struct world *w, const struct intake_todo *todo)
         /* The living publisher has it: then it must hear that its epoch is over. */
         if (within && b->in_window)
             CHECK (w, w->s.orphaned_epoch == b->epoch);
+        /* A fact that any holder has beats a void. */
+        if (within && b->at_other)
+            CHECK (w, !journals (w));
     }
     for (uint64_t seq = todo->first_seq; seq < todo->end_seq; seq++)
         w->log[seq] = 'g';
@@ -685,13 +785,15 @@ static void look_after (struct world *w)
     for (unsigned n = 0; w->known; n++) {
         struct intake_todo todo;
         CHECK (w, n < 100);
-        intake_state_todo (&w->s, w->now, w->other_there, &todo);
+        intake_state_todo (&w->s, w->now, journals (w), &todo);
         switch (todo.kind) {
         case INTAKE_TODO_ASK_OWNER:
             w->owner = (struct question) { .open = true, .node = w->s.now.owner, .next = todo.first_seq, .end = todo.end_seq };
             break;
         case INTAKE_TODO_ASK_JOURNAL:
             w->journal = (struct question) { .open = true, .next = todo.first_seq, .end = todo.end_seq };
+            if (!w->other_there)
+                intake_state_unasked (&w->s, true, w->now);
             break;
         case INTAKE_TODO_TAKE:
             record_held (w);
@@ -744,8 +846,9 @@ static void step (struct world *w)
     case 5:
         if (rnd (w, 4) == 0) {
             w->other_there = !w->other_there;
-            if (w->other_there && w->known)
-                intake_state_journals_changed (&w->s);
+            w->other_gone = w->now;
+            if (w->known)
+                intake_state_journals_changed (&w->s, w->now);
         }
         break;
     case 6: case 7: case 8: case 9: case 10:
@@ -844,6 +947,8 @@ int main (int argc, char **argv)
         cmocka_unit_test (an_older_owner_that_does_not_fall_silent_is_overtaken_in_the_end),
         cmocka_unit_test (what_the_publisher_let_go_as_synced_is_asked_of_journals_and_waited_for),
         cmocka_unit_test (a_silent_or_busy_owner_is_asked_again_and_nothing_is_given_up),
+        cmocka_unit_test (no_gap_is_recorded_while_a_journal_that_is_known_has_not_answered),
+        cmocka_unit_test (a_journal_that_says_not_yet_is_asked_again_before_a_gap_is_recorded),
         cmocka_unit_test (a_publisher_that_vanished_is_waited_for_and_its_epoch_not_taken_again),
         cmocka_unit_test (a_publisher_that_said_goodbye_is_not_waited_for),
         cmocka_unit_test (a_stream_that_nobody_publishes_is_forgotten),

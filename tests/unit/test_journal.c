@@ -490,6 +490,108 @@ static void a_journal_that_joins_later_gets_the_past_from_another_one (void **st
     recorder_destroy (r);
 }
 
+/* The other journal has all of it, and is too busy to say so: its only session is taken. */
+static void what_a_busy_journal_has_is_waited_for_and_never_told_as_a_gap (void **state)
+{
+    (void) state;
+    struct recorder *r = recorder_new (NULL);
+    r->options.sessions_max = 1;
+    recorder_start (r);
+    struct fm_node *node = open_node ("publisher", fm_node_address (r->node));
+    struct fm_publisher *p = open_publisher (node, NULL);
+    for (uint64_t n = 1; n <= 300; n++)
+        publish (p, n);
+    assert_done (fm_publisher_wait_synced (p, 0, PATIENCE_MS));
+    struct asker busy = asker_new (node, r);
+    Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
+    uint64_t session;
+    struct replay_event e;
+    open.end_case = FACTMESH__REPLAY_OPEN__END_FOLLOW;
+    open.follow = true;
+    assert_done (replay_client_open (busy.client, &open, &session));
+    assert_true (next_event (&busy, &e, PATIENCE_MS) && e.kind == REPLAY_DATA);
+
+    struct recorder *late = recorder_new (fm_node_address (r->node));
+    late->options.holders_wait_ms = 100;
+    assert_done (fm_node_wait_members (late->node, 3, PATIENCE_MS));
+    recorder_start (late);
+    publish (p, 301);
+    const uint64_t until = node_now () + (uint64_t) PATIENCE_MS * 1000000;
+    while (!noticed (&late->notices, "HOLE-WAITS") && node_now () < until)
+        (void) next_event (&busy, &e, 10);
+    assert_true (noticed (&late->notices, "HOLE-WAITS"));
+    assert_true (counter (late, JOURNAL_HOLES_WAIT) > 0);
+    replay_client_close (busy.client, session);
+    const struct fm_id stream = stream_of (p);
+    struct asker a = asker_new (node, late);
+    const struct told t = replay_stream (&a, &stream, 1, 302, NULL);
+    assert_int_equal (t.facts, 301);
+    assert_int_equal (t.gaps, 0);
+    replay_client_destroy (&busy.client);
+    replay_client_destroy (&a.client);
+    fm_publisher_close (&p);
+    fm_node_close (&node);
+    recorder_destroy (late);
+    recorder_destroy (r);
+}
+
+/* Facts 51 to 100 are at one journal alone, and it is down when their publisher starts anew: to the other one they look void. */
+static void what_a_journal_that_restarts_has_is_waited_for (void **state)
+{
+    (void) state;
+    struct recorder *other = recorder_new (NULL);
+    recorder_start (other);
+    struct recorder *r = recorder_new (fm_node_address (other->node));
+    recorder_start (r);
+    char identity[128];
+    kit_directory (identity);
+    struct fm_node *node = open_node ("publisher", fm_node_address (other->node));
+    struct fm_publisher *p = open_publisher (node, identity);
+    const struct fm_id stream = stream_of (p);
+    struct log_stream known = { .synced_seq = 0 };
+    const uint64_t until = node_now () + (uint64_t) PATIENCE_MS * 1000000;
+    for (uint64_t n = 1; n <= 50; n++)
+        publish (p, n);
+    while (known.synced_seq < 50 && node_now () < until)
+        (void) log_stream_get (journal_log (other->journal), &stream, &known);  /* unknown at first */
+    assert_int_equal (known.synced_seq, 50);
+    journal_destroy (&other->journal);
+    for (uint64_t n = 51; n <= 100; n++)
+        publish (p, n);
+    assert_done (fm_publisher_wait_synced (p, 0, PATIENCE_MS));
+    fm_publisher_close (&p);
+    fm_node_close (&node);
+
+    other->options.holders_wait_ms = PATIENCE_MS;
+    recorder_start (other);
+    assert_done (fm_node_wait_journal (other->node, PATIENCE_MS));
+    journal_destroy (&r->journal);
+    fm_node_close (&r->node);
+    node = open_node ("publisher again", fm_node_address (other->node));
+    p = open_publisher (node, identity);
+    for (uint64_t n = 101; n <= 110; n++)
+        publish (p, n);
+    while (counter (other, JOURNAL_HOLES_WAIT) == 0 && node_now () < until)
+        (void) poll (NULL, 0, 5);
+    assert_false (noticed (&other->notices, "GAP-RECORDED"));
+    r->node = open_node ("journal", fm_node_address (other->node));
+    recorder_start (r);
+    assert_done (fm_publisher_wait_synced (p, 0, PATIENCE_MS));
+    struct fm_publisher_state at;
+    fm_publisher_state (p, &at);
+    second_epoch_first = at.head - 9;
+    struct asker a = asker_new (node, other);
+    const struct told t = replay_stream (&a, &stream, 1, at.head + 1, number_in_epochs);
+    assert_int_equal (t.facts, 110);
+    assert_int_equal (t.gaps, second_epoch_first > 101);
+    replay_client_destroy (&a.client);
+    fm_publisher_close (&p);
+    fm_node_close (&node);
+    kit_remove (identity);
+    recorder_destroy (r);
+    recorder_destroy (other);
+}
+
 static void what_no_journal_has_any_more_is_told_as_not_held (void **state)
 {
     (void) state;
@@ -1099,6 +1201,8 @@ int main (void)
         cmocka_unit_test (a_publisher_that_starts_again_goes_on_and_what_is_between_is_void),
         cmocka_unit_test (a_copied_identity_is_refused_and_its_publisher_told),
         cmocka_unit_test (a_journal_that_joins_later_gets_the_past_from_another_one),
+        cmocka_unit_test (what_a_busy_journal_has_is_waited_for_and_never_told_as_a_gap),
+        cmocka_unit_test (what_a_journal_that_restarts_has_is_waited_for),
         cmocka_unit_test (what_no_journal_has_any_more_is_told_as_not_held),
         cmocka_unit_test (a_publisher_beside_the_journal_is_recorded_and_repaired_like_any_other),
         cmocka_unit_test (a_full_disk_stops_acknowledging_and_recovers_by_itself),
