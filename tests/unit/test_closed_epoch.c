@@ -88,17 +88,24 @@ static void a_closed_epoch_is_closed_when_its_segment_is_gone (void **state)
     expect_closed (s->log, 500, 3);
 }
 
+/* More streams than the table holds. */
+static void others_come (struct log *log, unsigned first)
+{
+    for (unsigned other = first; other < first + 10; other++) {
+        assert_int_equal (append (log, other, 1, 1), 0);
+        kit_sync (log);
+    }
+}
+
 static void a_closed_epoch_is_found_in_the_footers_when_the_table_forgot_it (void **state)
 {
     struct log_setting *s = setting_of (state);
     s->options.streams_max = 3;
     (void) reopen (s);
     close_epoch (s->log, 500, 3);
-    for (unsigned other = 600; other < 610; other++) {
-        assert_int_equal (append (s->log, other, 1, 1), 0);
-        kit_sync (s->log);
-    }
+    others_come (s->log, 600);
     expect_closed (s->log, 500, 3);         /* in the active segment's index */
+    others_come (s->log, 610);
     new_segments (s->log, 3);
     (void) reopen (s);
     expect_closed (s->log, 500, 3);         /* in a footer */
