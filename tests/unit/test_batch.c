@@ -366,7 +366,6 @@ static void a_plain_fact_is_read_as_any_other (void **state)
     struct sample s;
     sample_make_large (&s);
     s.batch.count = 1;
-    s.batch.topic_count = SAMPLE_TOPICS;
     unsigned good = 0;
     for (size_t t = 0; t < sizeof topics / sizeof *topics; t++) {
         for (size_t d = 0; d < 3 * sizeof deltas / sizeof *deltas; d++) {
