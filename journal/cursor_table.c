@@ -55,7 +55,8 @@ int cursor_entry_decode (const uint8_t *p, size_t len, struct cursor_view *ret_c
         .filters = slice (p + CURSOR_HEADER_LEN + name_len + cursor_len, filters_len),
         .updated_ns = bytes_get_u64le (p + AT_UPDATED),
     };
-    if (cursor_entry_len (&c) > len)
+    /* Names go by as C strings: what one with a NUL lists as would be below itself, and a walk by name never end. */
+    if (cursor_entry_len (&c) > len || memchr (c.name.data, 0, name_len))
         return FM_ERR_CORRUPT;
     *ret_cursor = c;
     *ret_entry_len = cursor_entry_len (&c);

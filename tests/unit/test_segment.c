@@ -180,6 +180,17 @@ static void a_cursor_entry_with_lying_lengths_is_refused (void **state)
     }
 }
 
+static void a_cursor_entry_whose_name_holds_a_nul_is_refused (void **state)
+{
+    (void) state;
+    const struct cursor_view c = { .name = slice ("shop\0x", 6), .cursor = slice_of ("here"), .updated_ns = 9 };
+    struct cursor_view d;
+    uint8_t entry[64];
+    size_t len;
+    cursor_entry_encode (entry, &c);
+    assert_int_equal (cursor_entry_decode (entry, cursor_entry_len (&c), &d, &len), FM_ERR_CORRUPT);
+}
+
 /* --- A whole segment with every kind of record, always the same bytes. */
 
 struct writer {
@@ -584,6 +595,7 @@ int main (void)
         cmocka_unit_test (a_trailer_belongs_to_its_segment_and_lies_within_its_file),
         cmocka_unit_test (only_a_segments_own_name_is_one),
         cmocka_unit_test (a_cursor_entry_with_lying_lengths_is_refused),
+        cmocka_unit_test (a_cursor_entry_whose_name_holds_a_nul_is_refused),
         cmocka_unit_test (the_code_writes_the_golden_bytes),
         cmocka_unit_test (the_golden_bytes_are_where_format_md_says),
         cmocka_unit_test (the_code_reads_the_golden_directory),
