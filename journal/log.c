@@ -244,7 +244,7 @@ static int quarantine_segment (struct log *log, uint64_t number)
 }
 
 /* Open the last segment for writing, its tail made good. */
-static int adopt (struct log *log, const struct segment_header *h, const struct recover_result *r)
+static int adopt (struct log *log, const struct segment_header *h, const struct recover_state *state, const struct recover_result *r)
 {
     char name[SEGMENT_NAME_LEN];
     segment_name (h->number, name);
@@ -252,11 +252,12 @@ static int adopt (struct log *log, const struct segment_header *h, const struct 
     if (fd < 0)
         return fd;
     int rc = 0;
+    uint64_t end_pos = r->end_pos;
     if (!log->options.read_only) {
         if (r->data_end > r->end_pos)
             rc = recover_quarantine (log->fs, log->quarantine, fd, h->number, "torn", r->end_pos, r->data_end);
         if (rc == 0)
-            rc = recover_tail (log->fs, fd, r);
+            rc = recover_tail (log->fs, fd, h, state, r, &end_pos);
     }
     if (rc) {
         (void) log->fs->close (log->fs->context, fd);   /* nothing was promised */
@@ -267,11 +268,11 @@ static int adopt (struct log *log, const struct segment_header *h, const struct 
         .fd = fd,
         .header = *h,
         .seed = record_seed (h->salt),
-        .pos = r->end_pos,
-        .synced_pos = r->end_pos,
-        .filled_pos = r->end_pos,
+        .pos = end_pos,
+        .synced_pos = end_pos,
+        .filled_pos = end_pos,
     };
-    log->marked = r->marked;
+    log->marked = r->marked || end_pos > r->end_pos;
     log->index_number = h->number;
     return 0;
 }
@@ -335,7 +336,7 @@ static int open_last (struct log *log, const struct segment_range *range, struct
     if (rc == 0)
         rc = first_header (log, range, &first);
     if (rc == 0)
-        rc = adopt (log, &header, &r);
+        rc = adopt (log, &header, &state, &r);
     if (rc == 0) {
         set_positions (log, &first, &state);
         mark_stale (log);

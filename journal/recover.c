@@ -231,12 +231,37 @@ int recover_quarantine (const struct fs *fs, int dir, int fd, uint64_t number, c
     return rc ? rc : fs->sync_dir (fs->context, dir);
 }
 
-int recover_tail (const struct fs *fs, int fd, const struct recover_result *r)
+static int write_mark (const struct fs *fs, int fd, const struct segment_header *h, const struct recover_state *state, uint64_t pos)
+{
+    uint8_t p[RECORD_HEADER_LEN];
+    const struct record mark = { .kind = RECORD_SYNC_MARK, .offset = state->next_offset, .time_ns = state->last_time_ns };
+    record_encode (p, &mark);
+    record_stamp (p, record_seed (h->salt), pos, pos);
+    return fs_write_full (fs, fd, p, sizeof p, pos);
+}
+
+int recover_tail (const struct fs *fs, int fd, const struct segment_header *h, const struct recover_state *state,
+                  const struct recover_result *r, uint64_t *ret_end_pos)
 {
     int rc = 0;
-    if (r->file_len > r->end_pos)
-        rc = fs->truncate (fs->context, fd, r->end_pos);
-    if (rc == 0 && r->end_pos > r->synced_pos)
-        rc = copy_bytes (fs, fd, r->synced_pos, r->end_pos, fd, r->synced_pos);
-    return rc ? rc : fs->sync_data (fs->context, fd);
+    uint64_t end_pos = r->end_pos;
+    if (end_pos > r->synced_pos) {
+        rc = copy_bytes (fs, fd, r->synced_pos, end_pos, fd, r->synced_pos);
+        if (rc == 0)
+            rc = fs->sync_data (fs->context, fd);
+    }
+    if (rc == 0 && r->damaged_ranges > 0 && r->data_end > end_pos) {
+        rc = write_mark (fs, fd, h, state, end_pos);
+        if (rc == 0)
+            end_pos += RECORD_HEADER_LEN;
+        else if (rc == -ENOSPC)
+            rc = 0;                         /* a full disk must not keep a journal from starting */
+    }
+    if (rc == 0 && r->file_len > end_pos)
+        rc = fs->truncate (fs->context, fd, end_pos);
+    if (rc == 0)
+        rc = fs->sync_data (fs->context, fd);
+    if (rc == 0)
+        *ret_end_pos = end_pos;
+    return rc;
 }

@@ -52,7 +52,9 @@ int recover_scan (const struct fs *fs, int fd, const struct segment_header *h, u
 int recover_quarantine (const struct fs *fs, int dir, int fd, uint64_t number, const char *what, uint64_t from,
                         uint64_t to);
 
-/* Cut the torn tail (copied away before) and make [synced_pos, end_pos) durable. */
-int recover_tail (const struct fs *fs, int fd, const struct recover_result *r);
+/* Make [synced_pos, end_pos) durable and cut the torn tail (copied away before). Where damage was found, what told that it lies below S
+ * may be cut with the tail: a sync mark, written before, tells it to the next start. *ret_end_pos: behind the mark, or end_pos. */
+int recover_tail (const struct fs *fs, int fd, const struct segment_header *h, const struct recover_state *state,
+                  const struct recover_result *r, uint64_t *ret_end_pos);
 
 #endif

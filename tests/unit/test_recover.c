@@ -245,6 +245,39 @@ static void without_a_mark_a_broken_last_record_is_a_torn_tail (void **state)
     assert_int_equal (recovery.damaged_ranges, 0);
 }
 
+/* The record that says that the damage is below what was synced lies in the torn tail, and is cut with it: the next start must know all the
+ * same, or it takes the damage for a torn tail, and cuts what was acknowledged behind it. */
+static void damage_stays_damage_when_the_tail_that_told_it_is_cut (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    char path[256];
+    struct kit_batch_spec spec[4];
+    for (int i = 0; i < 4; i++) {
+        spec[i] = (struct kit_batch_spec) { .stream = 1, .first_seq = 1 + (uint64_t) i, .count = 1, .payload_len = 50 };
+        kit_append_batch (s->log, &spec[i]);
+        if (i == 1)
+            kit_sync (s->log);
+    }
+    assert_int_equal (log_write (s->log), 0);
+    kit_segment_path (s->directory, 1, path);
+    const uint64_t damaged = find_batch (path, &spec[0]), torn = find_batch (path, &spec[2]);
+    log_destroy (&s->log);
+    kit_flip (path, (int64_t) damaged + 20);
+    kit_flip (path, (int64_t) torn + 20);
+    for (int start = 0; start < 3; start++) {
+        struct log_recovery recovery = reopen (s);
+        assert_int_equal (recovery.damaged_ranges, 1);
+        assert_int_equal (recovery.torn_bytes > 0, start == 0);
+        const struct fm_id id = kit_stream (1);
+        struct log_reader *r;
+        assert_int_equal (log_reader_new (s->log, &r), 0);
+        expect_gap (r, &id, 1, 2, FACTMESH__GAP_REASON__GAP_DAMAGED);
+        expect_batch (r, spec[1]);
+        expect_end (r);
+        log_reader_destroy (&r);
+    }
+}
+
 static void each_copy_of_the_header_stands_in_for_the_others (void **state)
 {
     struct log_setting *s = setting_of (state);
@@ -510,6 +543,7 @@ int main (void)
         CASE (the_idle_mark_makes_damage_of_the_last_record_known),
         CASE (a_lost_header_at_the_very_end_is_told_all_the_same),
         CASE (without_a_mark_a_broken_last_record_is_a_torn_tail),
+        CASE (damage_stays_damage_when_the_tail_that_told_it_is_cut),
         CASE (each_copy_of_the_header_stands_in_for_the_others),
         CASE (a_lost_cookie_comes_back_from_the_segments),
         CASE (a_last_segment_without_header_gives_no_offset_twice),
