@@ -20,7 +20,8 @@ enum {
     JOURNAL_EPOCH_WAIT_MS = 1000,
     JOURNAL_HOLDERS_WAIT_MS = 3000,
     JOURNAL_ORPHAN_WAIT_MS = 60000,
-    JOURNAL_SETTLE_MS = 3000
+    JOURNAL_SETTLE_MS = 3000,
+    JOURNAL_SERVE_NICE = 2                     /* lower than recording: of the server's thread, and, by fm_node_options.serve_nice, of the one that sends for it */
 };
 #define JOURNAL_HELD_BYTES ((size_t) 256 << 20)
 #define JOURNAL_STREAM_HELD_BYTES ((size_t) 16 << 20)

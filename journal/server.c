@@ -204,6 +204,7 @@ static void *server_run (void *arg)
 {
     struct server *s = arg;
     (void) pthread_setname_np (pthread_self (), "fm-server");   /* for people alone */
+    node_thread_lower (JOURNAL_SERVE_NICE);                     /* recording comes first */
     uint64_t due = 0;
     while (!atomic_load (&s->stop)) {
         uint64_t now = node_now ();

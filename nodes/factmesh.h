@@ -71,6 +71,8 @@ struct fm_node_options {
     int dead_ms;                    /* without a sign of life; default 5 times ping_ms */
     int live_queue;                 /* frames queued for a slow subscriber before it is cut off to replay; default 4096 (256 MiB at most) */
     int io_threads;                 /* of ZeroMQ; default 1 */
+    int serve_nice;                 /* 1 to 19: what others ask of the control endpoint (a journal's replays) passes through a ZeroMQ thread of its own, so much
+                                     * lower in priority (nice) than the caller; default 0: through the io_threads */
     /* Things that no call returns: a refused peer, a conflict, a loss that is being repaired. Called from the node's thread with a stable id
      * ("MESH-FOREIGN") and one line; must not call back. NULL: silent. */
     void (*notice) (void *arg, const char *id, const char *text);

@@ -76,7 +76,7 @@ static int open_router (struct fm_node *node, const struct address *bind, struct
 {
     char text[ADDRESS_TEXT_MAX], bound[ADDRESS_TEXT_MAX], id[ID_TEXT_LEN + 1], loop[64];
     (void) snprintf (loop, sizeof loop, "inproc://%s", id_text (&node->id, id));
-    int rc = node_socket (node, ZMQ_ROUTER, &node->router);
+    int rc = node_serve_socket (node, ZMQ_ROUTER, &node->router);
     if (rc == 0)
         rc = node_bind (node->router, address_text (bind, text), bound);
     if (rc == 0)
@@ -86,7 +86,7 @@ static int open_router (struct fm_node *node, const struct address *bind, struct
     if (rc == 0 && zmq_bind (node->router, loop) != 0)
         rc = -errno;
     if (rc == 0)
-        rc = node_socket (node, ZMQ_DEALER, &node->loop);
+        rc = node_serve_socket (node, ZMQ_DEALER, &node->loop);
     if (rc == 0 && zmq_connect (node->loop, loop) != 0)
         rc = -errno;
     if (rc == 0)
@@ -249,9 +249,7 @@ static void close_sockets (struct fm_node *node)
         (void) zmq_close (node->loop);
     if (node->router)
         (void) zmq_close (node->router);
-    while (node->zmq && zmq_ctx_term (node->zmq) != 0 && errno == EINTR) {
-        /* It waits for what lingers; a signal is no reason to leave sockets behind. */
-    }
+    node_zmq_term (node);
 }
 
 void fm_node_close (struct fm_node **node)

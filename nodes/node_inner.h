@@ -23,6 +23,7 @@ enum {
     BEACON_PORT_DEFAULT = 7399,
     LIVE_QUEUE_DEFAULT = 4096,          /* libzmq promises half of it: the default window in frames of 32 KiB. With fewer, what a window lets out overflows it */
     IO_THREADS_MAX = 16,
+    SERVE_NICE_MAX = 19,
     GOODBYE_LINGER_MS = 100,
     ZMQ_SOCKETS_MAX = 16384,            /* of one node: a DEALER for each member, a SUB for each member and subscription */
     NOTICES_MAX = 64,                   /* waiting for the node's thread; then they are counted only */
@@ -55,7 +56,7 @@ struct fm_node {
     char name[NODE_NAME_MAX + 1];
     struct fm_id id;
     uint32_t ping_ms, dead_ms;
-    int live_queue, io_threads;
+    int live_queue, io_threads, serve_nice;
     int beacon_port;
     char *beacon_interface;
     void (*notice) (void *arg, const char *id, const char *text);
@@ -63,6 +64,7 @@ struct fm_node {
     char address[ADDRESS_TEXT_MAX];     /* that others can use as a seed */
     char own_control[ADDRESS_TEXT_MAX], own_live[ADDRESS_TEXT_MAX];     /* that this machine reaches us at */
     void *zmq;
+    void *zmq_serve;                    /* the ROUTER's context; without serve_nice the same one */
     struct live *live;
     struct beacon *beacon;
 
@@ -156,6 +158,10 @@ void node_self (const struct fm_node *node, struct node_peer *ret_peer);
 void node_notices_flush (struct fm_node *node);
 
 /* --- sockets.c */
+/* The contexts. Freed by node_zmq_term, which waits for what lingers. */
 int node_zmq_new (struct fm_node *node);
+void node_zmq_term (struct fm_node *node);
+/* node_socket for the ROUTER, and what connects to it over inproc. */
+int node_serve_socket (struct fm_node *node, int type, void **ret_socket);
 
 #endif

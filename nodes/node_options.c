@@ -62,6 +62,8 @@ static int take_numbers (struct fm_node *node, const struct fm_node_options *o)
         rc = take_number ("live_queue", o->live_queue, 1, 1 << 20, LIVE_QUEUE_DEFAULT, &node->live_queue);
     if (rc == 0)
         rc = take_number ("io_threads", o->io_threads, 1, IO_THREADS_MAX, 1, &node->io_threads);
+    if (rc == 0)
+        rc = take_number ("serve_nice", o->serve_nice, 0, SERVE_NICE_MAX, 0, &node->serve_nice);
     if (rc == 0 && o->beacon_port != -1)
         rc = take_number ("beacon_port", o->beacon_port, 1, 65535, BEACON_PORT_DEFAULT, &node->beacon_port);
     if (rc != 0)

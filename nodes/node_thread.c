@@ -14,6 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,6 +26,12 @@ enum { EVENTS_MAX = 64, TIMER_SLACK_NS = 1000 };
 uint64_t node_now (void)
 {
     return clock_real.monotonic_ns (clock_real.context);
+}
+
+void node_thread_lower (int by)
+{
+    /* On Linux this is the thread's own. Down is always allowed. */
+    (void) setpriority (PRIO_PROCESS, 0, getpriority (PRIO_PROCESS, 0) + by);
 }
 
 void node_wake (struct fm_node *node)

@@ -25,20 +25,67 @@ enum {
     LIVE_MESSAGE_MAX = 1 << 20          /* that a SUB takes: frames are at most LIVE_FRAME_MAX; the rest is room for the future */
 };
 
-int node_zmq_new (struct fm_node *node)
+static int context_new (int sockets, int io_threads, void **ret_zmq)
 {
     void *zmq = zmq_ctx_new ();
     if (!zmq)
         return -errno;
     int most = zmq_ctx_get (zmq, ZMQ_SOCKET_LIMIT);
-    if (most > ZMQ_SOCKETS_MAX)
-        most = ZMQ_SOCKETS_MAX;
+    if (most > sockets)
+        most = sockets;
     int rc = zmq_ctx_set (zmq, ZMQ_MAX_SOCKETS, most);
     assert (rc == 0);
-    rc = zmq_ctx_set (zmq, ZMQ_IO_THREADS, node->io_threads);
+    rc = zmq_ctx_set (zmq, ZMQ_IO_THREADS, io_threads);
     assert (rc == 0);
-    node->zmq = zmq;
+    *ret_zmq = zmq;
     return 0;
+}
+
+/* libzmq starts a context's threads with its first socket, and they inherit the priority of who makes it. No thread may go up
+ * again: so it is one that lives for this alone. */
+static void *start_low (void *arg)
+{
+    const struct fm_node *node = arg;
+    node_thread_lower (node->serve_nice);
+    void *socket = zmq_socket (node->zmq_serve, ZMQ_PAIR);
+    if (socket)
+        (void) zmq_close (socket);          /* the context's threads stay */
+    return NULL;                            /* without it node_serve_socket will say what is missing */
+}
+
+static int serve_context_new (struct fm_node *node)
+{
+    enum { SERVE_SOCKETS_MAX = 8 };         /* the ROUTER, our own DEALER to it, and what libzmq needs itself */
+    pthread_t thread;
+    int rc = context_new (SERVE_SOCKETS_MAX, 1, &node->zmq_serve);
+    if (rc == 0)
+        rc = -pthread_create (&thread, NULL, start_low, node);
+    if (rc == 0)
+        (void) pthread_join (thread, NULL); /* it runs, and is not this one */
+    return rc;
+}
+
+int node_zmq_new (struct fm_node *node)
+{
+    const int rc = context_new (ZMQ_SOCKETS_MAX, node->io_threads, &node->zmq);
+    if (rc == 0 && node->serve_nice > 0)
+        return serve_context_new (node);
+    node->zmq_serve = node->zmq;
+    return rc;
+}
+
+static void context_term (void *zmq)
+{
+    while (zmq && zmq_ctx_term (zmq) != 0 && errno == EINTR) {
+        /* It waits for what lingers; a signal is no reason to leave sockets behind. */
+    }
+}
+
+void node_zmq_term (struct fm_node *node)
+{
+    if (node->zmq_serve != node->zmq)
+        context_term (node->zmq_serve);
+    context_term (node->zmq);
 }
 
 static void set (void *socket, int option, int value)
@@ -61,9 +108,9 @@ void node_socket_patient (void *socket)
     set (socket, ZMQ_TCP_KEEPALIVE_CNT, KEEPALIVE_PROBES);
 }
 
-int node_socket (struct fm_node *node, int type, void **ret_socket)
+static int socket_new (const struct fm_node *node, void *zmq, int type, void **ret_socket)
 {
-    void *socket = zmq_socket (node->zmq, type);
+    void *socket = zmq_socket (zmq, type);
     if (!socket)
         return error_set (-errno, "cannot make another socket: %s (is the limit of open files, `ulimit -n`, high enough?)", zmq_strerror (errno));
     int64_t message_max = CONTROL_FRAME_MAX;
@@ -96,6 +143,16 @@ int node_socket (struct fm_node *node, int type, void **ret_socket)
     (void) rc;
     *ret_socket = socket;
     return 0;
+}
+
+int node_socket (struct fm_node *node, int type, void **ret_socket)
+{
+    return socket_new (node, node->zmq, type, ret_socket);
+}
+
+int node_serve_socket (struct fm_node *node, int type, void **ret_socket)
+{
+    return socket_new (node, node->zmq_serve, type, ret_socket);
 }
 
 int node_connect (void *socket, const char *address)

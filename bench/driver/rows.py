@@ -215,6 +215,7 @@ EACH_S = 8              # B8: where each takes long there are fewer
 def each_beside_zmq(count):
     """B5 while raw libzmq receivers keep the processors busy."""
     where = directory("busy")
+    os.sync()           # what earlier rows left would be written by our fdatasyncs
     with Journal(where) as journal:
         load = sides.zmq_load(4)
         try:
@@ -233,6 +234,7 @@ def each_beside_replays(source, facts, rate, count):
     """B5 while four subscribers read all of a recorded log, again and again, and a quarter of B1's load is recorded."""
     where = directory("replaying")
     shutil.copytree(source, where)
+    os.sync()           # the copy, too
     with Journal(where) as journal:
         readers = [subscriber(journal, facts, **{"from": "start", "topic": "bench.>", "endless": 1}) for _ in range(4)]
         flow = publisher(journal, rate=rate, spin=0, endless=1, prefix="flow")

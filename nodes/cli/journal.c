@@ -161,6 +161,7 @@ static int run (struct journal_command *c)
         .name = c->cli.name,
         .seeds = c->cli.seeds,
         .bind = c->cli.bind ? c->cli.bind : JOURNAL_BIND_DEFAULT,
+        .serve_nice = JOURNAL_SERVE_NICE,
         .notice = on_notice,
         .notice_arg = &c->cli,
     };

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -315,12 +316,45 @@ static void options_out_of_range_are_refused (void **state)
     memset (mesh, 'm', 64);
     mesh[64] = 0;
     const struct fm_node_options bad[] = { { .mesh = mesh }, { .mesh = "" }, { .mesh = "a\nb" }, { .name = mesh }, { .ping_ms = -1 }, { .ping_ms = 1 },
-                                           { .ping_ms = 100, .dead_ms = 100 }, { .beacon_port = 65536 }, { .live_queue = -5 }, { .io_threads = 1000 } };
+                                           { .ping_ms = 100, .dead_ms = 100 }, { .beacon_port = 65536 }, { .live_queue = -5 }, { .io_threads = 1000 },
+                                           { .serve_nice = -1 }, { .serve_nice = 20 } };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct fm_node *node = NULL;
         if (fm_node_open (&bad[i], &node) != FM_ERR_ARGUMENT)
             fail_msg ("case %zu", i);
     }
+}
+
+/* How many threads of this process have this priority? */
+static unsigned threads_at (int priority)
+{
+    unsigned count = 0;
+    DIR *tasks = opendir ("/proc/self/task");
+    assert_non_null (tasks);
+    for (struct dirent *e; (e = readdir (tasks));) {
+        const long tid = strtol (e->d_name, NULL, 10);
+        count += tid > 0 && getpriority (PRIO_PROCESS, (id_t) tid) == priority;
+    }
+    closedir (tasks);
+    return count;
+}
+
+static void what_serves_others_has_a_thread_of_lower_priority_and_nothing_else_has (void **state)
+{
+    (void) state;
+    enum { LOWER = 7, CONTEXTS_THREADS = 2 };      /* libzmq: one moves bytes, one closes sockets */
+    const int priority = getpriority (PRIO_PROCESS, 0);
+    const struct fm_node_options options = { .mesh = "test", .bind = "tcp://127.0.0.1:*", .beacon_port = -1, .ping_ms = 100, .serve_nice = LOWER };
+    struct fm_node *a = NULL;
+    assert_done (fm_node_open (&options, &a));
+    assert_int_equal (threads_at (priority + LOWER), CONTEXTS_THREADS);
+    assert_int_equal (getpriority (PRIO_PROCESS, 0), priority);
+    struct fm_node *b = open_node (fm_node_address (a), "b");
+    assert_done (fm_node_wait_members (a, 2, PATIENCE_MS));
+    assert_done (fm_node_wait_members (b, 2, PATIENCE_MS));
+    fm_node_close (&b);
+    fm_node_close (&a);
+    assert_int_equal (threads_at (priority + LOWER), 0);
 }
 
 static void a_port_in_use_is_told (void **state)
@@ -755,6 +789,7 @@ int main (void)
         cmocka_unit_test (its_own_address_as_a_seed_does_no_harm),
         cmocka_unit_test (malformed_addresses_are_refused_with_a_reason),
         cmocka_unit_test (options_out_of_range_are_refused),
+        cmocka_unit_test (what_serves_others_has_a_thread_of_lower_priority_and_nothing_else_has),
         cmocka_unit_test (a_port_in_use_is_told),
         cmocka_unit_test (nodes_meet_over_ipc_and_a_living_path_is_not_taken),
         cmocka_unit_test (nodes_meet_over_ipv6),
