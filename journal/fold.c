@@ -92,24 +92,37 @@ static bool pass_recent (struct recent *recent, const struct fold_positions *pos
     return count > 0;
 }
 
-/* Over what must be read, until it is recent. */
+/* Over what must be read, until it is recent. Several gaps may stand at one place, where a hole hid records of several streams: the base goes there only
+ * when all of them are done, which the next item behind them shows. */
 static int pass_log (struct log_reader *reader, struct recent *recent, const struct fold_positions *positions, uint64_t *base)
 {
-    int rc = log_reader_seek_offset (reader, *base);
+    uint64_t passed = *base;
     size_t bytes = 0;
+    int rc = log_reader_seek_offset (reader, *base);
     for (unsigned n = 0; rc == 0 && n < FOLD_RECORDS_MAX && bytes < FOLD_BYTES_MAX; n++) {
         struct log_item item;
         struct recent_record page;
+        uint64_t remaining;
         rc = log_reader_next (reader, &item);
         if (rc)
             break;
+        const bool behind = item.offset >= passed;
+        if (behind && passed > *base) {
+            *base = passed;
+            if (recent_copy (recent, *base, &page, 1))
+                return 0;
+        }
         struct recent_record r = { .stream = item.stream, .first_seq = item.first_seq, .end_seq = item.end_seq, .offset = item.offset };
-        uint64_t remaining;
         log_reader_position (reader, &r.end_offset, &remaining);
-        if (!pass (&r, positions, base) || recent_copy (recent, *base, &page, 1))
-            break;
+        if (!pass (&r, positions, &passed)) {
+            if (behind)
+                *base = passed;             /* over the first facts of a batch */
+            return 0;
+        }
         bytes += item.bytes.len;
     }
+    if (rc == FM_ERR_END)
+        *base = passed;
     return rc == FM_ERR_END ? 0 : rc;
 }
 

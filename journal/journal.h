@@ -71,6 +71,7 @@ void journal_destroy (struct journal **journal);
     X (SYNCS, "syncs", "times", "fsync of the log")                                                                           \
     X (WATERMARKS_SENT, "watermarks_sent", "messages", "to publishers")                                                       \
     X (DISK_FULL, "disk_full", "times", "a write found no space")                                                             \
+    X (RETAIN_FAILED, "retain_failed", "times", "an expired segment could not be removed; it is tried again")                 \
     X (SESSIONS_OPENED, "sessions_opened", "sessions", "replays begun")                                                       \
     X (SESSIONS_REFUSED, "sessions_refused", "sessions", "replays refused: malformed, or a limit was reached")                \
     X (SESSIONS_DROPPED, "sessions_dropped", "sessions", "replays whose asker went, or was silent too long")                  \

@@ -565,11 +565,14 @@ int log_open (const char *directory, const struct log_options *options, struct l
         rc = identify (log, options->mesh ? options->mesh : "", &range, &recovery.created);
     if (rc == 0)
         rc = recover_segments (log, range, &recovery);
+    if (rc == 0)
+        rc = log_cursors_recovered (log);
     if (rc) {
         log_destroy (&log);
         return rc;
     }
     log->options.mesh = log->cookie.mesh;
+    log->first_file = log->view.first_number;
     recovery.segments = log->view.first_number ? log->view.active_number - log->view.first_number + 1 : 0;
     if (ret_recovery)
         *ret_recovery = recovery;
@@ -595,7 +598,7 @@ void log_destroy (struct log **log_pointer)
     close_descriptor (log, log->lock);
     segment_index_destroy (&log->index);
     stream_table_release (&log->streams);
-    cursor_table_release (&log->cursors);
+    log_cursors_release (log);
     free (log->filling.bytes);
     free (log->flushing.bytes);
     free (log->touched);

@@ -144,8 +144,8 @@ bool log_is_read_only (const struct log *log);
 void log_wait_appended (struct log *log, unsigned max_ms);
 void log_wake (struct log *log);
 
-/* Drop whole sealed segments that age and size no longer allow. *ret_first_offset (may be NULL): the oldest that is
- * left. Sync thread. */
+/* Drop whole sealed segments that age and size no longer allow, and remove the files that an earlier call could not.
+ * *ret_first_offset (may be NULL): the oldest that is left. Sync thread. */
 int log_retain (struct log *log, uint64_t *ret_first_offset);
 
 /* --- Cursors: records in the log like everything else; durable once log_synced passes *ret_offset. */
@@ -162,7 +162,8 @@ int log_cursor_put (struct log *log, const struct log_cursor *cursor, uint64_t *
 int log_cursor_delete (struct log *log, const char *name, uint64_t *ret_ticket);
 /* A ticket is durable when log_ticket_synced returns true. */
 bool log_ticket_synced (struct log *log, uint64_t ticket);
-/* Copy out: ret's slices point into `buffer` (grown with realloc; caller frees). 0 or FM_ERR_UNKNOWN. */
+/* What is durable of a cursor, not what was put last: a power loss must not take back what was told.
+ * Copy out: ret's slices point into `buffer` (grown with realloc; caller frees). 0 or FM_ERR_UNKNOWN. */
 int log_cursor_get (struct log *log, const char *name, void **buffer, size_t *buffer_size, struct log_cursor *ret);
 /* Next name after `after` in byte order ("" : first). FM_ERR_END behind the last. */
 int log_cursor_next (struct log *log, const char *after, char ret_name[CURSOR_NAME_MAX + 1]);

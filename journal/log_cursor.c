@@ -1,10 +1,98 @@
-/* log_cursor: cursors are records in the log like everything else; the table holds the newest of each name. */
+/* log_cursor: cursors are records in the log like everything else. One table holds the newest of each name: limits, and the next segment's snapshot,
+ * go by that. The other holds what is durable, which is all that anybody is told. Between them are the changes whose records are not synced yet: no
+ * more than the log's two buffers and one sync hold. */
 
 #include <errno.h>
 #include <stdlib.h>
 
 #include "error.h"
 #include "log_state.h"
+
+struct cursor_change {
+    struct cursor_change *next;
+    uint64_t ticket;
+    bool deletes;
+    uint8_t *entry;                         /* as in the tables; of one that deletes only the name matters */
+};
+
+static uint8_t *entry_new (const struct cursor_view *c)
+{
+    uint8_t *entry = malloc (cursor_entry_len (c));
+    if (entry)
+        cursor_entry_encode (entry, c);
+    return entry;
+}
+
+static struct cursor_change *change_new (const struct cursor_view *c, bool deletes)
+{
+    struct cursor_change *change = malloc (sizeof *change);
+    uint8_t *entry = entry_new (c);
+    if (!change || !entry) {
+        free (change);
+        free (entry);
+        return NULL;
+    }
+    *change = (struct cursor_change) { .deletes = deletes, .entry = entry };
+    return change;
+}
+
+static void change_destroy (struct cursor_change *change)
+{
+    if (change)
+        free (change->entry);
+    free (change);
+}
+
+/* With the cursor lock. */
+static void change_append (struct log *log, struct cursor_change *change, uint64_t ticket)
+{
+    change->ticket = ticket;
+    *(log->changes ? log->changes_end : &log->changes) = change;
+    log->changes_end = &change->next;
+}
+
+/* What was synced meanwhile is durable. With the cursor lock. */
+static void settle (struct log *log)
+{
+    struct cursor_change *change;
+    while ((change = log->changes) && log_ticket_synced (log, change->ticket)) {
+        struct cursor_view c;
+        size_t len;
+        (void) cursor_entry_decode (change->entry, SIZE_MAX, &c, &len);     /* encoded by us */
+        if (change->deletes)
+            (void) cursor_table_delete (&log->durable_cursors, c.name);     /* put and deleted before anybody looked: unknown */
+        else if (cursor_table_put (&log->durable_cursors, change->entry))
+            return;                         /* no memory: later */
+        else
+            change->entry = NULL;
+        log->changes = change->next;
+        change_destroy (change);
+    }
+}
+
+int log_cursors_recovered (struct log *log)
+{
+    struct cursor_view c = { .name = slice (NULL, 0) };
+    int rc = cursor_table_init (&log->durable_cursors, log->options.cursors_max);
+    while (rc == 0 && cursor_table_next (&log->cursors, c.name, &c) == 0) {
+        uint8_t *entry = entry_new (&c);
+        rc = entry ? cursor_table_put (&log->durable_cursors, entry) : -ENOMEM;
+        if (rc)
+            free (entry);
+    }
+    return rc;
+}
+
+void log_cursors_release (struct log *log)
+{
+    for (struct cursor_change *change = log->changes, *next; change; change = next) {
+        next = change->next;
+        change_destroy (change);
+    }
+    log->changes = NULL;
+    cursor_table_release (&log->cursors);
+    cursor_table_release (&log->durable_cursors);
+}
 
 /* A cursor's record: with the append lock taken here, the cursor lock by the caller. */
 static int append_cursor (struct log *log, enum record_kind kind, struct fm_slice body, uint64_t *ret_ticket)
@@ -46,13 +134,17 @@ int log_cursor_put (struct log *log, const struct log_cursor *cursor, uint64_t *
         return error_set (FM_ERR_TOO_LARGE, "cursor %s has %zu bytes: the limit is %d", cursor->name, c.cursor.len,
                           CURSOR_BYTES_MAX);
     const size_t len = cursor_entry_len (&c);
-    uint8_t *entry = malloc (len);
-    if (!entry)
+    uint8_t *entry = entry_new (&c);
+    struct cursor_change *change = change_new (&c, false);
+    if (!entry || !change) {
+        free (entry);
+        change_destroy (change);
         return -ENOMEM;
-    cursor_entry_encode (entry, &c);
+    }
 
     /* One lock over both: the records of a name are in the order in which the table took them. */
     pthread_mutex_lock (&log->cursor_lock);
+    settle (log);
     int rc = cursor_table_check (&log->cursors, &c);
     if (rc)
         rc = error_set (rc, "cursor %s: %u cursors of %zu bytes are here, the limits are %u and %d", cursor->name,
@@ -62,6 +154,10 @@ int log_cursor_put (struct log *log, const struct log_cursor *cursor, uint64_t *
     /* Below max, for which there is room from the start: the table takes it. */
     if (rc || cursor_table_put (&log->cursors, entry))
         free (entry);
+    if (rc)
+        change_destroy (change);
+    else
+        change_append (log, change, *ret_ticket);
     pthread_mutex_unlock (&log->cursor_lock);
     return rc;
 }
@@ -71,12 +167,19 @@ int log_cursor_delete (struct log *log, const char *name, uint64_t *ret_ticket)
     if (log->options.read_only || atomic_load (&log->failed))
         return FM_ERR_READ_ONLY;
     pthread_mutex_lock (&log->cursor_lock);
+    settle (log);
     struct cursor_view c;
+    struct cursor_change *change = NULL;
     int rc = cursor_table_get (&log->cursors, slice_of (name), &c);
+    if (rc == 0 && !(change = change_new (&c, true)))
+        rc = -ENOMEM;
     if (rc == 0)
         rc = append_cursor (log, RECORD_CURSOR_DELETE, slice_of (name), ret_ticket);
-    if (rc == 0)
+    if (rc == 0) {
+        change_append (log, change, *ret_ticket);
         rc = cursor_table_delete (&log->cursors, slice_of (name));
+    } else
+        change_destroy (change);
     pthread_mutex_unlock (&log->cursor_lock);
     return rc;
 }
@@ -114,7 +217,8 @@ int log_cursor_get (struct log *log, const char *name, void **buffer, size_t *bu
 {
     struct cursor_view c;
     pthread_mutex_lock (&log->cursor_lock);
-    int rc = cursor_table_get (&log->cursors, slice_of (name), &c);
+    settle (log);
+    int rc = cursor_table_get (&log->durable_cursors, slice_of (name), &c);
     if (rc == 0)
         rc = copy_out (&c, buffer, buffer_size, ret);
     pthread_mutex_unlock (&log->cursor_lock);
@@ -125,7 +229,8 @@ int log_cursor_next (struct log *log, const char *after, char ret_name[CURSOR_NA
 {
     struct cursor_view c;
     pthread_mutex_lock (&log->cursor_lock);
-    const int rc = cursor_table_next (&log->cursors, slice_of (after), &c);
+    settle (log);
+    const int rc = cursor_table_next (&log->durable_cursors, slice_of (after), &c);
     if (rc == 0) {
         memcpy (ret_name, c.name.data, c.name.len);
         ret_name[c.name.len] = 0;

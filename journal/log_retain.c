@@ -1,4 +1,5 @@
-/* log_retain: drop the oldest segments, one by one, and tell the streams what they lost.
+/* log_retain: drop the oldest segments, one by one, and tell the streams what they lost. A file that could not be removed is tried again by the
+ * next call: nobody reads it any more.
  *
  * Each removal is made durable before the next, so that after a crash the numbers still have no holes: a hole would
  * be damage. */
@@ -54,7 +55,22 @@ static int next_header (struct log *log, const struct log_view *view, struct seg
     return FM_ERR_END;
 }
 
-/* Remove files from the oldest up to the one that will be the first. */
+/* Remove the files in front of `first_number`. One that is not there may have gone without its directory being synced. */
+static int remove_files (struct log *log, uint64_t first_number)
+{
+    for (; log->first_file < first_number; log->first_file++) {
+        char name[SEGMENT_NAME_LEN];
+        segment_name (log->first_file, name);
+        int rc = log->fs->unlink (log->fs->context, log->segments, name);
+        if (rc == 0 || rc == -ENOENT)
+            rc = log->fs->sync_dir (log->fs->context, log->segments);
+        if (rc)
+            return error_set (rc, "cannot remove segment %s in %s: %s", name, log->directory, fm_error_text (rc));
+    }
+    return 0;
+}
+
+/* The segments from the oldest up to the one that will be the first. */
 static int drop (struct log *log, const struct log_view *view, const struct segment_header *next)
 {
     struct log_segment_view oldest;
@@ -76,16 +92,7 @@ static int drop (struct log *log, const struct log_view *view, const struct segm
     else
         mark_all_stale (log);               /* its streams can't be told: they are looked up when asked for */
     free (streams);
-    for (uint64_t number = view->first_number; number < next->number; number++) {
-        char name[SEGMENT_NAME_LEN];
-        segment_name (number, name);
-        rc = log->fs->unlink (log->fs->context, log->segments, name);
-        if (rc == 0)
-            rc = log->fs->sync_dir (log->fs->context, log->segments);
-        if (rc && rc != -ENOENT)
-            return error_set (rc, "cannot remove segment %s in %s: %s", name, log->directory, fm_error_text (rc));
-    }
-    return 0;
+    return remove_files (log, next->number);
 }
 
 int log_retain (struct log *log, uint64_t *ret_first_offset)
@@ -94,12 +101,16 @@ int log_retain (struct log *log, uint64_t *ret_first_offset)
         return FM_ERR_READ_ONLY;
     const struct retention limits = { .retain_bytes = log->options.retain_bytes,
                                       .retain_age_ms = log->options.retain_age_ms };
+    struct log_view view;
+    log_view_get (log, &view);
+    int rc = remove_files (log, view.first_number);
+    if (rc)
+        return rc;
     for (;;) {
-        struct log_view view;
         struct segment_header next;
         log_view_get (log, &view);
         struct retention_segment oldest = { .active = view.first_number == view.active_number };
-        int rc = oldest.active || (limits.retain_bytes == 0 && limits.retain_age_ms == 0)
+        rc = oldest.active || (limits.retain_bytes == 0 && limits.retain_age_ms == 0)
                      ? FM_ERR_END
                      : next_header (log, &view, &next);
         if (rc && rc != FM_ERR_END)

@@ -65,6 +65,7 @@ struct log {
     uint64_t stamped_offset, stamped_time_ns;
     uint64_t written_offset, written_time_ns, written_ticket;
     struct segment active;
+    uint64_t first_file;                    /* number of the oldest file: what is below the view's first_number is still to be removed */
     bool marked;                            /* the last record is a sync mark */
     uint32_t *touched;                      /* streams of the index with stamped records that are not written */
     uint8_t *touched_marks;
@@ -79,7 +80,9 @@ struct log {
     struct log_view view;
 
     pthread_mutex_t cursor_lock;
-    struct cursor_table cursors;
+    struct cursor_table cursors;            /* as put; durable_cursors: as on disk, which is what is told */
+    struct cursor_table durable_cursors;
+    struct cursor_change *changes, **changes_end;   /* between the two, oldest first */
 };
 
 /* --- log.c */
@@ -97,6 +100,11 @@ int log_reserve (struct log *log, uint32_t body_len, uint8_t **ret_bytes);
 void log_commit (struct log *log, const struct record *r);
 /* Now, but never before the last record. */
 uint64_t log_journal_time (const struct log *log, uint64_t now_ns);
+
+/* --- log_cursor.c */
+/* What was recovered is durable. -ENOMEM. */
+int log_cursors_recovered (struct log *log);
+void log_cursors_release (struct log *log);
 
 /* --- log_write.c */
 /* Make the log's first or next segment, with snapshots of the streams and cursors, and go on there. prior_bytes: the

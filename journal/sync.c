@@ -180,6 +180,7 @@ static void retain (struct sync *s)
     struct log_position before, after;
     log_position (c->log, &before);
     const int rc = log_retain (c->log, NULL);
+    journal_count (c, JOURNAL_RETAIN_FAILED, rc && rc != FM_ERR_READ_ONLY);
     if (rc && rc != FM_ERR_READ_ONLY)
         journal_notice (c, "RETAIN-FAILED", "%s (%s); tried again in %d ms", fm_error_text (rc), fm_error_detail (),
                         SYNC_RETAIN_MS);

@@ -5,9 +5,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "../support/fail_fs.h"
 #include "../support/log_setting.h"
 #include "error.h"
 
@@ -368,6 +370,37 @@ static void cursors_survive_restarts_and_rolls (void **state)
     assert_int_equal (log_cursor_next (s->log, "b", name), FM_ERR_END);
 }
 
+/* What is told of a cursor is what a power loss would leave. */
+static void a_cursor_is_told_when_it_is_durable (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    char name[CURSOR_NAME_MAX + 1];
+    uint64_t ticket;
+    put_cursor (s->log, "a", "one");
+    expect_cursor (s->log, "a", NULL);
+    assert_int_equal (log_cursor_next (s->log, "", name), FM_ERR_END);
+    assert_int_equal (log_write (s->log), 0);
+    expect_cursor (s->log, "a", NULL);
+    assert_int_equal (log_sync (s->log, NULL), 0);
+    expect_cursor (s->log, "a", "one");
+    put_cursor (s->log, "a", "two");
+    assert_int_equal (log_write (s->log), 0);
+    put_cursor (s->log, "a", "three");
+    expect_cursor (s->log, "a", "one");
+    assert_int_equal (log_sync (s->log, NULL), 0);
+    expect_cursor (s->log, "a", "two");
+    assert_int_equal (log_cursor_delete (s->log, "a", &ticket), 0);
+    assert_int_equal (log_cursor_delete (s->log, "a", &ticket), FM_ERR_UNKNOWN);
+    expect_cursor (s->log, "a", "two");
+    kit_sync (s->log);
+    expect_cursor (s->log, "a", NULL);
+    put_cursor (s->log, "b", "four");
+    kit_sync (s->log);
+    put_cursor (s->log, "b", "five");
+    reopen (s);                             /* as after kill -9 */
+    expect_cursor (s->log, "b", "four");
+}
+
 static void a_synced_ticket_stays_synced (void **state)
 {
     struct log_setting *s = setting_of (state);
@@ -525,6 +558,61 @@ static void an_old_segment_rolls_even_when_idle (void **state)
     assert_int_equal (position.end_offset, 2);
 }
 
+/* The sum of the segment files' numbers. */
+static uint64_t files_of (const char *directory)
+{
+    uint64_t sum = 0;
+    for (uint64_t number = 1; number < 32; number++) {
+        char path[256];
+        kit_segment_path (directory, number, path);
+        sum += access (path, F_OK) == 0 ? number : 0;
+    }
+    return sum;
+}
+
+/* Each call of a retention pass fails once: the next pass removes what is left, and nothing else. */
+static void a_segment_that_could_not_be_removed_is_removed_by_the_next_pass (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    fill_segments (s, 8);
+    char copy[128];
+    kit_directory (copy);
+    kit_remove (copy);
+    kit_copy (s->directory, copy);
+    unsigned long failures = 0;
+    for (unsigned long n = 1;; n++) {
+        struct fail_fs *f = fail_fs_new ();
+        char directory[128];
+        kit_directory (directory);
+        kit_remove (directory);
+        kit_copy (copy, directory);
+        const struct log_options options = { .segment_bytes = 1 << 20, .retain_bytes = 3 << 20, .fs = fail_fs_seam (f), .clock = &s->clock.clock };
+        struct log *log;
+        assert_int_equal (log_open (directory, &options, NULL, &log), 0);
+        fail_fs_fail (f, FAIL_ANY, n, -EIO);
+        const int rc = log_retain (log, NULL);
+        const bool happened = fail_fs_happened (f);
+        fail_fs_fail (f, FAIL_ANY, 0, 0);
+        assert_int_equal (rc, happened ? -EIO : 0);
+        assert_int_equal (log_retain (log, NULL), 0);
+        assert_int_equal (files_of (directory), 6 + 7 + 8);
+        uint64_t offset;
+        struct log_reader *r;
+        assert_int_equal (log_reader_new (log, &r), 0);
+        assert_int_equal (log_reader_seek_time (r, 0, &offset), 0);
+        assert_int_equal (offset, 5 * PER_SEGMENT + 1);
+        log_reader_destroy (&r);
+        log_destroy (&log);
+        fail_fs_destroy (&f);
+        kit_remove (directory);
+        failures += happened;
+        if (!happened)
+            break;
+    }
+    assert_true (failures >= 10);           /* an unlink and a sync of the directory for each of five */
+    kit_remove (copy);
+}
+
 struct topic_sum {
     char names[400];
     uint64_t facts;
@@ -580,7 +668,9 @@ int main (void)
         CASE (streams_are_listed_in_order_page_by_page),
         CASE (each_stream_that_was_synced_is_told_once),
         CASE (cursors_survive_restarts_and_rolls),
+        CASE (a_cursor_is_told_when_it_is_durable),
         CASE (a_synced_ticket_stays_synced),
+        CASE (a_segment_that_could_not_be_removed_is_removed_by_the_next_pass),
         CASE (a_lowered_limit_drops_no_cursor),
         CASE (a_directory_in_use_or_of_another_mesh_or_of_others_is_refused),
         CASE (a_read_only_log_changes_nothing),
