@@ -186,14 +186,13 @@ static int find_topic (struct fm_publisher *p, struct fm_slice topic, uint64_t n
     return rc;
 }
 
-static bool fits (const struct fm_publisher *p, uint32_t topic, size_t fact_max)
+static bool fits (const struct fm_publisher *p, uint32_t topic, bool in_batch, size_t fact_max)
 {
     const struct open_batch *open = &p->open;
     if (open->count == 0 || open->count >= BATCH_FACTS_MAX)
         return false;
     size_t len = open->head_len + open->facts_len + fact_max;
-    uint32_t index;
-    if (!level_table_in_batch (p->levels, topic, &index)) {
+    if (!in_batch) {
         if (level_table_open_count (p->levels) >= LEVEL_BATCH_TOPICS_MAX)
             return false;
         len += level_table_header_bytes (p->levels, topic, open->first_seq);
@@ -229,7 +228,9 @@ int publisher_add (struct fm_publisher *p, struct fm_fact *fact, uint64_t now)
     if (rc)
         return rc;
     const size_t fact_max = fact_bound (fact);
-    if (!fits (p, topic, fact_max)) {
+    uint32_t index;
+    bool in_batch = level_table_in_batch (p->levels, topic, &index);
+    if (!fits (p, topic, in_batch, fact_max)) {
         if (open->count > 0) {
             rc = publisher_send_open (p, now);
             if (rc)
@@ -238,9 +239,9 @@ int publisher_add (struct fm_publisher *p, struct fm_fact *fact, uint64_t now)
         if (head_bound (p, fact) + level_table_header_bytes (p->levels, topic, p->next_seq) + fact_max > LIVE_FRAME_MAX)
             return send_large (p, fact, topic, now);
         open_batch (p, fact, now);
+        in_batch = false;                   /* nothing is, of a new one */
     }
-    uint32_t index;
-    if (!level_table_in_batch (p->levels, topic, &index)) {
+    if (!in_batch) {
         open->head_len += level_table_header_bytes (p->levels, topic, open->first_seq);
         index = level_table_enter (p->levels, topic);
     }

@@ -77,7 +77,7 @@ static inline uint64_t time_zigzag (const struct fm_fact *f, const struct batch_
     return bytes_zigzag ((int64_t) (f->time_ns - d->time_ns));
 }
 
-static inline size_t fact_body_len (const struct fm_fact *f, const struct batch_defaults *d)
+static inline size_t fact_body_len (const struct fm_fact *f, const struct batch_defaults *d, bool rare)
 {
     size_t len = wire_u64_field_len (1, f->topic_index) + wire_u64_field_len (2, time_zigzag (f, d)) +
                  wire_slice_field_len (15, f->payload.len);
@@ -85,27 +85,28 @@ static inline size_t fact_body_len (const struct fm_fact *f, const struct batch_
         len += wire_slice_len (3, f->type.len);
     if (!same (f->content_type, d->content_type))
         len += wire_slice_len (4, f->content_type.len);
-    if (has_rare (f))
+    if (rare)
         len += rare_len (f);
     return len;
 }
 
 size_t fact_encoded_len (const struct fm_fact *f, const struct batch_defaults *d)
 {
-    return wire_slice_len (15, fact_body_len (f, d));
+    return wire_slice_len (15, fact_body_len (f, d, has_rare (f)));
 }
 
 uint8_t *fact_encode (uint8_t *p, const struct fm_fact *f, const struct batch_defaults *d)
 {
+    const bool rare = has_rare (f);
     p = wire_put_tag (p, BATCH_FACT);
-    p = bytes_put_varint (p, fact_body_len (f, d));
+    p = bytes_put_varint (p, fact_body_len (f, d, rare));
     p = wire_put_u64_field (p, 1, f->topic_index);
     p = wire_put_u64_field (p, 2, time_zigzag (f, d));
     if (!same (f->type, d->type))
         p = wire_put_slice (p, 3, f->type);
     if (!same (f->content_type, d->content_type))
         p = wire_put_slice (p, 4, f->content_type);
-    if (has_rare (f))
+    if (rare)
         p = put_rare (p, f);
     return wire_put_slice_field (p, 15, f->payload);
 }
