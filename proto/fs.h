@@ -1,8 +1,8 @@
-/* fs: the one seam through which the journal touches files. Tests put a file system behind it that fails the n-th
- * call, and one that forgets what was not synced. */
+/* fs: the seam through which the journal, and a publisher that keeps its window on disk, touch files. Tests put a file system
+ * behind it that fails the n-th call, and one that forgets what was not synced. */
 
-#ifndef FM_JOURNAL_FS_H
-#define FM_JOURNAL_FS_H
+#ifndef FM_PROTO_FS_H
+#define FM_PROTO_FS_H
 
 #include <dirent.h>
 #include <stdbool.h>
