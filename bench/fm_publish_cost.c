@@ -15,6 +15,8 @@ static struct bench_option options[] = {
     { "topics", "facts go round so many topics", "1" },
     { "subscribers", "sockets that take everything", "0" },
     { "pause", "us between two facts; 0: a flood", "0" },
+    { "window", "0: in memory; 1: on disk too; 2: and synced", "0" },
+    { "directory", "of the stream, for a window on disk", "" },
 };
 
 enum { TOPICS_MAX = 1000, SUBSCRIBERS_MAX = 16 };
@@ -48,7 +50,10 @@ int main (int argc, char **argv)
     int rc = fm_node_open (&(struct fm_node_options) { .mesh = "bench", .bind = "tcp://127.0.0.1:*", .beacon_port = -1 }, &node);
     if (rc)
         stop ("node", rc);
-    rc = fm_publisher_open (node, &(struct fm_publisher_options) { .when_full = FM_DROP_OLDEST }, &publisher);
+    const char *directory = bench_string (options, "directory");
+    const struct fm_publisher_options how = { .when_full = FM_DROP_OLDEST, .directory = *directory ? directory : NULL,
+                                              .window_on_disk = (enum fm_window) bench_number (options, "window") };
+    rc = fm_publisher_open (node, &how, &publisher);
     if (rc)
         stop ("publisher", rc);
     void *zmq = zmq_ctx_new (), *sockets[SUBSCRIBERS_MAX];

@@ -114,6 +114,11 @@ struct fm_publisher;
 
 enum fm_when_full { FM_BLOCK, FM_FAIL, FM_DROP_OLDEST };
 
+/* Where facts are kept until a journal has synced them. FILE: also in a file of the directory, before they leave: those that left survive the process
+ * (kill -9), and the next epoch gives them to journals. SYNCED: each frame waits for the disk before it leaves: they survive power loss too.
+ * What waits for company (batch_us) has not left; fm_publisher_flush sends it. */
+enum fm_window { FM_WINDOW_MEMORY, FM_WINDOW_FILE, FM_WINDOW_SYNCED };
+
 struct fm_publisher_options {
     const char *name;               /* of the stream, for people; default the node's */
     const char *directory;          /* where the stream's identity lives: its facts go on in the same stream after a restart. NULL: a new stream each time */
@@ -121,11 +126,14 @@ struct fm_publisher_options {
     enum fm_when_full when_full;    /* window full: block up to block_ms, fail at once, or (for meshes without a journal) forget the oldest */
     int block_ms;                   /* default 10000; -1: for ever */
     size_t payload_max;             /* default 1 MiB, at most 64 MiB */
+    enum fm_window window_on_disk;  /* needs a directory; DIR/window. Once there, it must be opened with it until all is synced and closed */
     const char *journals;           /* ids of the journals that count, commas between: a fact is synced when all have it. NULL: any one */
-    int batch_us;                   /* under load facts share a frame for at most this long (in a flood four times as long); default 50. -1: never share */
+    int batch_us;                   /* under load facts share a frame for at most this long (in a flood four times as long); default 50, with FM_WINDOW_SYNCED 1000.
+                                     * -1: never share */
 };
 
-/* Open a stream. Errors: FM_ERR_IN_USE (the directory is another process's), FM_ERR_FOREIGN, FM_ERR_NEWER, FM_ERR_CORRUPT, -errno. */
+/* Open a stream. Errors: FM_ERR_IN_USE (the directory is another process's), FM_ERR_FOREIGN, FM_ERR_NEWER, FM_ERR_CORRUPT, FM_ERR_ARGUMENT (an option; or
+ * there is a window on disk that would be passed over), -errno. */
 FM_EXPORT int fm_publisher_open (struct fm_node *node, const struct fm_publisher_options *options, struct fm_publisher **ret_publisher);
 /* Sends what is pending and frees; does not wait for journals: call fm_publisher_wait_synced first. */
 FM_EXPORT void fm_publisher_close (struct fm_publisher **publisher);
@@ -133,14 +141,15 @@ FM_EXPORT void fm_publisher_close (struct fm_publisher **publisher);
 /* Publish one fact: it is on its way to all live subscribers when this returns, or under load within batch_us and about 0.2 ms. Bytes are
  * copied. *ret_id (may be NULL) is the fact's name for ever.
  * Errors: FM_ERR_TOPIC, FM_ERR_TOO_LARGE, FM_ERR_MALFORMED (headers or blob), FM_ERR_WINDOW_FULL (no journal has synced), FM_ERR_LOST (a journal refuses the
- * stream), -errno (no memory; no sequences could be reserved in the directory). Then nothing was accepted. */
+ * stream), -errno (no memory; no sequences could be reserved in the directory; the window's file could not be written, for as long as a full window
+ * is waited for). Then nothing was accepted. */
 FM_EXPORT int fm_publish (struct fm_publisher *publisher, const struct fm_fact *fact, struct fm_fact_id *ret_id);
 /* The same with a topic and a text. */
 FM_EXPORT int fm_publish_text (struct fm_publisher *publisher, const char *topic, const char *text);
 /* Send what waits for company. */
 FM_EXPORT int fm_publisher_flush (struct fm_publisher *publisher);
 
-/* Wait until sequence seq (0: all so far) is synced by the journals that count: it survives power loss. FM_TIMEOUT (the detail says how far it is);
+/* Wait until sequence seq (0: all so far, and what came back from a window on disk) is synced by the journals that count: it survives power loss. FM_TIMEOUT (the detail says how far it is);
  * the facts stay in the window, and waiting again is fine. */
 FM_EXPORT int fm_publisher_wait_synced (struct fm_publisher *publisher, uint64_t seq, int timeout_ms);
 
@@ -150,6 +159,7 @@ struct fm_publisher_state {
     uint64_t head;                  /* last sequence published */
     uint64_t sent;                  /* last sequence that left */
     uint64_t received, written, synced;   /* by the journals that count */
+    uint64_t recovered;             /* the last sequence that came back from the window on disk; 0: none did */
     size_t window_bytes;            /* in use */
 };
 FM_EXPORT void fm_publisher_state (struct fm_publisher *publisher, struct fm_publisher_state *ret_state);

@@ -349,6 +349,16 @@ int identity_reserve (struct identity *identity, uint64_t end)
     return rc;
 }
 
+int identity_dir (const struct identity *identity)
+{
+    return identity->directory->dir_fd;
+}
+
+const char *identity_path (const struct identity *identity)
+{
+    return identity->directory->path;
+}
+
 int identity_close (struct identity *identity, uint64_t next_seq)
 {
     int rc = 0;

@@ -2,6 +2,7 @@
  *
  *     DIR/lock      flock'ed while a publisher has the stream open; its process id in text
  *     DIR/stream    IDENTITY_FILE_LEN bytes, replaced as a whole (write stream.new, fsync, rename, fsync DIR)
+ *     DIR/window    what no journal has synced, where that is kept on disk too: window_file.h
  *
  *     position  bytes   field (integers little-endian)
  *            0      8   "FMSTREAM"
@@ -51,6 +52,10 @@ int identity_open (const char *directory, struct fm_slice mesh, struct fm_slice 
 
 /* Sequences below end may be used once this returns 0. Waits for the disk. -errno: they may not. */
 int identity_reserve (struct identity *identity, uint64_t end);
+
+/* The directory (there is one), which stays the identity's: its descriptor, its path. */
+int identity_dir (const struct identity *identity);
+const char *identity_path (const struct identity *identity);
 
 /* Remember exactly that next_seq comes next, and let go of the directory. After -errno the next epoch begins behind the reserved block instead. */
 int identity_close (struct identity *identity, uint64_t next_seq);

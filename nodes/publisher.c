@@ -195,11 +195,16 @@ static bool need_tick (struct fm_publisher *p, uint64_t now, uint64_t within_ns)
     return true;
 }
 
-static int publish_locked (struct fm_publisher *p, struct fm_fact *fact, uint64_t now, bool *wake)
+/* Once; publish_locked tries again where the disk is in the way. */
+static int try_publish (struct fm_publisher *p, struct fm_fact *fact, uint64_t now, bool *wake)
 {
+    int rc = 0;
     if (p->lost)
         return set_lost (p);
-    int rc = make_room (p, fact, &now);
+    if (p->disk_rc && p->open.count > 0)
+        rc = publisher_send_open (p, now);          /* nothing more is accepted before the disk takes what was */
+    if (rc == 0)
+        rc = make_room (p, fact, &now);
     if (rc)
         return rc;
     if (p->next_seq >= p->reserved_end) {
@@ -222,6 +227,22 @@ static int publish_locked (struct fm_publisher *p, struct fm_fact *fact, uint64_
     const uint64_t hot_ns = p->batch_ns > PUBLISHER_HOT_TICK_US * NS_PER_US ? p->batch_ns : PUBLISHER_HOT_TICK_US * NS_PER_US;
     *wake = need_tick (p, now, p->open.count > 0 ? hot_ns : (uint64_t) 2 * PUBLISHER_SILENT_MS * NS_PER_MS);
     return 0;
+}
+
+static int publish_locked (struct fm_publisher *p, struct fm_fact *fact, uint64_t now, bool *wake)
+{
+    int rc = try_publish (p, fact, now, wake);
+    if (rc == 0 || !p->disk_rc || p->when_full != FM_BLOCK)
+        return rc;
+    /* The window's file cannot be written: as a window that is full. Nobody tells when it can: look now and then. */
+    const uint64_t begin = node_now (), deadline = deadline_in (p->block_ms);
+    while (rc && p->disk_rc && node_now () < deadline) {
+        const uint64_t next = node_now () + (uint64_t) PUBLISHER_DISK_RETRY_MS * NS_PER_MS;
+        (void) wait_changed (p, next < deadline ? next : deadline);     /* whatever woke us: try */
+        rc = try_publish (p, fact, publisher_now (p), wake);
+    }
+    node_count (p->node, NODE_PUBLISH_BLOCKED_NS, node_now () - begin);
+    return rc;
 }
 
 int fm_publish (struct fm_publisher *publisher, const struct fm_fact *fact, struct fm_fact_id *ret_id)
@@ -308,9 +329,9 @@ int fm_publisher_wait_synced (struct fm_publisher *publisher, uint64_t seq, int 
     struct progress progress;
     pthread_mutex_lock (&p->lock);
     int rc = p->open.count > 0 ? publisher_send_open (p, publisher_now (p)) : 0;
-    /* All so far is of this epoch: what earlier ones left unsynced is nobody's to wait for. */
-    if (seq == 0 && p->next_seq > p->identity.epoch_first_seq)
-        seq = p->next_seq - 1;
+    /* All so far is of this epoch, and what came back from disk: what else earlier ones left unsynced is nobody's to wait for. */
+    if (seq == 0)
+        seq = p->next_seq > p->identity.epoch_first_seq ? p->next_seq - 1 : p->recovered_seq;
     while (rc == 0 && p->window.synced < seq && !p->lost)
         rc = wait_changed (p, deadline);
     if (p->window.synced >= seq)
@@ -335,6 +356,7 @@ void fm_publisher_state (struct fm_publisher *publisher, struct fm_publisher_sta
         .received = reached.received,
         .written = reached.written,
         .synced = p->window.synced,
+        .recovered = p->recovered_seq,
         .window_bytes = p->window.bytes + (p->open.count ? window_cost (p->open.facts_len + p->open.head_len) : 0),
     };
     pthread_mutex_unlock (&p->lock);
@@ -352,6 +374,10 @@ static int check_options (const struct fm_publisher_options *o)
         return error_set (FM_ERR_ARGUMENT, "when_full: %d is none of enum fm_when_full", (int) o->when_full);
     if (o->batch_us > PUBLISHER_BATCH_US_MAX)
         return error_set (FM_ERR_ARGUMENT, "batch_us: %d, more than %d", o->batch_us, PUBLISHER_BATCH_US_MAX);
+    if (o->window_on_disk > FM_WINDOW_SYNCED)
+        return error_set (FM_ERR_ARGUMENT, "window_on_disk: %d is none of enum fm_window", (int) o->window_on_disk);
+    if (o->window_on_disk && !o->directory)
+        return error_set (FM_ERR_ARGUMENT, "window_on_disk: needs a directory");
     return 0;
 }
 
@@ -368,7 +394,9 @@ static void set_options (struct fm_publisher *p, const struct fm_publisher_optio
     p->when_full = o->when_full;
     p->block_ms = o->block_ms ? o->block_ms : PUBLISHER_BLOCK_MS_DEFAULT;
     p->payload_max = o->payload_max ? o->payload_max : PAYLOAD_MAX_DEFAULT;
-    const int batch_us = o->batch_us ? o->batch_us : PUBLISHER_BATCH_US_DEFAULT;
+    const int batch_us = o->batch_us                            ? o->batch_us
+                         : o->window_on_disk == FM_WINDOW_SYNCED ? PUBLISHER_BATCH_US_SYNCED
+                                                                 : PUBLISHER_BATCH_US_DEFAULT;
     p->batch_ns = batch_us < 0 ? 0 : (uint64_t) batch_us * NS_PER_US;
 }
 
@@ -392,6 +420,31 @@ static int publisher_init (struct fm_publisher *p, const struct fm_publisher_opt
     return p->open.facts && p->header && p->backs && p->topics ? publisher_repair_new (&p->repair) : -ENOMEM;
 }
 
+/* The window's file, and what an earlier epoch left in it: nobody has asked for anything yet. */
+static int open_disk (struct fm_publisher *p, const struct fm_publisher_options *o)
+{
+    if (!o->window_on_disk) {
+        if (p->identity.directory && window_file_exists (&fs_real, &p->identity))
+            return error_set (FM_ERR_ARGUMENT, "%s/window: facts in it may be in no journal: open it with window_on_disk, or move the file away to give them up",
+                              o->directory);
+        return 0;
+    }
+    struct window_file_found found;
+    const uint64_t capacity = (uint64_t) p->window.bytes_max + p->payload_max + PUBLISHER_DISK_SLACK;
+    int rc = window_file_open (&fs_real, &p->identity, node_mesh (p->node), capacity, o->window_on_disk == FM_WINDOW_SYNCED, &p->window, &p->disk, &found);
+    if (rc)
+        return rc;
+    if (found.facts) {
+        p->recovered_seq = found.end_seq - 1;
+        node_notice (p->node, "WINDOW-RECOVERED", "stream %s: %" PRIu64 " facts up to sequence %" PRIu64 " came back from disk: journals that lack them are given them",
+                     p->name, found.facts, p->recovered_seq);
+    }
+    if (found.damaged_bytes || found.refused)
+        node_notice (p->node, "WINDOW-DAMAGED", "stream %s: %" PRIu64 " bytes and %" PRIu64 " batches of its window on disk do not hold: facts in them that no journal "
+                     "has are void", p->name, found.damaged_bytes, found.refused);
+    return 0;
+}
+
 static int open_stream (struct fm_publisher *p, const struct fm_publisher_options *o)
 {
     int rc = publisher_marks_init (&p->marks, o->journals);
@@ -409,7 +462,14 @@ static int open_stream (struct fm_publisher *p, const struct fm_publisher_option
         (void) snprintf (p->name, sizeof p->name, "%s", p->identity.name);  /* of the same length */
     else
         (void) fm_node_members (p->node, copy_own_name, p);     /* nameless when that fails: it is only for people */
-    return 0;
+    return open_disk (p, o);
+}
+
+/* Let go of the data directory. */
+static int close_directory (struct fm_publisher *p)
+{
+    window_file_close (&p->disk, p->window.count == 0);
+    return identity_close (&p->identity, p->next_seq);
 }
 
 static void publisher_free (struct fm_publisher *p)
@@ -454,7 +514,7 @@ int fm_publisher_open (struct fm_node *node, const struct fm_publisher_options *
     if (rc) {
         if (handled)
             node_unhandle (node, p);
-        (void) identity_close (&p->identity, p->next_seq);      /* the first error is told */
+        (void) close_directory (p);     /* the first error is told */
         publisher_free (p);
         return rc;
     }
@@ -487,7 +547,7 @@ void fm_publisher_close (struct fm_publisher **publisher)
         closed_streams_add (node_closed_streams (node), &closed);     /* before it stops being told as an open one */
     node_unhandle (node, p);
     node_remove_worker (node, p);
-    if (identity_close (&p->identity, p->next_seq))
+    if (close_directory (p))
         node_notice (node, "STREAM-NOT-CLOSED", "stream %s: %s: its next epoch begins behind the sequences that were reserved", p->name,
                      fm_error_detail ());
     publisher_free (p);

@@ -16,11 +16,13 @@
 #include "node.h"
 #include "publisher_marks.h"
 #include "window.h"
+#include "window_file.h"
 
 enum {
     PUBLISHER_WINDOW_DEFAULT = 64 << 20,
     PUBLISHER_BLOCK_MS_DEFAULT = 10000,
     PUBLISHER_BATCH_US_DEFAULT = 50,
+    PUBLISHER_BATCH_US_SYNCED = 1000,       /* the default where each frame waits for the disk */
     PUBLISHER_BATCH_US_MAX = 1000000,
     PUBLISHER_LEVELS_MAX = 16384,           /* topics and their ancestors that are told apart; beyond it `prev` is rounded up */
     PUBLISHER_BURST = 16,                   /* facts that may leave alone in a row before they must share */
@@ -33,6 +35,8 @@ enum {
     PUBLISHER_HEAD_LEVELS_MAX = 64,         /* levels in a head notice */
     PUBLISHER_NOTICE_MS = 1000,             /* between two notices of refused watermarks */
     PUBLISHER_RETRY_MS = 1000,              /* after reserving sequences failed */
+    PUBLISHER_DISK_RETRY_MS = 50,           /* after the window's file could not be written */
+    PUBLISHER_DISK_SLACK = 2 << 20,         /* of the window's file, for what a window may hold beyond its bytes: a fact that came when it was empty */
     PUBLISHER_OFFSET_MS = 10,               /* how long the distance of Unix and monotonic time is taken as fixed */
     PUBLISHER_REASON_MAX = 127,
     PUBLISHER_BLOB_REF_MAX = 512,           /* bytes of an encoded BlobRef */
@@ -76,6 +80,12 @@ struct fm_publisher {
     struct open_batch open;
     struct level_table *levels;
     struct window window;
+    struct window_file *disk;       /* the window once more; NULL: in memory alone */
+    int disk_rc;                    /* why the last write to it failed; 0: it did not. Then what was accepted and has not left waits in the open batch */
+    uint64_t disk_retry_ns;         /* the node's thread does not try again before */
+    bool disk_told;                 /* of the node's thread: the notice of disk_rc */
+    bool disk_given_up;             /* FM_DROP_OLDEST: goes on in memory */
+    uint64_t recovered_seq;         /* the last one that came back from disk; 0: none */
     struct publisher_marks marks;
     uint64_t bucket_ns;             /* token bucket: the time up to which tokens are spent */
     uint64_t unix_offset, unix_offset_until;

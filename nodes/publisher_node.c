@@ -27,8 +27,10 @@ static uint64_t silent_due (const struct fm_publisher *p)
 /* What is due at this time; under the lock. */
 static void look_after (struct fm_publisher *p, uint64_t now)
 {
+    if (p->disk_rc && now < p->disk_retry_ns)
+        return;
     if (p->open.count > 0 && now >= publisher_open_due (p))
-        (void) publisher_send_open (p, now);        /* without memory: the next tick tries again */
+        (void) publisher_send_open (p, now);        /* without memory or disk: a later tick tries again */
     if (p->left_waiting)
         p->hot_until = now + (uint64_t) PUBLISHER_HOT_MS * NS_PER_MS;
     p->left_waiting = p->open.count > 0;
@@ -52,7 +54,7 @@ static uint64_t next_due (const struct fm_publisher *p, uint64_t now, bool was_h
         due = min_u64 (due, publisher_open_due (p));
     else if (now < p->hot_until)
         due = min_u64 (due, now + hot_tick_ns (p));
-    return due;
+    return p->disk_rc && due < p->disk_retry_ns ? p->disk_retry_ns : due;
 }
 
 /* A slow publisher's crash leaves few void sequences, a fast one writes once a second. */
@@ -94,6 +96,19 @@ static void reserve_more (struct fm_publisher *p, uint64_t now)
                      fm_error_text (rc), fm_error_detail ());
 }
 
+/* Told once each time that it fails. */
+static void tell_disk (struct fm_publisher *p)
+{
+    pthread_mutex_lock (&p->lock);
+    const int rc = p->disk_rc;
+    const bool given_up = p->disk_given_up;
+    pthread_mutex_unlock (&p->lock);
+    if (rc && !p->disk_told)
+        node_notice (p->node, "WINDOW-NOT-WRITTEN", "stream %s: %s/window: %s: %s", p->name, identity_path (&p->identity), fm_error_text (rc),
+                     given_up ? "the window goes on in memory alone" : "publishing waits for it, or fails");
+    p->disk_told = rc != 0;
+}
+
 uint64_t publisher_tick (void *arg, uint64_t now)
 {
     struct fm_publisher *p = arg;
@@ -103,6 +118,8 @@ uint64_t publisher_tick (void *arg, uint64_t now)
         look_after (p, now);
     pthread_mutex_unlock (&p->lock);
 
+    if (p->disk || p->disk_given_up)
+        tell_disk (p);
     reserve_more (p, now);
     const uint64_t repair_due = publisher_repair_tick (p, now);
 

@@ -4,6 +4,7 @@
  *                            below the window        -> Gap, and:
  *                                synced, or of an earlier epoch: GAP_SYNCED, then ReplayEnd. Only a journal knows these facts, or that
  *                                they are void; and what would come above such a gap must not pass for its continuation.
+ *                            between epochs (a window that came back from disk holds facts of earlier ones) -> the same
  *                                dropped unsynced: GAP_NOT_HELD, and on it goes.
  *                            above what was sent     -> not waited for: ReplayEnd
  *
@@ -230,17 +231,20 @@ struct taken {
         size_t body_pos;
         zmq_msg_t message;
     } batches[REPAIR_BATCHES_MAX];
-    uint64_t start_seq, synced, sent;   /* of the window */
+    uint64_t held_seq;                  /* the first sequence from next_seq on that is held; behind what was sent: none is */
+    uint64_t synced, sent;              /* of the window */
 };
 
 static void take_batches (struct fm_publisher *p, const struct session *s, struct taken *t)
 {
     t->count = t->bytes = 0;
     pthread_mutex_lock (&p->lock);
-    t->start_seq = p->window.start_seq;
     t->synced = p->window.synced;
     t->sent = publisher_sent (p);
-    struct window_item *item = s->next_seq < s->end_seq ? window_find (&p->window, s->next_seq) : NULL;
+    struct window_item *item = window_find_from (&p->window, s->next_seq);
+    t->held_seq = !item ? p->window.next_seq : item->first_seq > s->next_seq ? item->first_seq : s->next_seq;
+    if (t->held_seq > s->next_seq)
+        item = NULL;                    /* the gap first */
     while (item && item->first_seq < s->end_seq && t->count < REPAIR_BATCHES_MAX) {
         const size_t len = zmq_msg_size (&item->message) - item->body_pos;
         if (t->count > 0 && t->bytes + len > s->message_bytes)
@@ -365,10 +369,10 @@ static int send_end (struct fm_publisher *p, struct session *s)
     return rc;
 }
 
-/* What lies below the window. */
+/* What lies below the window, or between two epochs in it. */
 static int serve_gap (struct fm_publisher *p, struct session *s, const struct taken *t)
 {
-    uint64_t end = t->start_seq < s->end_seq ? t->start_seq : s->end_seq;
+    uint64_t end = t->held_seq < s->end_seq ? t->held_seq : s->end_seq;
     const uint64_t epoch_first = p->identity.epoch_first_seq;
     const uint64_t asked_elsewhere_end = t->synced + 1 > epoch_first ? t->synced + 1 : epoch_first;
     if (s->next_seq < asked_elsewhere_end) {
@@ -410,7 +414,7 @@ static int serve (struct fm_publisher *p, struct session *s)
     if (s->next_seq >= s->end_seq || s->next_seq > t.sent) {
         rc = send_end (p, s);
         rc = rc ? rc : FM_ERR_END;
-    } else if (s->next_seq < t.start_seq) {
+    } else if (s->next_seq < t.held_seq) {
         rc = serve_gap (p, s, &t);
     } else {
         rc = serve_batches (p, s, &t);

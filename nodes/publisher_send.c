@@ -74,6 +74,43 @@ static int frame_new (const struct fm_publisher *p, const struct batch *b, struc
     return 0;
 }
 
+/* Cold: the window's file does not take it. Returns 0 where the window may go on without. */
+static int disk_failed (struct fm_publisher *p, int rc, uint64_t now)
+{
+    p->disk_rc = rc;
+    p->disk_retry_ns = now + (uint64_t) PUBLISHER_DISK_RETRY_MS * NS_PER_MS;
+    if (p->when_full != FM_DROP_OLDEST)
+        return rc;
+    /* Rather lose than wait. What the file has stays there for the next epoch. */
+    window_file_close (&p->disk, false);
+    p->disk_given_up = true;
+    return 0;
+}
+
+/* Keep a batch in the window, on disk first: what has left must come back after a crash. 0: it may leave. */
+static int keep_batch (struct fm_publisher *p, uint64_t end_seq, size_t body_pos, zmq_msg_t *message, uint64_t now)
+{
+    uint64_t place = 0;
+    if (p->disk) {
+        int rc = window_reserve (&p->window);       /* so that the file has nothing that the window does not take */
+        if (rc)
+            return rc;
+        const struct window_item *oldest = window_first (&p->window);
+        const struct fm_slice batch = slice ((const uint8_t *) zmq_msg_data (message) + body_pos, zmq_msg_size (message) - body_pos);
+        rc = window_file_append (p->disk, batch, oldest ? oldest->place : UINT64_MAX, &place);
+        if (rc)
+            rc = disk_failed (p, rc, now);
+        else
+            p->disk_rc = 0;
+        if (rc)
+            return rc;
+    }
+    const int rc = window_push (&p->window, end_seq, body_pos, message);
+    if (rc == 0 && p->disk)
+        window_last (&p->window)->place = place;
+    return rc;
+}
+
 /* The batch that ends before end_seq is kept: let its frame go (takes it). */
 static void send_frame (struct fm_publisher *p, zmq_msg_t *frame, uint64_t end_seq, uint32_t count, uint64_t now)
 {
@@ -108,7 +145,7 @@ int publisher_send_open (struct fm_publisher *p, uint64_t now)
     int rc = frame_new (p, &b, slice (open->facts, open->facts_len), &frame, &body_pos);
     if (rc)
         return rc;
-    rc = window_push (&p->window, batch_end_seq (&b), body_pos, &frame);
+    rc = keep_batch (p, batch_end_seq (&b), body_pos, &frame, now);
     if (rc) {
         zmq_msg_close (&frame);
         return rc;
@@ -145,7 +182,7 @@ static int send_large_described (struct fm_publisher *p, const struct fm_fact *f
     size_t body_pos;
     int rc = frame_new (p, &b, slice (NULL, 0), &announcement, &body_pos);
     if (rc == 0) {
-        rc = window_push (&p->window, batch_end_seq (&b), 0, &whole);
+        rc = keep_batch (p, batch_end_seq (&b), 0, &whole, now);
         if (rc)
             zmq_msg_close (&announcement);
     }

@@ -43,6 +43,7 @@ struct pub {
     uint64_t published; /* in this run */
     uint64_t first_seq; /* of this run; 0: none yet */
     uint64_t synced;    /* last one seen */
+    uint64_t recovered; /* the last one that an earlier run left on disk; 0: none */
     uint64_t moved_ms;  /* when that changed, or waiting began */
     uint64_t started_ms;
     char fault[1024]; /* what ended it early, for the last line */
@@ -303,7 +304,7 @@ static int pub_wait_synced (struct pub *p, int rc_so_far)
     const uint64_t began = cli_monotonic_ms ();
     int rc = 0;
     p->moved_ms = began;
-    while (p->published && pub_recorded (p) < p->published) {
+    while ((p->published && pub_recorded (p) < p->published) || p->synced < p->recovered) {
         rc = fm_publisher_wait_synced (p->publisher, 0, PUB_SLICE_MS);
         if (rc < 0 && rc != FM_TIMEOUT && rc != FM_INTERRUPTED && rc != -EINTR)
             return rc;
@@ -383,6 +384,7 @@ static int pub_open_stream (struct pub *p)
         .block_ms = PUB_SLICE_MS,
         .payload_max = (size_t) p->o.payload_max,
         .journals = p->o.journals,
+        .window_on_disk = p->o.window,
     };
     const char *const mesh = p->cli.mesh ? p->cli.mesh : "default";
     const int rc = p->o.identity || p->o.ephemeral
@@ -419,6 +421,7 @@ static int pub_prepare (struct pub *p)
     struct fm_publisher_state state;
     fm_publisher_state (p->publisher, &state);
     p->synced = state.synced;
+    p->recovered = state.recovered;
     return cli_catch_signals (&p->cli);
 }
 

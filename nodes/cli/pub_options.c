@@ -38,7 +38,9 @@ static const char help[] =
     "      --stream NAME        a stream of that name [the first pub-N that is free, under\n"
     "                           ${XDG_STATE_HOME:-~/.local/state}/factmesh/streams/MESH/]\n"
     "      --identity DIR       the stream that is kept in DIR\n"
-    "      --ephemeral          a new stream, for this run only\n\n"
+    "      --ephemeral          a new stream, for this run only\n"
+    "      --window-on-disk     keep what no journal has in the stream's directory as well: after a kill -9 the next run\n"
+    "                           of the stream gives it to the journal; --window-on-disk=synced outlives power loss too\n\n"
     "A line that cannot be published (malformed, too large) ends it there: what stands before it is recorded, the\n"
     "message names the line, nothing behind it is sent.\n\n"
     "Examples:\n"
@@ -66,7 +68,8 @@ enum {
     OPT_ACK_LOG,
     OPT_STREAM,
     OPT_IDENTITY,
-    OPT_EPHEMERAL
+    OPT_EPHEMERAL,
+    OPT_WINDOW_ON_DISK
 };
 
 static const struct option long_options[] = { { "file", required_argument, NULL, 'f' },
@@ -93,6 +96,7 @@ static const struct option long_options[] = { { "file", required_argument, NULL,
                                               { "stream", required_argument, NULL, OPT_STREAM },
                                               { "identity", required_argument, NULL, OPT_IDENTITY },
                                               { "ephemeral", no_argument, NULL, OPT_EPHEMERAL },
+                                              { "window-on-disk", optional_argument, NULL, OPT_WINDOW_ON_DISK },
                                               COMMON_LONG };
 
 static int set_format (const struct cli *cli, struct pub_options *o, enum pub_format format)
@@ -192,6 +196,14 @@ static int take_what (const struct cli *cli, struct pub_options *o, int option, 
     }
 }
 
+static int set_window (const struct cli *cli, struct pub_options *o, const char *text)
+{
+    if (text && strcmp (text, "synced") != 0)
+        return cli_usage (cli, "--window-on-disk=%s: it is --window-on-disk, or --window-on-disk=synced", text);
+    o->window = text ? FM_WINDOW_SYNCED : FM_WINDOW_FILE;
+    return -1;
+}
+
 /* Options that say how. */
 static int take_how (struct cli *cli, struct pub_options *o, int option, const char *value)
 {
@@ -219,6 +231,8 @@ static int take_how (struct cli *cli, struct pub_options *o, int option, const c
     case OPT_EPHEMERAL:
         o->ephemeral = true;
         return -1;
+    case OPT_WINDOW_ON_DISK:
+        return set_window (cli, o, value);
     default:
         return cli_option (cli, option, value);
     }
@@ -234,6 +248,8 @@ static int check (const struct cli *cli, struct pub_options *o)
         return cli_usage (cli, "facts come from arguments or from files, not both");
     if (!!o->stream + !!o->identity + o->ephemeral > 1)
         return cli_usage (cli, "--stream, --identity and --ephemeral exclude each other");
+    if (o->window && o->ephemeral)
+        return cli_usage (cli, "--window-on-disk needs a stream that is kept: not --ephemeral");
     if (o->stream && !*o->stream)
         return cli_usage (cli, "--stream: an empty name");
     if (o->no_wait && (o->ack_log || o->journals))

@@ -33,6 +33,7 @@ struct pub_options {
     bool ephemeral;
     const char *journals;
     bool no_wait, print_ids;
+    enum fm_window window; /* --window-on-disk */
     const char *ack_log;
 };
 

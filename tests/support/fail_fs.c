@@ -87,7 +87,7 @@ static struct undo *push (struct fail_fs *f, int kind, int fd)
 
 static void release (struct undo *u)
 {
-    if (u->kind == UNDO_UNLINK)
+    if (u->kind == UNDO_UNLINK || u->kind == UNDO_RENAME)
         (void) unlinkat (u->fd, u->backup, 0);
     free (u->bytes);
     free (u);
@@ -282,6 +282,8 @@ static int ff_rename (void *context, int from_dir, const char *from, int to_dir,
         struct undo *u = push (f, UNDO_RENAME, to_dir);
         (void) snprintf (u->old_name, NAME_LEN, "%s", from);
         (void) snprintf (u->name, NAME_LEN, "%s", to);
+        (void) snprintf (u->backup, NAME_LEN, ".undo-%lu", f->backups++);
+        (void) linkat (to_dir, to, to_dir, u->backup, 0);   /* fails where nothing is replaced: then nothing comes back */
     }
     if (rc == 0)
         rc = fs_real.rename (NULL, from_dir, from, to_dir, to);
@@ -444,8 +446,10 @@ void fail_fs_power_loss (struct fail_fs *f, unsigned seed, unsigned keep_percent
             keep_older = true;
         else if (!keep_older && u->kind == UNDO_CREATE)
             (void) unlinkat (u->fd, u->name, 0);
-        else if (!keep_older && u->kind == UNDO_RENAME)
+        else if (!keep_older && u->kind == UNDO_RENAME) {
             (void) renameat (u->fd, u->name, u->fd, u->old_name);
+            (void) renameat (u->fd, u->backup, u->fd, u->name);
+        }
         else if (!keep_older && u->kind == UNDO_UNLINK)
             (void) renameat (u->fd, u->backup, u->fd, u->name);
         release (u);
