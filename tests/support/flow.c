@@ -57,6 +57,14 @@ static size_t payload_len (const struct flow *flow, uint64_t r)
     return 1 + (r >> 32) % 200;
 }
 
+void flow_make_end (unsigned topic, struct flow_fact *ret_fact)
+{
+    ret_fact->key_len = ret_fact->header_name_len = ret_fact->header_value_len = 0;
+    ret_fact->topic_len = topic_make (ret_fact->topic, topic);
+    ret_fact->payload_len = strlen (FLOW_END);
+    memcpy (ret_fact->payload, FLOW_END, ret_fact->payload_len);
+}
+
 void flow_make (const struct flow *flow, uint64_t seq, struct flow_fact *ret_fact)
 {
     struct flow_fact *f = ret_fact;
@@ -66,9 +74,7 @@ void flow_make (const struct flow *flow, uint64_t seq, struct flow_fact *ret_fac
     assert (seq >= 1 && seq <= flow_total (flow) && flow->payload_bytes <= FLOW_PAYLOAD_MAX);
     f->key_len = f->header_name_len = f->header_value_len = 0;
     if (seq > flow->count) {
-        f->topic_len = topic_make (f->topic, (unsigned) (seq - flow->count - 1));
-        f->payload_len = strlen (FLOW_END);
-        memcpy (f->payload, FLOW_END, f->payload_len);
+        flow_make_end ((unsigned) (seq - flow->count - 1), f);
         return;
     }
     f->topic_len = topic_make (f->topic, (unsigned) ((r >> 8) % flow->topics));

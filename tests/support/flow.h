@@ -50,7 +50,12 @@ static inline uint64_t flow_total (const struct flow *flow)
     return flow->count + flow->topics;
 }
 
+/* A count that no publisher reaches: a flow that ends when it is told to, with flow_make_end for each topic. */
+#define FLOW_ENDLESS (UINT64_MAX >> 1)
+
 /* Make fact seq, 1 to flow_total. */
 void flow_make (const struct flow *flow, uint64_t seq, struct flow_fact *ret_fact);
+/* Make the end mark of a topic, 0 to topics - 1. */
+void flow_make_end (unsigned topic, struct flow_fact *ret_fact);
 
 #endif

@@ -54,6 +54,27 @@ size_t oracle_log_count (const struct oracle_log *log)
     return log->count;
 }
 
+void oracle_log_fact (const struct oracle_log *log, size_t index, struct oracle_fact *ret_fact)
+{
+    const struct oracle_entry *e = &log->entries[index];
+    const uint8_t *bytes = log->bytes + e->position;
+    const size_t key = e->head.topic_len, headers = key + e->head.key_len, payload = headers + e->head.headers_len;
+
+    *ret_fact = (struct oracle_fact) {
+        .stream = e->head.stream,
+        .seq = e->head.seq,
+        .topic = { bytes, e->head.topic_len },
+        .key = { bytes + key, e->head.key_len },
+        .headers = { bytes + headers, e->head.headers_len },
+        .payload = { bytes + payload, e->head.payload_len },
+    };
+}
+
+size_t oracle_log_file_bytes (const struct oracle_log *log)
+{
+    return log->count * sizeof (struct oracle_record) + log->bytes_len;
+}
+
 static size_t record_bytes (const struct oracle_record *head)
 {
     return (size_t) head->topic_len + head->key_len + head->headers_len + head->payload_len;

@@ -35,6 +35,10 @@ void oracle_log_destroy (struct oracle_log **log);
 int oracle_log_add (struct oracle_log *log, const struct oracle_fact *fact);
 
 size_t oracle_log_count (const struct oracle_log *log);
+/* Look at one, 0 to count - 1; its slices are valid until something is added. */
+void oracle_log_fact (const struct oracle_log *log, size_t index, struct oracle_fact *ret_fact);
+/* What its facts take in a file: there a record that was cut off begins. */
+size_t oracle_log_file_bytes (const struct oracle_log *log);
 
 /* Write one fact to a file that oracle_log_load reads: lengths and bytes in the machine's own order; both ends are on
  * one machine. Returns 0 or -EIO. */
