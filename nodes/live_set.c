@@ -26,6 +26,10 @@ struct peer {
     uint64_t fence_due_ns;              /* then the next nonce */
     unsigned fence_wait_ms;
     uint64_t close_ns;                  /* gone: closed then */
+    bool publishes;                     /* facts or a head came on this connection: heads will */
+    bool heard;                         /* something, since the last look */
+    unsigned silent_looks;              /* in a row at which nothing had come */
+    uint64_t look_ns;                   /* the next one */
 };
 
 /* The last word about one node. */
@@ -216,6 +220,41 @@ static int peer_connect (struct live_set *set, struct peer *peer)
     return rc;
 }
 
+static void silence_begins (struct live_set *set, struct peer *peer, uint64_t now_ns)
+{
+    peer->silent_looks = 0;
+    peer->look_ns = now_ns + LIVE_SET_LOOK_MS * (uint64_t) 1000000;
+    due_by (set, peer->look_ns);
+}
+
+/* What is queued here is read before the last look, and what the IO thread has in hand has a second: who was stopped himself, and so comes late
+ * to all looks, must not blame the peer. */
+static void silence_step (struct live_set *set, struct peer *peer, uint64_t now_ns)
+{
+    if (!peer->publishes)
+        return;
+    if (now_ns < peer->look_ns) {
+        due_by (set, peer->look_ns);
+        return;
+    }
+    const unsigned looks = peer->heard ? 0 : peer->silent_looks + 1;
+    peer->heard = false;
+    silence_begins (set, peer, now_ns);
+    peer->silent_looks = looks;
+    if (looks == LIVE_SET_SILENT_LOOKS - 1)
+        ready_push (set, peer);
+    if (looks < LIVE_SET_SILENT_LOOKS || peer->ready)
+        return;
+    node_notice (set->node, "LIVE-SILENT", "peer=%s address=%s nothing came for %d ms though it lives; connected anew", peer->live.info.name,
+                 peer->live.info.live, LIVE_SET_SILENT_LOOKS * LIVE_SET_LOOK_MS);
+    peer_disconnect (set, peer);
+    peer->fence_out = false;            /* its nonce went with the connection */
+    if (peer_connect (set, peer) != 0)
+        return;                         /* no descriptors, say: tried again with the next look */
+    peer->publishes = false;            /* until facts or a head come on this connection */
+    ready_push (set, peer);
+}
+
 static void add_peer (struct live_set *set, const struct node_peer *info, uint64_t now_ns)
 {
     if (set->peer_count == LIVE_SET_PEERS_MAX) {
@@ -367,12 +406,15 @@ uint64_t live_set_update (struct live_set *set, uint64_t now_ns)
                 ready_push (set, peer);
             else
                 due_by (set, peer->close_ns);
-        } else if (!peer->live.fenced) {
-            if (now_ns >= peer->fence_due_ns)
-                send_fence (set, peer, now_ns);
-            else
-                due_by (set, peer->fence_due_ns);
+            continue;
         }
+        silence_step (set, peer, now_ns);
+        if (peer->live.fenced)
+            continue;
+        if (now_ns >= peer->fence_due_ns)
+            send_fence (set, peer, now_ns);
+        else
+            due_by (set, peer->fence_due_ns);
     }
     return set->ready_first ? now_ns : set->due_ns;
 }
@@ -474,8 +516,13 @@ int live_set_receive (struct live_set *set, zmq_msg_t *message, struct live_fram
             continue;
         }
         set->frames++;
+        peer->heard = true;
         struct live_frame frame = { .peer = &peer->live };
         const int rc = read_frame (set, peer, message, &frame);
+        if (rc == 0 && !peer->publishes && (frame.kind == LIVE_BATCH || frame.kind == LIVE_HEAD)) {
+            peer->publishes = true;
+            silence_begins (set, peer, node_now ());
+        }
         if (++peer->burst == LIVE_SET_BURST) {
             ready_pop (set);
             (void) poll_ready (set);

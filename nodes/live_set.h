@@ -3,6 +3,10 @@
  *
  *   member up ---> mailbox --update--> SUB, connect, subscribe, fence ---> ready list --receive--> frames
  *   member down -> mailbox --update--> linger: drained for a while, since what it sent last may still be on its way --> LIVE_PEER_GONE
+ *   silence     --update--> connected anew
+ *
+ * Silence: a publisher says something each second (its heads), so that a connection on which nothing comes, of a member that lives, is
+ * half open: the other end has forgotten it, and only we believe in it. TCP finds out by its keepalive, after 10 to 19 s.
  *
  * Thread:  one; that of the receiver. Members are learned through node_listen into a mailbox, taken over by live_set_update.
  * Bounded: LIVE_SET_PEERS_MAX peers; ZeroMQ's receive queue of each; at most one fence in flight for each peer; the mailbox holds one
@@ -20,7 +24,9 @@ enum {
     LIVE_SET_BURST = 64,                /* frames from one peer while others wait */
     LIVE_SET_FENCE_MS = 1000,           /* without an answer: a new nonce; doubled each time up to */
     LIVE_SET_FENCE_MAX_MS = 30000,
-    LIVE_SET_LINGER_MS = 500            /* a peer that went is drained for so long */
+    LIVE_SET_LINGER_MS = 500,           /* a peer that went is drained for so long */
+    LIVE_SET_LOOK_MS = 1000,            /* whether a peer that publishes has said something: its head at least, each second */
+    LIVE_SET_SILENT_LOOKS = 4           /* in a row at which it had not: connected anew */
 };
 
 struct live_peer {

@@ -20,6 +20,7 @@ enum {
     KEEPALIVE_IDLE_S = 10,
     KEEPALIVE_INTERVAL_S = 3,
     KEEPALIVE_PROBES = 3,
+    CONNECT_MS = 5000,                  /* then another attempt: TCP's own come ever more rarely, up to a minute after the path is well again */
     BACKLOG = 1024,                     /* a mesh may come up at once */
     SUBSCRIPTION_MAX = 4096,            /* bytes of a message that an XPUB takes: subscriptions only */
     LIVE_MESSAGE_MAX = 1 << 20          /* that a SUB takes: frames are at most LIVE_FRAME_MAX; the rest is room for the future */
@@ -98,7 +99,7 @@ static void set (void *socket, int option, int value)
 
 /* Heartbeats see a peer as dead when we ourselves do not read: a connection whose queue is full stops reading, misses the answers, and
  * is made anew while the word that there is room again is on its way to the old one. Then libzmq 4.3.4 aborts the process
- * (`_input_stopped`, #3937). So where the application decides when to read, TCP must find half-open connections. */
+ * (`_input_stopped`, #3937). So where the application decides when to read, TCP must find half-open connections; live_set finds them sooner, by a publisher's silence. */
 void node_socket_patient (void *socket)
 {
     set (socket, ZMQ_HEARTBEAT_IVL, 0);
@@ -117,6 +118,7 @@ static int socket_new (const struct fm_node *node, void *zmq, int type, void **r
     set (socket, ZMQ_LINGER, 0);
     set (socket, ZMQ_RECONNECT_IVL, RECONNECT_MS);
     set (socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS);
+    set (socket, ZMQ_CONNECT_TIMEOUT, CONNECT_MS);
     set (socket, ZMQ_BACKLOG, BACKLOG);
     /* For half-open connections only: who is dead the membership knows sooner. Often would cost an idle mesh more than its own pings. */
     const int beat_ms = 2 * (int) node->dead_ms > HEARTBEAT_LEAST_MS ? 2 * (int) node->dead_ms : HEARTBEAT_LEAST_MS;
