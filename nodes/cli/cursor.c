@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "commands.h"
+#include "cursor_next.h"
 #include "id.h"
 #include "link.h"
 #include "text.h"
@@ -11,31 +12,43 @@
 static const char help[] =
     "usage: factmesh cursor ls [OPTION…]\n"
     "       factmesh cursor show NAME [OPTION…]\n"
-    "       factmesh cursor seek NAME WHERE [OPTION…]\n"
+    "       factmesh cursor seek NAME WHERE|--skip N|--past STREAM:SEQ [OPTION…]\n"
     "       factmesh cursor rm NAME… [OPTION…]\n"
     "The durable places where subscribers are (factmesh sub --cursor NAME).\n\n"
     "  ls      all of them: name, offset, how far behind the end, when it moved, of which topics\n"
-    "  show    one, with the sequence that it is at in each stream\n"
+    "  show    one, with the sequence that it is at in each stream, and the next fact that its subscriber gets\n"
     "  seek    create or move: WHERE is start, end, -100 (100 facts before the end), @TIME, offset:N.\n"
-    "          End its subscriber first: a running one moves it again\n"
+    "          End its subscriber first: a running one moves it again.\n"
+    "          --skip and --past step over facts that its subscriber cannot take, and over nothing else\n"
     "  rm      delete; its subscriber begins anew\n\n"
     "      --json               JSON, an object a line\n"
     "      --journal ID         at this journal; the first digits will do\n"
+    "      --next N             show so many of the facts to come [1; with --json 0]\n"
+    "      --skip N             step over the next N facts\n"
+    "      --past STREAM:SEQ    step over this fact; others of its stream before it must be done, or --force is given\n"
     "  --timeout is how long to wait for the journal [10s].\n\n"
     "Examples:\n"
     "  factmesh cursor ls --seed tcp://127.0.0.1:7400\n"
-    "  factmesh cursor seek billing @2026-11-01T10:00\n";
+    "  factmesh cursor seek billing @2026-11-01T10:00\n"
+    "  factmesh cursor show billing && factmesh cursor seek billing --skip 1\n";
 
-enum { OPT_JSON = OPT_OWN, OPT_JOURNAL, CURSOR_PAGE = 256 };
+enum { OPT_JSON = OPT_OWN, OPT_JOURNAL, OPT_NEXT, OPT_SKIP, OPT_PAST, OPT_FORCE, CURSOR_PAGE = 256 };
 
 static const struct option long_options[] = { { "json", no_argument, NULL, OPT_JSON },
                                               { "journal", required_argument, NULL, OPT_JOURNAL },
+                                              { "next", required_argument, NULL, OPT_NEXT },
+                                              { "skip", required_argument, NULL, OPT_SKIP },
+                                              { "past", required_argument, NULL, OPT_PAST },
+                                              { "force", no_argument, NULL, OPT_FORCE },
                                               COMMON_LONG };
 
 struct cursor_command {
     struct cli cli;
     bool json;
     const char *journal;
+    bool next_given, step_given;
+    uint64_t next;
+    struct cursor_step step;
     struct link link;
     struct text text;
 };
@@ -188,7 +201,9 @@ static int show (struct cursor_command *c, const char *name)
         return status;
     if (reply->cursor_reply->n_cursors != 1)
         return cli_error (&c->cli, "there is no cursor '%s'; factmesh cursor ls lists them", name);
-    return print_whole (c, reply->cursor_reply->cursors[0]);
+    const int printed = print_whole (c, reply->cursor_reply->cursors[0]);
+    const uint64_t count = c->next_given ? c->next : !c->json;
+    return printed == CLI_OK && count ? cursor_next_print (&c->link, name, count, c->json) : printed;
 }
 
 static int delete (struct cursor_command *c, const char *name)
@@ -308,6 +323,8 @@ static int run (struct cursor_command *c, const char *verb, char **args, int cou
         return list (c);
     if (strcmp (verb, "show") == 0)
         return show (c, args[0]);
+    if (c->step_given)
+        return cursor_step_over (&c->link, args[0], &c->step);
     if (strcmp (verb, "seek") == 0)
         return seek (c, args[0], args[1]);
     for (int i = 0; i < count && status == CLI_OK; i++)
@@ -316,8 +333,10 @@ static int run (struct cursor_command *c, const char *verb, char **args, int cou
 }
 
 /* -1: right; otherwise the exit status. */
-static int check (const struct cli *cli, const char *verb, int count)
+static int check (const struct cursor_command *c, const char *verb, int count)
 {
+    const struct cli *const cli = &c->cli;
+    const bool is_seek = strcmp (verb, "seek") == 0;
     static const struct {
         const char *verb;
         int min, max;
@@ -328,6 +347,14 @@ static int check (const struct cli *cli, const char *verb, int count)
         { "seek", 2, 2, "seek NAME WHERE" },
         { "rm", 1, 1 << 20, "rm NAME…" },
     };
+    if (c->next_given && strcmp (verb, "show") != 0)
+        return cli_usage (cli, "--next is for factmesh cursor show");
+    if ((c->step_given || c->step.force) && !is_seek)
+        return cli_usage (cli, "--skip, --past and --force are for factmesh cursor seek");
+    if (c->step.count && !id_is_zero (&c->step.past.stream))
+        return cli_usage (cli, "--skip or --past: one of them");
+    if (c->step_given)
+        return count == 1 ? -1 : cli_usage (cli, "usage: factmesh cursor seek NAME --skip N, or --past STREAM:SEQ, without a WHERE");
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
         if (strcmp (verb, verbs[i].verb) == 0)
             return count < verbs[i].min || count > verbs[i].max
@@ -348,6 +375,34 @@ static const char *take_last_count (int argc, char **argv)
     return NULL;
 }
 
+static int take_option (struct cursor_command *c, int option, const char *value)
+{
+    switch (option) {
+    case OPT_JSON:
+        c->json = true;
+        return -1;
+    case OPT_JOURNAL:
+        c->journal = value;
+        return -1;
+    case OPT_NEXT:
+        c->next_given = true;
+        return cli_number (&c->cli, "--next", value, 0, CURSOR_NEXT_MAX, &c->next) ? CLI_USAGE : -1;
+    case OPT_SKIP:
+        c->step_given = true;
+        return cli_number (&c->cli, "--skip", value, 1, CURSOR_NEXT_MAX, &c->step.count) ? CLI_USAGE : -1;
+    case OPT_PAST:
+        c->step_given = true;
+        return fm_fact_id_parse (value, &c->step.past) < 0
+                   ? cli_usage (&c->cli, "--past: '%s' is no STREAM:SEQ, as factmesh cursor show prints it", value)
+                   : -1;
+    case OPT_FORCE:
+        c->step.force = true;
+        return -1;
+    default:
+        return cli_option (&c->cli, option, value);
+    }
+}
+
 int command_cursor (int argc, char **argv)
 {
     struct cursor_command c = { .json = false };
@@ -355,13 +410,7 @@ int command_cursor (int argc, char **argv)
     const char *const last_count = take_last_count (argc, argv);
     int option;
     while ((option = getopt_long (argc, argv, COMMON_SHORT, long_options, NULL)) != -1) {
-        int status = -1;
-        if (option == OPT_JSON)
-            c.json = true;
-        else if (option == OPT_JOURNAL)
-            c.journal = optarg;
-        else
-            status = cli_option (&c.cli, option, optarg);
+        const int status = take_option (&c, option, optarg);
         if (status >= 0)
             return status;
     }
@@ -371,7 +420,7 @@ int command_cursor (int argc, char **argv)
         if (last_count && !*argv[i])
             argv[i] = (char *) (uintptr_t) last_count;
     const char *const verb = argv[optind++];
-    int status = check (&c.cli, verb, argc - optind);
+    int status = check (&c, verb, argc - optind);
     if (status >= 0)
         return status;
     status = link_open (&c.link, &c.cli, c.journal);
