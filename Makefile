@@ -120,7 +120,7 @@ $(BUILD)/factmesh.pc: Makefile
 
 # ---------------------------------------------------------------- tests
 
-.PHONY: test unit asan tsan e2e mutants demo bench bench-check install lint format clean tools
+.PHONY: test unit asan tsan e2e mutants soak demo bench bench-check install lint format clean tools
 tools: all $(TOOL_BIN)
 
 unit: $(UNIT_BIN)  ## the unit tests
@@ -144,6 +144,10 @@ test:  ## everything: unit, sanitizers, end to end
 
 mutants:  ## take each protection out and see its test fail: make mutants [ONLY=NAME,NAME] [JOBS=N]
 	tests/mutants/run --jobs $(or $(JOBS),1) $(subst $(comma), ,$(ONLY))
+
+MINUTES ?= 5
+soak: tools  ## random faults on a whole mesh, judged at the end: make soak [MINUTES=5] [SEED=N]
+	@BUILD=$(BUILD) SOAK_SECONDS=$$(($(MINUTES) * 60)) tests/e2e/soak.py
 
 demo: all  ## the main job, told step by step: make demo [INPUT=FILE]
 	@BUILD=$(BUILD) scripts/demo $(INPUT)
