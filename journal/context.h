@@ -14,6 +14,13 @@
 struct marks;
 struct recent;
 
+/* Who reads the synced log. */
+enum journal_bells { BELL_SERVER, BELL_GROUPS, BELL_COUNT };
+struct journal_bell {
+    struct wake wake;
+    atomic_bool wanted;
+};
+
 struct journal_context {
     struct fm_node *node;
     struct log *log;
@@ -27,8 +34,7 @@ struct journal_context {
     /* The sync thread raises these when somebody said that he waits. */
     struct wake room;                           /* the log's buffer has room again: intake */
     atomic_bool room_wanted;
-    struct wake synced;                         /* the synced end moved, or a request came: server */
-    atomic_bool synced_wanted;
+    struct journal_bell bells[BELL_COUNT];      /* the synced end moved, or a request came */
 
     _Atomic uint64_t counters[JOURNAL_COUNTER_COUNT];
     pthread_mutex_t notice_lock;

@@ -482,6 +482,8 @@ int group_state_take (struct group_state *g, const struct group_fact *f)
     else if (f->offset < g->place.high)
         g->entries[slot].flags |= GROUP_REPLAY;
     key_refresh (g, g->entries[slot].key);
+    if (f->park.len)
+        entry_park (g, slot, f->park, 0, f->unix_ns);
     return 0;
 }
 
@@ -748,6 +750,11 @@ int group_state_drop_parked (struct group_state *g, uint64_t offset)
         return FM_ERR_UNKNOWN;
     entry_finish (g, slot);
     return 0;
+}
+
+bool group_state_is_parked (const struct group_state *g, uint64_t offset)
+{
+    return find_parked (g, offset) != 0;
 }
 
 void group_state_counts (const struct group_state *g, struct group_counts *ret_counts)

@@ -32,14 +32,13 @@
 #include <stdbool.h>
 
 #include "bytes.h"
+#include "fm_limits.h"
 #include "id.h"
 
 enum {
-    GROUP_NAME_MAX = 63,
     GROUP_ENTRIES_MAX = 65536,              /* not parked: then nothing more is looked at until some are done */
     GROUP_PARKED_MAX = 16384,               /* then what should be parked is tried again instead, at the longest delay */
     GROUP_MEMBERS_MAX = 1024,
-    GROUP_CREDIT_MAX = 4096,                /* of a member */
     GROUP_AHEAD_MIN = 1024,                 /* looked at and ready to be handed out, or twice the credit of all members */
     GROUP_REASON_MAX = 255,                 /* bytes that are kept of a reason */
     GROUP_LEASE_MS = 30000,
@@ -96,6 +95,8 @@ struct group_fact {
     bool correction;
     uint64_t root_offset;                   /* of a correction: of the first of its chain; 0: it expired */
     bool skipped;                           /* older filters had left it out: below next, and handed out all the same */
+    struct fm_slice park;                   /* not empty: nobody can handle it, for this reason; park it at once */
+    uint64_t unix_ns;                       /* of parking */
 };
 /* Look at one matching fact: at next or above it, or skipped. It becomes an entry if it is for handlers of this effect. Offsets rise, those of skipped
  * facts among themselves. Returns 0, FM_ERR_LIMIT (entries_max: ask group_state_wants before) or -ENOMEM: then it was not taken. */
@@ -149,6 +150,7 @@ void group_state_seek (struct group_state *g, uint64_t offset, bool again);
 /* FM_ERR_UNKNOWN: not parked. */
 int group_state_replay_parked (struct group_state *g, uint64_t offset);
 int group_state_drop_parked (struct group_state *g, uint64_t offset);
+bool group_state_is_parked (const struct group_state *g, uint64_t offset);
 
 struct group_counts { uint64_t unfinished, in_hand, later, parked; };
 void group_state_counts (const struct group_state *g, struct group_counts *ret_counts);

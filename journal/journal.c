@@ -9,6 +9,7 @@
 
 #include "context.h"
 #include "error.h"
+#include "groups.h"
 #include "intake.h"
 #include "marks.h"
 #include "recent.h"
@@ -20,6 +21,7 @@ struct journal {
     struct log_recovery recovery;
     struct sync *sync;
     struct server *server;
+    struct groups *groups;
     struct intake *intake;
 };
 
@@ -125,12 +127,14 @@ static int start (struct journal *j)
         rc = recent_new (&c->recent);
     if (!rc)
         rc = wake_init (&c->room);
-    if (!rc)
-        rc = wake_init (&c->synced);
+    for (size_t i = 0; i < BELL_COUNT && !rc; i++)
+        rc = wake_init (&c->bells[i].wake);
     if (!rc)
         rc = sync_new (c, &j->sync);
     if (!rc)
         rc = server_new (c, &j->server);
+    if (!rc)
+        rc = groups_new (c, &j->groups);
     if (!rc)
         rc = node_set_journal (c->node, &c->journal, c->generation);
     if (!rc)
@@ -145,7 +149,9 @@ int journal_new (struct fm_node *node, const char *directory, const struct journ
         return -ENOMEM;
     struct journal_context *c = &j->context;
     c->node = node;
-    c->room.fd = c->synced.fd = -1;
+    c->room.fd = -1;
+    for (size_t i = 0; i < BELL_COUNT; i++)
+        c->bells[i].wake.fd = -1;
     pthread_mutex_init (&c->notice_lock, NULL);
     options_fill (&c->options, options, node);
     c->clock = c->options.log.clock ? c->options.log.clock : &clock_real;
@@ -174,11 +180,13 @@ void journal_destroy (struct journal **journal)
     intake_destroy (&j->intake);
     sync_destroy (&j->sync);
     server_destroy (&j->server);
+    groups_destroy (&j->groups);
     recent_destroy (&c->recent);
     marks_destroy (&c->marks);
     log_destroy (&c->log);
     wake_release (&c->room);
-    wake_release (&c->synced);
+    for (size_t i = 0; i < BELL_COUNT; i++)
+        wake_release (&c->bells[i].wake);
     pthread_mutex_destroy (&c->notice_lock);
     free (j);
 }

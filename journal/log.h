@@ -150,6 +150,9 @@ int log_retain (struct log *log, uint64_t *ret_first_offset);
 
 /* --- Cursors: records in the log like everything else; durable once log_synced passes *ret_offset. */
 
+/* Below any cursor's name, above the names that begin with byte 1: those are the journal's own (groups). */
+#define CURSOR_NAME_FLOOR "\x1f"
+
 struct log_cursor {
     char name[CURSOR_NAME_MAX + 1];
     uint64_t updated_ns;

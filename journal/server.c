@@ -67,7 +67,7 @@ static bool queue_put (struct server *s, const struct server_command *c)
         s->queue[(s->queue_first + s->queue_count++) % SERVER_QUEUE_MAX] = *c;
     pthread_mutex_unlock (&s->lock);
     if (fits)
-        wake_raise (&s->context->synced);
+        wake_raise (&s->context->bells[BELL_SERVER].wake);
     return fits;
 }
 
@@ -191,7 +191,7 @@ static void take_commands (struct server *s, uint64_t now)
 /* Those that follow must be woken by the next sync; said before they look, so that none is missed. */
 static void want_synced (struct server *s)
 {
-    atomic_store (&s->context->synced_wanted, s->places[SESSION_DATA].first || s->places[SESSION_READY].first || s->waiting);
+    atomic_store (&s->context->bells[BELL_SERVER].wanted, s->places[SESSION_DATA].first || s->places[SESSION_READY].first || s->waiting);
     struct log_position at;
     log_position (s->context->log, &at);
     if (at.synced_offset == s->synced_offset)
@@ -209,9 +209,9 @@ static void *server_run (void *arg)
     while (!atomic_load (&s->stop)) {
         uint64_t now = node_now ();
         const int wait_ms = due <= now ? 0 : due - now < (uint64_t) 1000 * NS_PER_MS ? (int) ((due - now) / NS_PER_MS) + 1 : 1000;
-        struct pollfd wait = { .fd = s->context->synced.fd, .events = POLLIN };
+        struct pollfd wait = { .fd = s->context->bells[BELL_SERVER].wake.fd, .events = POLLIN };
         (void) poll (&wait, 1, wait_ms);        /* whatever it returns, all is looked at */
-        wake_clear (&s->context->synced);
+        wake_clear (&s->context->bells[BELL_SERVER].wake);
         now = node_now ();
         take_commands (s, now);
         want_synced (s);
@@ -260,7 +260,7 @@ void server_destroy (struct server **server)
         node_unhandle (s->context->node, s);
     if (s->runs) {
         atomic_store (&s->stop, true);
-        wake_raise (&s->context->synced);
+        wake_raise (&s->context->bells[BELL_SERVER].wake);
         pthread_join (s->thread, NULL);
     }
     struct server_command c;

@@ -334,7 +334,7 @@ static int cursor_list (struct server *s, const struct node_route *from, uint64_
     struct cursor_page *page = calloc (1, sizeof *page);
     if (!page)
         return -ENOMEM;
-    char name[CURSOR_NAME_MAX + 1] = "", next[CURSOR_NAME_MAX + 1];
+    char name[CURSOR_NAME_MAX + 1] = CURSOR_NAME_FLOOR, next[CURSOR_NAME_MAX + 1];
     if (list->after.len)
         name_copy (name, control_get_slice (&list->after));
     const size_t limit = list->limit && list->limit < SERVER_LIST_MAX ? list->limit : SERVER_LIST_MAX;

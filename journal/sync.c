@@ -165,8 +165,9 @@ static int write_and_sync (struct sync *s)
     /* Sync before the watermarks go out: publishers drop what we acknowledge. */
     synced (s);
     tell (s);
-    if (news && atomic_load (&c->synced_wanted))
-        wake_raise (&c->synced);
+    for (size_t i = 0; news && i < BELL_COUNT; i++)
+        if (atomic_load (&c->bells[i].wanted))
+            wake_raise (&c->bells[i].wake);
     return written == FM_ERR_END ? 0 : written;
 }
 

@@ -221,6 +221,99 @@ FM_EXPORT int fm_subscription_commit (struct fm_subscription *subscription, int 
 /* The place behind the last event taken, as bytes for the service's own database; valid until the next call. */
 FM_EXPORT int fm_subscription_cursor (struct fm_subscription *subscription, struct fm_slice *ret_cursor);
 
+/* ------------------------------------------------------------------ shared work
+
+ * Instances of a service under one group name split the facts of its topics. A journal keeps the group: what is done, in hand, put aside. Facts of one
+ * key are out one at a time and in order; a fact whose instance died is handed out again, and says so. Everything handed out is synced. */
+
+struct fm_worker;
+
+/* What handling a fact does outside this process, and so what is handed out. All instances of a group declare the same. */
+enum fm_effect {
+    FM_EFFECT_UNDECLARED,           /* as FM_IDEMPOTENT, with a notice at the start: say what it is */
+    FM_IDEMPOTENT,                  /* may run again: every fact, corrections too, and again when the group's place is set back */
+    FM_ONCE,                        /* once for each root, with its newest content known: an order's fulfilment */
+    FM_ONCE_PER_VERSION,            /* once for each root and for each correction of it: a confirmation mail */
+    FM_ON_CORRECTION                /* once for each correction, never for a root */
+};
+
+/* Zero is the default of every option but group. */
+struct fm_worker_options {
+    const char *group;              /* 1 to 63 bytes */
+    const char *const *topics;      /* patterns, NULL behind the last; NULL: the group's, all for a new one */
+    enum fm_effect effect;
+    bool from_now;                  /* a new group: not the history; default: from the oldest fact on */
+    uint64_t from_time_ns;          /* a new group: from then on, by the journal's clock */
+    const char *instance;           /* for people; default the node's name */
+    unsigned in_hand;               /* facts that may wait here for their turn; default 16, at most 4096 */
+    int lease_ms;                   /* without an outcome for so long, others get what is in hand; default 30000. The group's first instance decides */
+    unsigned attempts_max;          /* failures and deaths of instances before a fact is parked; default 5. The group's first instance decides */
+    bool change_topics;             /* other topics than the group's: replace them; its place stays */
+    bool hand_out_skipped;          /* with change_topics: also hand out what the old ones had left out */
+    const char *journal;            /* id of the journal that keeps the group, 32 hex digits; needed where there are several */
+    int open_timeout_ms;            /* to find the journal and join; default 5000; -1: for ever */
+};
+
+/* Join. Errors: FM_ERR_NO_JOURNAL, FM_TIMEOUT, FM_ERR_TOPIC, FM_ERR_ARGUMENT (no group; other topics or another effect than the group's; several
+ * journals and none named), FM_ERR_LIMIT. */
+FM_EXPORT int fm_worker_open (struct fm_node *node, const struct fm_worker_options *options, struct fm_worker **ret_worker);
+/* Tell outcomes (waits at most a second), give back what is in hand, leave. */
+FM_EXPORT void fm_worker_close (struct fm_worker **worker);
+
+/* Why a fact was handed out. None of these: for the first time. */
+enum fm_work_flag {
+    FM_WORK_REPLAY = 1,             /* the group's place was set back: it was done before */
+    FM_WORK_REDELIVERY = 2,         /* was handed out before, and came to no end */
+    FM_WORK_CORRECTION = 4,         /* corrects an earlier fact: root */
+    FM_WORK_IN_DOUBT = 8,           /* an instance began its effect, and went: find out whether it happened */
+    FM_WORK_OUT_OF_ORDER = 16,      /* later facts of its key were handed out before */
+    FM_WORK_KEY_PARKED = 32         /* an earlier fact of its key is parked: parked */
+};
+struct fm_work {
+    struct fm_fact fact;            /* slices are valid until the next fm_worker_next */
+    uint32_t flags;
+    unsigned deliveries;            /* 1: the first */
+    unsigned attempts;              /* that failed, or whose instance died at it */
+    uint64_t token;                 /* grows with each hand-out of the group: who acts with a lower one acts too late */
+    uint64_t offset;                /* in the journal */
+    struct fm_fact_id root;         /* the first of the chain of corrections; of a fact that corrects nothing: itself */
+    struct fm_fact_id parked;
+};
+
+/* The next fact in hand; the one before must have its outcome. FM_TIMEOUT; FM_INTERRUPTED; FM_ERR_ARGUMENT (no outcome yet). A journal that is away is
+ * waited for: what is in hand goes on. */
+FM_EXPORT int fm_worker_next (struct fm_worker *worker, int timeout_ms, struct fm_work *ret_work);
+/* Readable when fm_worker_next with time-out 0 may have something: then call it until FM_TIMEOUT. */
+FM_EXPORT int fm_worker_fd (struct fm_worker *worker);
+
+/* What became of it. 0, or FM_ERR_LEASE: its lease ran out, another instance may have it; drop it. Told to the journal soon; fm_worker_commit waits. */
+FM_EXPORT int fm_work_done (struct fm_worker *worker);
+FM_EXPORT int fm_work_later (struct fm_worker *worker, int delay_ms);               /* again after a while; its key waits */
+FM_EXPORT int fm_work_failed (struct fm_worker *worker, const char *reason);        /* counts, again after a while, parked when it counted too often */
+FM_EXPORT int fm_work_park (struct fm_worker *worker, const char *reason);          /* put aside, for people; its key goes on */
+/* Still at it: the lease begins anew. */
+FM_EXPORT int fm_work_extend (struct fm_worker *worker);
+/* Before an effect outside: wait until the journal has on disk that it begins. If this process then dies without an outcome the fact comes back with
+ * FM_WORK_IN_DOUBT. Costs a round trip and a sync. FM_TIMEOUT, FM_ERR_LEASE: don't begin. */
+FM_EXPORT int fm_work_begin (struct fm_worker *worker, int timeout_ms);
+/* Wait until all outcomes so far are durable. FM_ERR_LEASE: some came too late (they were handed out again); FM_TIMEOUT. */
+FM_EXPORT int fm_worker_commit (struct fm_worker *worker, int timeout_ms);
+
+/* A handler: the calls above in the right order for its group's effect. */
+enum fm_outcome { FM_DONE = 1, FM_LATER, FM_FAILED, FM_PARK };
+enum fm_check { FM_HAPPENED = 1, FM_NOT_HAPPENED, FM_CANT_TELL };
+struct fm_handler {
+    void *arg;
+    /* Handle a fact. *ret_reason (NULL; valid until the next call): why it failed or is parked. *ret_delay_ms: of FM_LATER [1000]. */
+    enum fm_outcome (*run) (void *arg, const struct fm_work *work, int *ret_delay_ms, const char **ret_reason);
+    /* Did the effect of a fact that is in doubt happen? NULL: it can't be told, and such a fact is parked. */
+    enum fm_check (*check) (void *arg, const struct fm_work *work);
+    bool expired_too;               /* also facts whose deadline has passed (requests); default: they are done without being run */
+};
+/* Take one fact and handle it. For FM_ONCE, FM_ONCE_PER_VERSION and FM_ON_CORRECTION the intent is made durable before the handler runs; one in doubt
+ * is checked first. Errors: those of fm_worker_next; what the outcome's call returns is only noted (WORK-TOO-LATE). */
+FM_EXPORT int fm_worker_handle (struct fm_worker *worker, const struct fm_handler *handler, int timeout_ms);
+
 #ifdef __cplusplus
 }
 #endif

@@ -36,7 +36,7 @@ struct replay_event {
     uint64_t next_offset;               /* REPLAY_END */
     Factmesh__ErrorCode code;           /* REPLAY_ERROR */
     const char *text;
-    Factmesh__Control *control;         /* REPLAY_OTHER (CursorReply, StatusReply): the client frees it with the next receive */
+    Factmesh__Control *control;         /* REPLAY_OTHER (other answers, and Work): the client frees it with the next receive */
 };
 /* The next message of a live session (others are dropped). 0, or -EAGAIN. Consuming it earns the holder credit. A session that ended, by REPLAY_END
  * or REPLAY_ERROR, is forgotten. */

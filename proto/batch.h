@@ -112,4 +112,9 @@ uint64_t fact_features (const struct fm_fact *f);
 size_t batch_header_bound (const struct batch *b);
 uint8_t *batch_encode_header (uint8_t *p, const struct batch *b);
 
+/* A batch of one: fact f, just read from b, under its own topic. Of what lies before it, it says nothing (`prev` is the sequence before). An upper bound
+ * for its bytes, and write them: returns the position behind. */
+size_t batch_extract_bound (const struct batch *b, const struct fm_fact *f);
+uint8_t *batch_extract (uint8_t *p, const struct batch *b, const struct fm_fact *f);
+
 #endif

@@ -1,6 +1,7 @@
 /* Writing batches: lengths first, so that what is written is never moved. */
 
 #include "batch.h"
+#include "topic.h"
 #include "batch_fields.h"
 #include "factmesh.pb-c.h"
 
@@ -172,4 +173,44 @@ uint8_t *batch_encode_header (uint8_t *p, const struct batch *b)
     p = wire_put_slice_field (p, 14, b->type);
     p = wire_put_slice_field (p, 16, b->content_type);
     return wire_put_u64_field (p, 17, b->announced_len);
+}
+
+/* The header of a batch with fact f alone. `backs` holds a zero for each level: no fact is said to be missing before this one. */
+static struct batch extracted (const struct batch *b, const struct fm_fact *f, struct batch_topic *topic, const uint8_t backs[TOPIC_LEVELS_MAX])
+{
+    *topic = (struct batch_topic) { .name = f->topic, .backs = slice (backs, topic_depth (f->topic)) };
+    struct batch one = *b;
+    one.minor = PROTO_MINOR;
+    one.count = 1;
+    one.first_seq = f->id.seq;
+    one.features = fact_features (f);
+    one.announced_len = 0;
+    one.topics = topic;
+    one.topic_count = 1;
+    return one;
+}
+
+static struct batch_defaults defaults_of (const struct batch *b)
+{
+    return (struct batch_defaults) { .type = b->type, .content_type = b->content_type, .time_ns = b->time_ns };
+}
+
+size_t batch_extract_bound (const struct batch *b, const struct fm_fact *f)
+{
+    static const uint8_t backs[TOPIC_LEVELS_MAX];
+    struct batch_topic topic;
+    const struct batch one = extracted (b, f, &topic, backs);
+    const struct batch_defaults defaults = defaults_of (b);
+    return batch_header_bound (&one) + fact_encoded_len (f, &defaults);
+}
+
+uint8_t *batch_extract (uint8_t *p, const struct batch *b, const struct fm_fact *f)
+{
+    static const uint8_t backs[TOPIC_LEVELS_MAX];
+    struct batch_topic topic;
+    const struct batch one = extracted (b, f, &topic, backs);
+    const struct batch_defaults defaults = defaults_of (b);
+    struct fm_fact alone = *f;
+    alone.topic_index = 0;
+    return fact_encode (batch_encode_header (p, &one), &alone, &defaults);
 }

@@ -39,6 +39,14 @@ static const struct rule {
     { &factmesh__cursor_delete__descriptor, 1, 0, CURSOR_NAME_MAX },
     { &factmesh__cursor_list__descriptor, 1, 0, CURSOR_NAME_MAX },
     { &factmesh__cursor_state__descriptor, 1, 0, CURSOR_NAME_MAX },
+    { &factmesh__group_config__descriptor, 1, FILTERS_MAX, TOPIC_MAX },
+    { &factmesh__group_join__descriptor, 1, 0, GROUP_NAME_MAX },
+    { &factmesh__group_join__descriptor, 2, 0, NODE_NAME_MAX },
+    { &factmesh__group_join__descriptor, 11, GROUP_CREDIT_MAX, 0 },
+    { &factmesh__group_command__descriptor, 1, 0, GROUP_NAME_MAX },
+    { &factmesh__group_list__descriptor, 1, 0, GROUP_NAME_MAX },
+    { &factmesh__outcomes__descriptor, 2, GROUP_CREDIT_MAX, 0 },
+    { &factmesh__work__descriptor, 2, GROUP_CREDIT_MAX, 0 },
 };
 
 static const struct rule *find_rule (const ProtobufCMessageDescriptor *message, uint32_t field)

@@ -35,7 +35,9 @@ enum {
     ADDRESSES_MAX = 16,             /* of one node, each kind */
     ADDRESS_LEN_MAX = 255,
     STREAMS_PER_NODE_MAX = 1024,
-    CURSOR_POSITIONS_MAX = 65536
+    CURSOR_POSITIONS_MAX = 65536,
+    GROUP_NAME_MAX = 63,
+    GROUP_CREDIT_MAX = 4096         /* facts in the hands of one instance; outcomes of one message */
 };
 
 #endif

@@ -53,14 +53,6 @@ struct cursor_command {
     struct text text;
 };
 
-/* The texts that others gave may hold anything: what could move a terminal's cursor becomes '?'. */
-static void put_printable (struct text *t, struct fm_slice s)
-{
-    const uint8_t *const p = s.data;
-    for (size_t i = 0; i < s.len; i++)
-        text_put_byte (t, p[i] < 0x20 || p[i] == 0x7F ? '?' : p[i]);
-}
-
 static int print_text (struct cursor_command *c)
 {
     if (c->text.failed)
@@ -115,12 +107,12 @@ static int print_row (struct cursor_command *c, const Factmesh__CursorState *s)
         return print_text (c);
     }
     char time[WHEN_TEXT];
-    put_printable (&c->text, control_get_slice (&s->name));
+    text_put_printable (&c->text, control_get_slice (&s->name));
     while (c->text.len < 24 && !c->text.failed)
         text_put_byte (&c->text, ' ');
     text_format (&c->text, " %12llu %12llu  %.19sZ  ", (unsigned long long) (s->cursor ? s->cursor->offset : 0),
                  (unsigned long long) s->behind, when_format (s->updated_ns, time));
-    put_printable (&c->text, control_get_slice (&s->filters));
+    text_put_printable (&c->text, control_get_slice (&s->filters));
     text_put_byte (&c->text, '\n');
     return print_text (c);
 }
@@ -137,9 +129,9 @@ static int print_whole (struct cursor_command *c, const Factmesh__CursorState *s
     if (s->cursor)
         (void) control_get_id (&s->cursor->journal, &journal); /* zero when it is none */
     text_put_cstr (&c->text, "cursor      ");
-    put_printable (&c->text, control_get_slice (&s->name));
+    text_put_printable (&c->text, control_get_slice (&s->name));
     text_put_cstr (&c->text, "\ntopics      ");
-    put_printable (&c->text, control_get_slice (&s->filters));
+    text_put_printable (&c->text, control_get_slice (&s->filters));
     text_format (&c->text,
                  "\njournal     %s, generation %llu\noffset      %llu\nbehind      %llu facts\nmoved       %s\n",
                  id_text (&journal, id), (unsigned long long) (s->cursor ? s->cursor->generation : 0),

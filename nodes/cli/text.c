@@ -58,6 +58,13 @@ void text_put_cstr (struct text *t, const char *s)
     text_put (t, slice_of (s));
 }
 
+void text_put_printable (struct text *t, struct fm_slice bytes)
+{
+    const uint8_t *const p = bytes.data;
+    for (size_t i = 0; i < bytes.len; i++)
+        text_put_byte (t, p[i] < 0x20 || p[i] == 0x7F ? '?' : p[i]);
+}
+
 void text_put_u64 (struct text *t, uint64_t v)
 {
     char digits[20];

@@ -35,6 +35,9 @@ void text_put_byte (struct text *t, uint8_t byte);
 void text_put_cstr (struct text *t, const char *s);
 void text_put_u64 (struct text *t, uint64_t v);
 
+/* Bytes that others gave, for a terminal: what could move its cursor becomes '?'. */
+void text_put_printable (struct text *t, struct fm_slice bytes);
+
 /* As printf. */
 void text_format (struct text *t, const char *format, ...) __attribute__ ((format (printf, 2, 3)));
 

@@ -1,0 +1,597 @@
+#include "groups.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#include "error.h"
+#include "groups_inner.h"
+
+enum { NS_PER_MS = 1000000, WAIT_MAX_MS = 1000, BUSY_MS = 1 };
+
+/* --- Answers. */
+
+static Factmesh__ErrorCode error_code (int rc)
+{
+    switch (rc) {
+    case FM_ERR_TOPIC:
+    case FM_ERR_MALFORMED:
+        return FACTMESH__ERROR_CODE__ERROR_MALFORMED;
+    case FM_ERR_ARGUMENT:
+        return FACTMESH__ERROR_CODE__ERROR_RANGE;
+    case FM_ERR_LIMIT:
+    case FM_ERR_FULL:
+        return FACTMESH__ERROR_CODE__ERROR_LIMIT;
+    case FM_ERR_READ_ONLY:
+        return FACTMESH__ERROR_CODE__ERROR_READ_ONLY;
+    case FM_ERR_UNKNOWN:
+        return FACTMESH__ERROR_CODE__ERROR_UNKNOWN_GROUP;
+    case FM_ERR_CLOSED:
+        return FACTMESH__ERROR_CODE__ERROR_UNKNOWN_MEMBER;
+    default:
+        return FACTMESH__ERROR_CODE__ERROR_INTERNAL;
+    }
+}
+
+void groups_refuse (struct groups *gs, const struct node_route *to, uint64_t request, int rc)
+{
+    const char *detail = fm_error_detail ();
+    journal_count (gs->context, JOURNAL_REQUESTS_REFUSED, 1);
+    /* Whoever does not get it times out. */
+    (void) node_reply_error (gs->context->node, to, request, 0, error_code (rc), *detail ? detail : fm_error_text (rc));
+}
+
+void groups_answer (struct groups *gs, const struct node_route *to, uint64_t request, Factmesh__Control *control)
+{
+    zmq_msg_t message;
+    control->request = request;
+    if (control_encode (control, node_mesh (gs->context->node), &message) != 0)
+        return;
+    if (node_reply (gs->context->node, to, &message) != 0)
+        zmq_msg_close (&message);
+}
+
+/* --- Confirming. */
+
+int groups_confirm (struct group *g, const struct node_route *to, uint64_t request, uint64_t member, bool command, const uint64_t *refused, size_t count)
+{
+    struct group_confirm *c = malloc (sizeof *c + count * sizeof c->refused[0]);
+    if (!c)
+        return -ENOMEM;
+    *c = (struct group_confirm) { .to = *to, .request = request, .member = member, .store = g->stores + 1, .command = command, .refused_count = count };
+    if (count)
+        memcpy (c->refused, refused, count * sizeof c->refused[0]);
+    *g->confirms_end = c;
+    g->confirms_end = &c->next;
+    g->confirm_count++;
+    g->dirty = g->urgent = true;
+    return 0;
+}
+
+static void tell_outcomes (struct groups *gs, const struct group_confirm *c)
+{
+    Factmesh__OutcomesConfirm confirm = FACTMESH__OUTCOMES_CONFIRM__INIT;
+    confirm.member = c->member;
+    confirm.n_refused = c->refused_count;
+    confirm.refused = (uint64_t *) (uintptr_t) c->refused;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.body_case = FACTMESH__CONTROL__BODY_OUTCOMES_CONFIRM;
+    control.outcomes_confirm = &confirm;
+    groups_answer (gs, &c->to, c->request, &control);
+}
+
+static void settle_confirms (struct groups *gs, struct group *g)
+{
+    while (g->confirms && g->confirms->store <= g->stored) {
+        struct group_confirm *c = g->confirms;
+        if (c->command)
+            groups_reply_info (gs, g, &c->to, c->request, 0, 0);
+        else
+            tell_outcomes (gs, c);
+        g->confirms = c->next;
+        if (!g->confirms)
+            g->confirms_end = &g->confirms;
+        g->confirm_count--;
+        free (c);
+    }
+}
+
+/* Store what changed; tell what is durable. Returns when to be called again. */
+static uint64_t settle (struct groups *gs, struct group *g, uint64_t now)
+{
+    if (g->stored < g->stores && log_ticket_synced (gs->context->log, g->ticket)) {
+        g->stored = g->stores;
+        g->may_hand_out = true;
+        settle_confirms (gs, g);
+    }
+    g->dirty |= group_state_take_dirty (g->state);
+    if (g->stored < g->stores || !g->dirty)
+        return UINT64_MAX;              /* the synced end moves then; or there is nothing */
+    const uint64_t due = g->urgent || !g->may_hand_out ? g->store_due_ns : g->store_due_ns + (uint64_t) GROUPS_IDLE_STORE_MS * NS_PER_MS;
+    if (due > now)
+        return due;
+    const int rc = group_store (gs, g, now);
+    if (!rc)
+        return UINT64_MAX;
+    /* The log's buffer is full, or it is read-only: outcomes are not confirmed meanwhile, and nothing is lost. */
+    g->store_due_ns = now + (uint64_t) (rc == FM_ERR_READ_ONLY ? WAIT_MAX_MS : BUSY_MS) * NS_PER_MS;
+    return g->store_due_ns;
+}
+
+/* --- Groups and their instances. */
+
+struct group *groups_find (struct groups *gs, struct fm_slice name)
+{
+    for (struct group *g = gs->list; g; g = g->next)
+        if (slice_equal (slice_of (g->name), name))
+            return g;
+    return NULL;
+}
+
+static void group_destroy (struct group *g)
+{
+    while (g->confirms) {
+        struct group_confirm *c = g->confirms;
+        g->confirms = c->next;
+        free (c);
+    }
+    groups_walk_reset (&g->walk);
+    groups_walk_reset (&g->skipped_walk);
+    group_filters_release (&g->config.filters);
+    group_filters_release (&g->skipped_filters);
+    group_state_destroy (&g->state);
+    free (g->instances);
+    free (g);
+}
+
+void groups_forget (struct groups *gs, struct group *g)
+{
+    struct group **at = &gs->list;
+    while (*at != g)
+        at = &(*at)->next;
+    *at = g->next;
+    gs->count--;
+    group_destroy (g);
+}
+
+static bool same_route (const struct node_route *a, const struct node_route *b)
+{
+    return a->len == b->len && memcmp (a->bytes, b->bytes, a->len) == 0;
+}
+
+/* An instance, by its number, if it is this asker's. */
+static struct group_instance *find_instance (struct groups *gs, uint64_t member, const struct node_route *from, struct group **ret_group)
+{
+    for (struct group *g = gs->list; g; g = g->next)
+        for (size_t i = 0; i < g->instance_count; i++)
+            if (g->instances[i].number == member && same_route (&g->instances[i].route, from)) {
+                *ret_group = g;
+                return &g->instances[i];
+            }
+    return NULL;
+}
+
+static void remove_instance (struct groups *gs, struct group *g, struct group_instance *instance, bool died)
+{
+    group_state_leave (g->state, instance->number, died, node_now (), gs->context->clock->unix_ns (gs->context->clock->context));
+    *instance = g->instances[--g->instance_count];
+    if (!g->instance_count) {
+        groups_walk_reset (&g->walk);
+        groups_walk_reset (&g->skipped_walk);
+    }
+}
+
+static void node_went (struct groups *gs, const struct fm_id *node)
+{
+    for (struct group *g = gs->list; g; g = g->next)
+        for (size_t i = g->instance_count; i-- > 0;)
+            if (id_equal (&g->instances[i].node, node))
+                remove_instance (gs, g, &g->instances[i], true);
+}
+
+/* --- Joining. */
+
+static int check_name (struct fm_slice name)
+{
+    if (name.len == 0 || name.len > GROUP_NAME_MAX)
+        return error_set (FM_ERR_ARGUMENT, "a group's name has 1 to %d bytes, not %zu", (int) GROUP_NAME_MAX, name.len);
+    const uint8_t *p = name.data;
+    for (size_t i = 0; i < name.len; i++)
+        if (p[i] < 0x20 || p[i] == 0x7f)
+            return error_set (FM_ERR_ARGUMENT, "a group's name has a control byte at %zu", i);
+    return 0;
+}
+
+static const char *effect_name (enum group_effect effect)
+{
+    static const char *const names[] = { "undeclared", "idempotent", "once", "once_per_version", "on_correction" };
+    return (size_t) effect < sizeof names / sizeof names[0] ? names[effect] : "of a newer version";
+}
+
+static int config_get (const Factmesh__GroupConfig *from, struct group_config *ret_config)
+{
+    static const Factmesh__GroupConfig none = FACTMESH__GROUP_CONFIG__INIT;
+    const Factmesh__GroupConfig *m = from ? from : &none;
+    if (m->effect > FACTMESH__EFFECT__EFFECT_ON_CORRECTION)
+        return error_set (FM_ERR_ARGUMENT, "effect %d is not known here", (int) m->effect);
+    if (m->lease_ms > GROUP_DELAY_MAX_MS)
+        return error_set (FM_ERR_ARGUMENT, "a lease of %u ms; at most %d", m->lease_ms, (int) GROUP_DELAY_MAX_MS);
+    *ret_config = (struct group_config) {
+        .effect = (enum group_effect) m->effect,
+        .lease_ms = m->lease_ms ? m->lease_ms : GROUP_LEASE_MS,
+        .attempts_max = m->attempts_max ? m->attempts_max : GROUP_ATTEMPTS_MAX,
+    };
+    return group_filters_copy (m->filters, m->n_filters, &ret_config->filters);
+}
+
+/* Where a new group begins. */
+static int start_offset (struct groups *gs, const Factmesh__GroupJoin *join, uint64_t *ret_offset)
+{
+    struct log_position at;
+    struct log_reader *reader = NULL;
+    log_position (gs->context->log, &at);
+    switch (join->start_case) {
+    case FACTMESH__GROUP_JOIN__START_FROM_END:
+        *ret_offset = join->from_end ? at.synced_offset : 1;
+        return 0;
+    case FACTMESH__GROUP_JOIN__START_FROM_OFFSET:
+        *ret_offset = join->from_offset < at.synced_offset ? join->from_offset : at.synced_offset;
+        return 0;
+    case FACTMESH__GROUP_JOIN__START_FROM_TIME_NS: {
+        int rc = log_reader_new (gs->context->log, &reader);
+        if (!rc)
+            rc = log_reader_seek_time (reader, join->from_time_ns, ret_offset);
+        log_reader_destroy (&reader);
+        return rc;
+    }
+    default:
+        *ret_offset = at.first_offset;
+        return 0;
+    }
+}
+
+/* A group that this version could not load must not be made anew over what is stored of it. */
+static bool is_stored (struct groups *gs, struct fm_slice name)
+{
+    char entry[CURSOR_NAME_MAX + 1] = "\x01g";
+    struct log_cursor stored;
+    memcpy (entry + 2, name.data, name.len);
+    return log_cursor_get (gs->context->log, entry, &gs->buffer, &gs->buffer_size, &stored) == 0;
+}
+
+static int make (struct groups *gs, const Factmesh__GroupJoin *join, struct group_config *config, struct group **ret_group)
+{
+    uint64_t offset = 1;
+    if (is_stored (gs, control_get_slice (&join->group)))
+        return error_set (FM_ERR_CORRUPT, "the group's stored state could not be read at the journal's start; see GROUP-NOT-LOADED in its log");
+    int rc = start_offset (gs, join, &offset);
+    if (!rc)
+        rc = group_make (gs, control_get_slice (&join->group), config, ret_group);
+    if (rc)
+        return rc;
+    config->filters = (struct group_filters) { .count = 0 };    /* taken */
+    group_state_begin ((*ret_group)->state, offset);
+    (*ret_group)->dirty = (*ret_group)->urgent = true;
+    return 0;
+}
+
+/* An existing group: is what this instance wants what the group is? */
+static int fit (struct group *g, const Factmesh__GroupJoin *join, struct group_config *config)
+{
+    if (config->effect != g->config.effect)
+        return error_set (FM_ERR_ARGUMENT, "group '%s' is %s, and this instance %s; all instances declare the same", g->name,
+                          effect_name (g->config.effect), effect_name (config->effect));
+    if (!config->filters.count || group_filters_equal (&config->filters, &g->config.filters))
+        return 0;
+    if (!join->change_filters)
+        return error_set (FM_ERR_ARGUMENT, "group '%s' has other topics; ask for a change of topics to replace them", g->name);
+    struct group_place place;
+    group_state_place (g->state, &place);
+    if (join->hand_out_skipped) {
+        if (g->skipped_next < g->skipped_end)
+            return error_set (FM_ERR_LIMIT, "group '%s' is still handing out what its topics before had left out", g->name);
+        g->skipped_filters = g->config.filters;
+        g->skipped_next = 1;
+        g->skipped_end = place.next;
+    } else {
+        group_filters_release (&g->config.filters);
+    }
+    g->config.filters = config->filters;
+    config->filters = (struct group_filters) { .count = 0 };
+    g->walk.placed = g->skipped_walk.placed = false;
+    g->dirty = g->urgent = true;
+    return 0;
+}
+
+static int add_instance (struct groups *gs, struct group *g, const struct node_route *from, const Factmesh__GroupJoin *join, uint64_t now, uint64_t *ret_member)
+{
+    if (g->instance_count == g->instance_size) {
+        const size_t size = g->instance_size ? 2 * g->instance_size : 8;
+        struct group_instance *bigger = realloc (g->instances, size * sizeof *bigger);
+        if (!bigger)
+            return -ENOMEM;
+        g->instances = bigger;
+        g->instance_size = size;
+    }
+    struct group_instance instance = { .number = gs->members + 1, .route = *from };
+    (void) control_get_id (&join->node, &instance.node);        /* without one its death shows by its leases */
+    const size_t len = join->instance.len < NODE_NAME_MAX ? join->instance.len : NODE_NAME_MAX;
+    if (len)
+        memcpy (instance.name, join->instance.data, len);
+    const int rc = group_state_join (g->state, instance.number, join->credit ? join->credit : 1, now);
+    if (rc)
+        return error_set (rc, "group '%s' has %d instances", g->name, (int) GROUP_MEMBERS_MAX);
+    gs->members++;
+    g->instances[g->instance_count++] = instance;
+    *ret_member = instance.number;
+    return 0;
+}
+
+/* What it still works on, as far as that is still its own. */
+static void rejoin (struct groups *gs, struct group *g, uint64_t member, const Factmesh__GroupJoin *join, uint64_t now, Factmesh__GroupHolding **ret_kept, size_t *ret_count)
+{
+    size_t kept = 0;
+    uint64_t through = 0;
+    struct log_position at;
+    log_position (gs->context->log, &at);
+    for (size_t i = 0; i < join->n_holding; i++)
+        if (join->holding[i]->offset < at.synced_offset && join->holding[i]->offset >= through)
+            through = join->holding[i]->offset + 1;
+    (void) groups_read (gs, g, through);
+    for (size_t i = 0; i < join->n_holding; i++)
+        if (group_state_hold (g->state, member, join->holding[i]->offset, join->holding[i]->token, now))
+            ret_kept[kept++] = join->holding[i];
+    *ret_count = kept;
+}
+
+static int join (struct groups *gs, const struct mail *mail, uint64_t now)
+{
+    const Factmesh__GroupJoin *join = mail->control->group_join;
+    struct group_config config = { .lease_ms = 0 };
+    uint64_t member = 0;
+    if (join->n_holding > GROUP_CREDIT_MAX)
+        return error_set (FM_ERR_LIMIT, "an instance holds at most %d facts", (int) GROUP_CREDIT_MAX);
+    int rc = check_name (control_get_slice (&join->group));
+    if (!rc)
+        rc = config_get (join->config, &config);
+    if (rc)
+        return rc;
+    struct group *g = groups_find (gs, control_get_slice (&join->group));
+    rc = g ? fit (g, join, &config) : make (gs, join, &config, &g);
+    group_filters_release (&config.filters);
+    if (!rc)
+        rc = add_instance (gs, g, &mail->from, join, now, &member);
+    if (rc)
+        return rc;
+    Factmesh__GroupHolding **kept = calloc (join->n_holding + 1, sizeof (*kept));
+    size_t kept_count = 0;
+    if (kept)
+        rejoin (gs, g, member, join, now, kept, &kept_count);
+    ProtobufCBinaryData filters[FILTERS_MAX];
+    Factmesh__GroupConfig message;
+    (void) group_config_put (&g->config, &message, filters);
+    Factmesh__GroupJoined joined = FACTMESH__GROUP_JOINED__INIT;
+    joined.group = join->group;
+    joined.member = member;
+    joined.config = &message;
+    joined.n_holding = kept_count;
+    joined.holding = kept;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.body_case = FACTMESH__CONTROL__BODY_GROUP_JOINED;
+    control.group_joined = &joined;
+    groups_answer (gs, &mail->from, mail->control->request, &control);
+    free (kept);
+    return 0;
+}
+
+/* --- Outcomes. */
+
+static int outcomes (struct groups *gs, const struct mail *mail, uint64_t now)
+{
+    const Factmesh__Outcomes *o = mail->control->outcomes;
+    struct group *g;
+    const struct group_instance *instance = find_instance (gs, o->member, &mail->from, &g);
+    if (!instance)
+        return error_set (FM_ERR_CLOSED, "no such member of a group (any more): join again");
+    uint64_t *refused = calloc (o->n_outcomes + 1, sizeof *refused);
+    if (!refused)
+        return -ENOMEM;
+    size_t count = 0;
+    const uint64_t unix_ns = gs->context->clock->unix_ns (gs->context->clock->context);
+    for (size_t i = 0; i < o->n_outcomes; i++) {
+        const struct group_report r = {
+            .member = instance->number,
+            .offset = o->outcomes[i]->offset,
+            .token = o->outcomes[i]->token,
+            .kind = (enum group_outcome) o->outcomes[i]->kind,
+            .delay_ms = o->outcomes[i]->delay_ms,
+            .reason = control_get_slice (&o->outcomes[i]->reason),
+        };
+        if (group_state_outcome (g->state, &r, now, unix_ns) != 0)
+            refused[count++] = r.token;
+    }
+    int rc = 0;
+    if (o->n_outcomes) {
+        rc = groups_confirm (g, &mail->from, mail->control->request, o->member, false, refused, count);
+    } else {
+        const struct group_confirm alive = { .to = mail->from, .request = mail->control->request, .member = o->member };
+        tell_outcomes (gs, &alive);
+    }
+    free (refused);
+    return rc;
+}
+
+static int leave (struct groups *gs, const struct mail *mail)
+{
+    struct group *g;
+    struct group_instance *instance = find_instance (gs, mail->control->group_leave->member, &mail->from, &g);
+    if (instance)
+        remove_instance (gs, g, instance, false);
+    return 0;
+}
+
+/* --- The node's thread. */
+
+static int take_control (void *arg, const struct node_route *from, const Factmesh__Control *control)
+{
+    struct groups *gs = arg;
+    switch (control->body_case) {
+    case FACTMESH__CONTROL__BODY_GROUP_JOIN:
+    case FACTMESH__CONTROL__BODY_GROUP_LEAVE:
+    case FACTMESH__CONTROL__BODY_OUTCOMES:
+    case FACTMESH__CONTROL__BODY_GROUP_COMMAND:
+    case FACTMESH__CONTROL__BODY_GROUP_LIST: {
+        const int rc = mailbox_put (&gs->box, from, control);
+        if (!rc)
+            wake_raise (&gs->context->bells[BELL_GROUPS].wake);
+        return rc;
+    }
+    default:
+        return FM_ERR_UNKNOWN;
+    }
+}
+
+static void node_up (void *arg, const struct node_peer *peer)
+{
+    (void) arg;
+    (void) peer;
+}
+
+static void node_down (void *arg, const struct fm_id *node, bool said_goodbye)
+{
+    struct groups *gs = arg;
+    (void) said_goodbye;
+    mailbox_put_down (&gs->box, node);
+    wake_raise (&gs->context->bells[BELL_GROUPS].wake);
+}
+
+/* --- The groups' thread. */
+
+static void take_mail (struct groups *gs, const struct mail *mail, uint64_t now)
+{
+    int rc = 0;
+    if (!mail->control) {
+        node_went (gs, &mail->node_down);
+        return;
+    }
+    switch (mail->control->body_case) {
+    case FACTMESH__CONTROL__BODY_GROUP_JOIN:
+        rc = join (gs, mail, now);
+        break;
+    case FACTMESH__CONTROL__BODY_GROUP_LEAVE:
+        rc = leave (gs, mail);
+        break;
+    case FACTMESH__CONTROL__BODY_OUTCOMES:
+        rc = outcomes (gs, mail, now);
+        break;
+    case FACTMESH__CONTROL__BODY_GROUP_COMMAND:
+        groups_command (gs, mail, now);
+        break;
+    case FACTMESH__CONTROL__BODY_GROUP_LIST:
+        groups_list (gs, mail);
+        break;
+    default:
+        break;                          /* take_control lets nothing else through */
+    }
+    if (rc)
+        groups_refuse (gs, &mail->from, mail->control->request, rc);
+}
+
+/* One group's turn. Returns when it wants the next one. */
+static uint64_t turn (struct groups *gs, struct group *g, uint64_t now)
+{
+    const uint64_t due = group_state_tick (g->state, now, gs->context->clock->unix_ns (gs->context->clock->context));
+    const bool more = g->instance_count && groups_read (gs, g, 0);
+    const bool full = groups_hand_out (gs, g, now);
+    const uint64_t store_due = settle (gs, g, now);
+    if (more || full)
+        return now;
+    return due < store_due ? due : store_due;
+}
+
+static void *groups_run (void *arg)
+{
+    struct groups *gs = arg;
+    struct journal_bell *bell = &gs->context->bells[BELL_GROUPS];
+    (void) pthread_setname_np (pthread_self (), "fm-groups");   /* for people alone */
+    const int rc = groups_load (gs);
+    if (rc)
+        journal_notice (gs->context, "GROUPS-NOT-LOADED", "%s (%s); their members are refused until a restart", fm_error_text (rc), fm_error_detail ());
+    uint64_t due = 0;
+    while (!atomic_load (&gs->stop)) {
+        uint64_t now = node_now ();
+        const uint64_t left_ms = due > now ? (due - now + NS_PER_MS - 1) / NS_PER_MS : 0;
+        struct pollfd wait = { .fd = bell->wake.fd, .events = POLLIN };
+        (void) poll (&wait, 1, left_ms < WAIT_MAX_MS ? (int) left_ms : WAIT_MAX_MS);    /* whatever it returns, all is looked at */
+        wake_clear (&bell->wake);
+        atomic_store (&bell->wanted, gs->list != NULL);
+        now = node_now ();
+        struct mail *mail;
+        for (unsigned n = 0; n < MAILBOX_MAX && (mail = mailbox_take (&gs->box)) != NULL; n++) {
+            take_mail (gs, mail, now);
+            mail_destroy (&mail);
+        }
+        due = UINT64_MAX;
+        for (struct group *g = gs->list; g; g = g->next) {
+            const uint64_t next = turn (gs, g, now);
+            due = next < due ? next : due;
+        }
+    }
+    return NULL;
+}
+
+int groups_new (struct journal_context *context, struct groups **ret_groups)
+{
+    struct groups *gs = calloc (1, sizeof *gs);
+    if (!gs)
+        return -ENOMEM;
+    gs->context = context;
+    gs->key_seed = id_random_u64 ();
+    mailbox_init (&gs->box);
+    atomic_init (&gs->stop, false);
+    int rc = fact_finder_new (context->log, GROUPS_CACHE_BYTES, &gs->finder);
+    if (!rc) {
+        rc = journal_thread (&gs->thread, groups_run, gs);
+        gs->runs = rc == 0;
+    }
+    if (!rc) {
+        rc = node_handle (context->node, take_control, gs);
+        gs->handles = rc == 0;
+    }
+    if (!rc) {
+        const struct node_listener listener = { .arg = gs, .up = node_up, .down = node_down };
+        rc = node_listen (context->node, &listener);
+        gs->listens = rc == 0;
+    }
+    if (rc) {
+        groups_destroy (&gs);
+        return rc;
+    }
+    *ret_groups = gs;
+    return 0;
+}
+
+void groups_destroy (struct groups **groups)
+{
+    struct groups *gs = *groups;
+    if (!gs)
+        return;
+    *groups = NULL;
+    if (gs->listens)
+        node_unlisten (gs->context->node, gs);
+    if (gs->handles)
+        node_unhandle (gs->context->node, gs);
+    if (gs->runs) {
+        atomic_store (&gs->stop, true);
+        wake_raise (&gs->context->bells[BELL_GROUPS].wake);
+        pthread_join (gs->thread, NULL);
+    }
+    while (gs->list)
+        groups_forget (gs, gs->list);
+    fact_finder_destroy (&gs->finder);
+    batch_scratch_release (&gs->scratch);
+    mailbox_release (&gs->box);
+    free (gs->matches);
+    free (gs->buffer);
+    free (gs);
+}

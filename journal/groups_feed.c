@@ -1,0 +1,326 @@
+/* groups_feed: from the log into a group's state, and from there into its instances' hands. */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "checksum.h"
+#include "error.h"
+#include "groups_inner.h"
+
+uint64_t groups_key (const struct groups *gs, const struct fm_fact *fact)
+{
+    if (!fact->key.len)
+        return 0;
+    const uint64_t hash = checksum_seeded (fact->key.data, fact->key.len, gs->key_seed);
+    return hash ? hash : 1;
+}
+
+/* --- Reading. */
+
+void groups_walk_reset (struct group_walk *w)
+{
+    log_reader_destroy (&w->reader);
+    w->placed = false;
+}
+
+static int walk_place (struct groups *gs, struct group *g, struct group_walk *w, uint64_t offset)
+{
+    int rc = 0;
+    if (w->placed)
+        return 0;
+    if (!w->reader)
+        rc = log_reader_new (gs->context->log, &w->reader);
+    if (!rc)
+        rc = log_reader_filter (w->reader, NULL, g->config.filters.patterns, g->config.filters.count);
+    if (!rc)
+        rc = log_reader_seek_offset (w->reader, offset);
+    w->placed = rc == 0;
+    return rc;
+}
+
+/* Which of the batch's topics are the group's? With `skipped`: and were not the older filters'. False: none. */
+static bool match_topics (struct groups *gs, const struct group *g, const struct batch *b, bool skipped)
+{
+    if (b->topic_count > gs->match_size) {
+        uint8_t *bigger = realloc (gs->matches, b->topic_count);
+        if (!bigger)
+            return false;
+        gs->matches = bigger;
+        gs->match_size = b->topic_count;
+    }
+    bool any = false;
+    for (uint32_t i = 0; i < b->topic_count; i++) {
+        const struct fm_slice topic = b->topics[i].name;
+        gs->matches[i] = group_filters_match (&g->config.filters, topic) && !(skipped && group_filters_match (&g->skipped_filters, topic));
+        any |= gs->matches[i];
+    }
+    return any;
+}
+
+static int take_fact (struct groups *gs, struct group *g, const struct batch *b, const struct fm_fact *fact, uint64_t offset, bool skipped)
+{
+    struct group_fact f = { .offset = offset, .key = groups_key (gs, fact), .skipped = skipped };
+    if (!id_is_zero (&fact->corrects.stream)) {
+        struct fm_fact_id root;
+        f.correction = true;
+        const int rc = fact_finder_root (gs->finder, fact, &root, &f.root_offset);
+        if (rc == FM_ERR_UNKNOWN || rc == FM_ERR_LIMIT) {
+            f.park = slice_of (fm_error_detail ());
+            f.unix_ns = gs->context->clock->unix_ns (gs->context->clock->context);
+        } else if (rc && rc != FM_ERR_END) {
+            return rc;
+        }
+    }
+    fact_finder_put (gs->finder, offset, b, fact);
+    return group_state_take (g->state, &f);
+}
+
+/* Take the facts of a batch from `from` on. *ret_next: the first offset that was not looked at. */
+static int take_batch (struct groups *gs, struct group *g, const struct log_item *item, uint64_t from, bool skipped, uint64_t *ret_next)
+{
+    struct batch b;
+    struct batch_reader reader;
+    struct fm_fact fact;
+    const uint64_t end = item->offset + (item->end_seq - item->first_seq);
+    *ret_next = end;
+    if (!item->bytes.len || end <= from)
+        return 0;
+    int rc = batch_decode (item->bytes.data, item->bytes.len, slice (NULL, 0), &gs->scratch, &b);
+    if (rc)
+        return rc == -ENOMEM ? rc : 0;      /* recorded by a newer version; replays hand it out as it is */
+    if (!match_topics (gs, g, &b, skipped))
+        return 0;
+    batch_reader_init (&reader, &b);
+    uint64_t offset = item->offset;
+    if (from > offset) {
+        if (batch_reader_skip (&reader, from - offset))
+            return 0;
+        offset = from;
+    }
+    for (; batch_reader_next (&reader, &fact) == 0; offset++) {
+        rc = gs->matches[fact.topic_index] ? take_fact (gs, g, &b, &fact, offset, skipped) : 0;
+        if (rc) {
+            *ret_next = offset;
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static void note_gap (struct groups *gs, const struct group *g, const struct log_item *item, uint64_t from, uint64_t end)
+{
+    if (item->reason == FACTMESH__GAP_REASON__GAP_EXPIRED || item->reason == FACTMESH__GAP_REASON__GAP_DAMAGED)
+        journal_notice (gs->context, "GROUP-GAP", "group=%s offsets=[%llu,%llu) reason=%s: facts that were there are passed over", g->name,
+                        (unsigned long long) from, (unsigned long long) end, item->reason == FACTMESH__GAP_REASON__GAP_EXPIRED ? "expired" : "damaged");
+}
+
+/* One walk's next record, from offset *next on. FM_ERR_END: caught up. */
+static int walk_step (struct groups *gs, struct group *g, struct group_walk *w, bool skipped, uint64_t *next)
+{
+    int rc = walk_place (gs, g, w, *next);
+    struct log_item item;
+    if (!rc)
+        rc = log_reader_next (w->reader, &item);
+    if (rc)
+        return rc;
+    uint64_t end = *next, remaining;
+    if (item.kind == LOG_ITEM_BATCH) {
+        rc = take_batch (gs, g, &item, *next, skipped, &end);
+    } else {
+        log_reader_position (w->reader, &end, &remaining);
+        note_gap (gs, g, &item, *next, end);
+    }
+    if (rc)
+        w->placed = false;
+    if (end > *next)
+        *next = end;
+    return rc;
+}
+
+bool groups_read (struct groups *gs, struct group *g, uint64_t through)
+{
+    struct group_place place;
+    int rc = 0;
+    unsigned records = 0;
+    group_state_place (g->state, &place);
+    for (; !rc && g->skipped_next < g->skipped_end && group_state_wants (g->state) && records < GROUPS_TURN_RECORDS; records++) {
+        rc = walk_step (gs, g, &g->skipped_walk, true, &g->skipped_next);
+        g->dirty = true;
+        if (rc == FM_ERR_END || g->skipped_next >= g->skipped_end) {
+            g->skipped_next = g->skipped_end = 0;
+            group_filters_release (&g->skipped_filters);
+            groups_walk_reset (&g->skipped_walk);
+            rc = 0;
+        }
+    }
+    for (; !rc && (place.next < through || (group_state_wants (g->state) && records < GROUPS_TURN_RECORDS)); records++) {
+        rc = walk_step (gs, g, &g->walk, false, &place.next);
+        group_state_advance (g->state, place.next);
+    }
+    if (rc && rc != FM_ERR_END && rc != FM_ERR_LIMIT)
+        journal_notice (gs->context, "GROUP-READ-FAILED", "group=%s offset=%llu: %s (%s); tried again", g->name, (unsigned long long) place.next,
+                        fm_error_text (rc), fm_error_detail ());
+    return !rc && records >= GROUPS_TURN_RECORDS;
+}
+
+/* --- Handing out. */
+
+struct outgoing {
+    struct outgoing *next;
+    Factmesh__WorkItem item;
+    Factmesh__FactId root, parked;
+    struct fm_fact_id root_id, parked_id;
+    size_t len;
+    uint8_t bytes[];
+};
+
+/* What goes to one instance with the next message. */
+struct parcel {
+    uint64_t member;
+    struct outgoing *first, **end;
+    size_t count, bytes;
+};
+
+static struct group_instance *find_instance (struct group *g, uint64_t member)
+{
+    for (size_t i = 0; i < g->instance_count; i++)
+        if (g->instances[i].number == member)
+            return &g->instances[i];
+    return NULL;
+}
+
+static void parcel_release (struct parcel *p)
+{
+    while (p->first) {
+        struct outgoing *o = p->first;
+        p->first = o->next;
+        free (o);
+    }
+    p->end = &p->first;
+    p->count = p->bytes = 0;
+}
+
+/* An instance that can't be reached has lost what it held; when it says something it is told to join again. */
+static void parcel_send (struct groups *gs, struct group *g, struct parcel *p, uint64_t now)
+{
+    struct group_instance *to = find_instance (g, p->member);
+    Factmesh__WorkItem **items = p->count ? calloc (p->count, sizeof (*items)) : NULL;
+    int rc = -ENOMEM;
+    if (to && items) {
+        size_t n = 0;
+        for (struct outgoing *o = p->first; o; o = o->next)
+            items[n++] = &o->item;
+        Factmesh__Work work = FACTMESH__WORK__INIT;
+        work.member = p->member;
+        work.n_items = n;
+        work.items = items;
+        Factmesh__Control control = FACTMESH__CONTROL__INIT;
+        control.body_case = FACTMESH__CONTROL__BODY_WORK;
+        control.work = &work;
+        zmq_msg_t message;
+        rc = control_encode (&control, node_mesh (gs->context->node), &message);
+        if (!rc) {
+            rc = node_reply (gs->context->node, &to->route, &message);
+            if (rc)
+                zmq_msg_close (&message);
+        }
+    }
+    free (items);
+    if (p->count && rc && to) {
+        group_state_leave (g->state, p->member, false, now, 0);
+        *to = g->instances[--g->instance_count];
+    }
+    parcel_release (p);
+}
+
+static void put_id (Factmesh__FactId *message, struct fm_fact_id *place, const struct fm_fact_id *id)
+{
+    factmesh__fact_id__init (message);
+    *place = *id;
+    message->stream = control_put_id (&place->stream);
+    message->seq = place->seq;
+}
+
+/* Put a hand-out's fact into a parcel. FM_ERR_UNKNOWN: it is gone. */
+static int parcel_add (struct groups *gs, struct parcel *p, const struct group_hand_out *h)
+{
+    struct fm_slice batch;
+    struct fm_fact fact;
+    int rc = fact_finder_read (gs->finder, h->content_offset, &batch, &fact);
+    if (rc)
+        return rc;
+    struct outgoing *o = malloc (sizeof *o + batch.len);
+    if (!o)
+        return -ENOMEM;
+    o->next = NULL;
+    o->len = batch.len;
+    memcpy (o->bytes, batch.data, batch.len);
+    factmesh__work_item__init (&o->item);
+    o->item.offset = h->offset;
+    o->item.token = h->token;
+    o->item.deliveries = h->deliveries;
+    o->item.attempts = h->attempts;
+    o->item.flags = h->flags;
+    o->item.batch = control_put_slice (slice (o->bytes, o->len));
+    if (!id_is_zero (&fact.corrects.stream)) {
+        struct fm_fact_id root = fact.corrects;
+        uint64_t root_offset;
+        (void) fact_finder_root (gs->finder, &fact, &root, &root_offset);   /* one that expired: the oldest that the fact itself names */
+        o->item.flags |= GROUP_CORRECTION;
+        put_id (&o->root, &o->root_id, &root);
+        o->item.root = &o->root;
+    }
+    if (h->parked_offset && fact_finder_read (gs->finder, h->parked_offset, &batch, &fact) == 0) {
+        put_id (&o->parked, &o->parked_id, &fact.id);
+        o->item.parked = &o->parked;
+    }
+    *p->end = o;
+    p->end = &o->next;
+    p->count++;
+    p->bytes += o->len;
+    return 0;
+}
+
+static struct parcel *parcel_of (struct parcel *parcels, size_t *count, uint64_t member)
+{
+    for (size_t i = 0; i < *count; i++)
+        if (parcels[i].member == member)
+            return &parcels[i];
+    struct parcel *p = &parcels[(*count)++];
+    *p = (struct parcel) { .member = member };
+    p->end = &p->first;
+    return p;
+}
+
+bool groups_hand_out (struct groups *gs, struct group *g, uint64_t now)
+{
+    if (!g->may_hand_out || !g->instance_count || g->confirm_count >= GROUPS_CONFIRMS_MAX)
+        return false;
+    struct parcel *parcels = calloc (g->instance_count, sizeof *parcels);
+    if (!parcels)
+        return false;
+    size_t count = 0;
+    unsigned n = 0;
+    struct group_hand_out h;
+    for (; n < GROUPS_TURN_HAND_OUTS && group_state_hand_out (g->state, now, &h) == 0; n++) {
+        struct parcel *p = parcel_of (parcels, &count, h.member);
+        const int rc = parcel_add (gs, p, &h);
+        if (rc == FM_ERR_UNKNOWN) {
+            journal_notice (gs->context, "GROUP-FACT-GONE", "group=%s offset=%llu: retention or damage took it before it was done", g->name,
+                            (unsigned long long) h.offset);
+            group_state_forget (g->state, h.offset);
+        } else if (rc) {
+            const struct group_report back = { .member = h.member, .offset = h.offset, .token = h.token, .kind = GROUP_RELEASE };
+            (void) group_state_outcome (g->state, &back, now, 0);       /* it holds it: it was just given */
+            break;
+        }
+        if (p->bytes >= GROUPS_WORK_BYTES)
+            parcel_send (gs, g, p, now);
+        g->dirty = true;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (parcels[i].count)
+            parcel_send (gs, g, &parcels[i], now);
+    free (parcels);
+    return n == GROUPS_TURN_HAND_OUTS;
+}

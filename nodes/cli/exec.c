@@ -1,0 +1,140 @@
+#include "exec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "options.h"
+
+enum { POLL_MS = 20, POLL_FIRST_US = 500 };
+
+static void put_bytes (const char *name, struct fm_slice value)
+{
+    char *text = malloc (value.len + 1);
+    if (!text)
+        _exit (127);
+    if (value.len)
+        memcpy (text, value.data, value.len);
+    text[value.len] = 0;
+    (void) setenv (name, text, 1);      /* fails for want of memory: then it is not there */
+    free (text);
+}
+
+static void put_number (const char *name, uint64_t value)
+{
+    char text[24];
+    (void) snprintf (text, sizeof text, "%llu", (unsigned long long) value);
+    (void) setenv (name, text, 1);
+}
+
+static void put_flags (uint32_t flags)
+{
+    static const char *const words[] = { "replay", "redelivery", "correction", "in_doubt", "out_of_order", "key_parked" };
+    char text[128] = "";
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (flags & 1U << i) {
+            const size_t len = strlen (text);
+            (void) snprintf (text + len, sizeof text - len, "%s%s", len ? "," : "", words[i]);
+        }
+    (void) setenv ("FM_FLAGS", text, 1);
+}
+
+static void put_environment (const struct fm_work *w)
+{
+    char id[FM_FACT_ID_TEXT];
+    put_bytes ("FM_TOPIC", w->fact.topic);
+    put_bytes ("FM_KEY", w->fact.key);
+    put_bytes ("FM_TYPE", w->fact.type);
+    put_bytes ("FM_CONTENT_TYPE", w->fact.content_type);
+    put_bytes ("FM_CORRELATION", w->fact.correlation);
+    (void) setenv ("FM_ID", fm_fact_id_text (&w->fact.id, id, sizeof id), 1);
+    (void) setenv ("FM_ROOT", fm_fact_id_text (&w->root, id, sizeof id), 1);
+    put_number ("FM_TIME_NS", w->fact.time_ns);
+    put_number ("FM_EXPIRES_NS", w->fact.expires_ns);
+    put_number ("FM_OFFSET", w->offset);
+    put_number ("FM_TOKEN", w->token);
+    put_number ("FM_DELIVERIES", w->deliveries);
+    put_number ("FM_ATTEMPTS", w->attempts);
+    put_flags (w->flags);
+}
+
+static void child (const struct exec_options *o, const struct fm_work *work, int in)
+{
+    sigset_t none;
+    sigemptyset (&none);
+    (void) sigprocmask (SIG_SETMASK, &none, NULL);
+    (void) signal (SIGPIPE, SIG_DFL);
+    (void) setpgid (0, 0);
+    if (dup2 (in, STDIN_FILENO) < 0 || (o->stdout_fd >= 0 && dup2 (o->stdout_fd, STDOUT_FILENO) < 0))
+        _exit (127);
+    put_environment (work);
+    (void) execl ("/bin/sh", "sh", "-c", o->command, (char *) NULL);
+    _exit (127);
+}
+
+/* Give it more of its input. True: there is more to give. */
+static bool feed (int fd, struct fm_slice payload, size_t *given)
+{
+    const ssize_t n = write (fd, (const char *) payload.data + *given, payload.len - *given);
+    if (n > 0)
+        *given += (size_t) n;
+    return *given < payload.len && (n >= 0 || errno == EAGAIN || errno == EINTR);   /* else it does not read on: its choice */
+}
+
+static int wait_for (const struct exec_options *o, pid_t pid, int fd, struct fm_slice payload)
+{
+    const uint64_t began = cli_monotonic_ms ();
+    uint64_t ticked = began;
+    size_t given = 0;
+    int status;
+    bool killed = false;
+    while (waitpid (pid, &status, WNOHANG) == 0) {
+        const uint64_t now = cli_monotonic_ms ();
+        if (fd >= 0 && !feed (fd, payload, &given)) {
+            (void) close (fd);
+            fd = -1;
+        }
+        if (!killed && o->timeout_ms >= 0 && now - began >= (uint64_t) o->timeout_ms) {
+            (void) kill (-pid, SIGKILL);
+            killed = true;
+        }
+        if (o->tick && now - ticked >= (uint64_t) o->tick_ms) {
+            o->tick (o->tick_arg);
+            ticked = now;
+        }
+        struct pollfd out = { .fd = fd, .events = POLLOUT };
+        if (fd >= 0)
+            (void) poll (&out, 1, POLL_MS);     /* whatever it says, we look again */
+        else
+            (void) usleep (now - began < POLL_MS ? POLL_FIRST_US : POLL_MS * 1000);
+    }
+    if (fd >= 0)
+        (void) close (fd);
+    if (killed)
+        return EXEC_TIMED_OUT;
+    return WIFEXITED (status) ? WEXITSTATUS (status) : 128 + WTERMSIG (status);
+}
+
+int exec_run (const struct exec_options *o, const struct fm_work *work, int *ret_status)
+{
+    int fds[2];
+    if (pipe2 (fds, O_CLOEXEC) != 0)
+        return -errno;
+    (void) fcntl (fds[1], F_SETFL, O_NONBLOCK);         /* a handler that does not read must not stop us */
+    const pid_t pid = fork ();
+    if (pid == 0)
+        child (o, work, fds[0]);
+    const int error = errno;
+    (void) close (fds[0]);
+    if (pid < 0) {
+        (void) close (fds[1]);
+        return -error;
+    }
+    *ret_status = wait_for (o, pid, fds[1], work->fact.payload);
+    return 0;
+}

@@ -1,0 +1,87 @@
+/* handler: one fact through a handler, in the order that its effect needs.
+ *
+ *     taken --> expired? done
+ *           --> in doubt? check: happened -> done; can't tell -> parked
+ *           --> effects outside: the intent, durable --> run --> outcome
+ *
+ * A crash before the intent is durable: the effect has not begun, and the fact is handed out again. After it: in doubt. */
+
+#include <time.h>
+
+#include "error.h"
+#include "worker_inner.h"
+
+enum { BEGIN_TIMEOUT_MS = 10000, DELAY_MS = 1000, NS_PER_S = 1000000000 };
+
+static bool is_expired (const struct fm_fact *fact)
+{
+    struct timespec now;
+    if (!fact->expires_ns)
+        return false;
+    (void) clock_gettime (CLOCK_REALTIME, &now);    /* always there */
+    return (uint64_t) now.tv_sec * NS_PER_S + (uint64_t) now.tv_nsec >= fact->expires_ns;
+}
+
+static bool has_effect_outside (const struct fm_worker *w)
+{
+    return w->effect == FM_ONCE || w->effect == FM_ONCE_PER_VERSION || w->effect == FM_ON_CORRECTION;
+}
+
+static int conclude (struct fm_worker *w, enum fm_outcome outcome, int delay_ms, const char *reason)
+{
+    switch (outcome) {
+    case FM_DONE:
+        return fm_work_done (w);
+    case FM_LATER:
+        return fm_work_later (w, delay_ms);
+    case FM_PARK:
+        return fm_work_park (w, reason);
+    case FM_FAILED:
+        break;
+    }
+    return fm_work_failed (w, reason);
+}
+
+/* True: run it. Else it was concluded. */
+static bool settle_doubt (struct fm_worker *w, const struct fm_handler *h, const struct fm_work *work)
+{
+    switch (h->check ? h->check (h->arg, work) : FM_CANT_TELL) {
+    case FM_HAPPENED:
+        (void) fm_work_done (w);        /* too late: whoever has it now finds the same */
+        return false;
+    case FM_NOT_HAPPENED:
+        return true;
+    case FM_CANT_TELL:
+        break;
+    }
+    (void) fm_work_park (w, "in doubt: its instance went while it had its effect, and nobody can tell whether it happened");
+    return false;
+}
+
+int fm_worker_handle (struct fm_worker *w, const struct fm_handler *h, int timeout_ms)
+{
+    struct fm_work work;
+    int rc = fm_worker_next (w, timeout_ms, &work);
+    if (rc)
+        return rc;
+    if (!h->expired_too && is_expired (&work.fact)) {
+        (void) fm_work_done (w);
+        return 0;
+    }
+    if ((work.flags & FM_WORK_IN_DOUBT) && has_effect_outside (w) && !settle_doubt (w, h, &work))
+        return 0;
+    if (has_effect_outside (w)) {
+        rc = fm_work_begin (w, BEGIN_TIMEOUT_MS);
+        if (rc) {
+            /* The journal is away, or another instance has it: nothing has begun here. */
+            (void) fm_work_later (w, 0);
+            return rc == FM_ERR_LEASE || rc == FM_TIMEOUT ? 0 : rc;
+        }
+    }
+    int delay_ms = DELAY_MS;
+    const char *reason = NULL;
+    const enum fm_outcome outcome = h->run (h->arg, &work, &delay_ms, &reason);
+    if (conclude (w, outcome, delay_ms, reason) == FM_ERR_LEASE)
+        node_notice (w->node, "WORK-TOO-LATE", "%s", fm_error_detail ());
+    return 0;
+}
