@@ -10,7 +10,7 @@
 #include "error.h"
 #include "marks.h"
 
-enum { NS_PER_MS = 1000000 };
+enum { NS_PER_US = 1000, NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
 
 struct sync {
     struct journal_context *context;
@@ -214,21 +214,30 @@ static void keep_house (struct sync *s, uint64_t now)
     }
 }
 
-/* Sleep without looking at the log, which has what it can't write. */
-static void pause_ms (struct sync *s, unsigned ms)
+/* Sleep without looking at the log. */
+static void pause_until (struct sync *s, uint64_t ns)
 {
-    struct timespec until;
-    clock_gettime (CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += (long) (ms % 1000) * NS_PER_MS;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    const struct timespec until = { .tv_sec = (time_t) (ns / NS_PER_S), .tv_nsec = (long) (ns % NS_PER_S) };
     pthread_mutex_lock (&s->lock);
     while (!atomic_load (&s->stop) && pthread_cond_timedwait (&s->stopped, &s->lock, &until) == 0)
         continue;
     pthread_mutex_unlock (&s->lock);
+}
+
+static void pause_ms (struct sync *s, unsigned ms)
+{
+    pause_until (s, node_now () + (uint64_t) ms * NS_PER_MS);
+}
+
+/* Write and sync what was appended, and in a flood leave the next round something to do. */
+static int sync_round (struct sync *s)
+{
+    struct journal_context *c = s->context;
+    const uint64_t began_ns = node_now (), before = journal_counter (c, JOURNAL_BYTES_RECORDED);
+    const int rc = write_and_sync (s);
+    if (rc == 0 && journal_counter (c, JOURNAL_BYTES_RECORDED) - before >= SYNC_FLOOD_BYTES)
+        pause_until (s, began_ns + (uint64_t) SYNC_FLOOD_US * NS_PER_US);
+    return rc;
 }
 
 static void *sync_run (void *arg)
@@ -241,7 +250,7 @@ static void *sync_run (void *arg)
             pause_ms (s, wait_ms);
         else {
             log_wait_appended (s->context->log, wait_ms);
-            if (write_and_sync (s) != 0)
+            if (sync_round (s) != 0)
                 pause_ms (s, SYNC_DISK_FULL_MS);
         }
         keep_house (s, node_now ());

@@ -3,6 +3,7 @@
  *     wait for an append -> log_write -> log_sync -> Watermark to each publisher whose streams went on; the server wakes up
  *
  * One fsync covers all that was appended while the one before ran: group commit needs no timer, and a lone fact waits for nobody.
+ * In a flood it syncs once a millisecond: when much was appended while it synced, at once again would cost every fact more, and hold the rest up.
  *
  * Owns:    the thread. Keeps house, too: retention, the idle mark, watermarks that may have been lost.
  * Promise: a watermark leaves only after the sync that it speaks of. A full disk is tried again each second, and nothing else stops; after a
@@ -20,6 +21,8 @@ enum {
     SYNC_DISK_FULL_MS = 1000,
     SYNC_RETAIN_MS = 5000,
     SYNC_IDLE_MS = 1000,                /* then the idle mark */
+    SYNC_FLOOD_BYTES = 32 << 10,        /* appended while one sync ran, … */
+    SYNC_FLOOD_US = 1000,               /* … the next begins so long after it */
     SYNC_MARKS_MAX = 1024               /* streams of one message */
 };
 

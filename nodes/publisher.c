@@ -186,10 +186,10 @@ static uint64_t unix_now (struct fm_publisher *p, uint64_t now)
     return now + p->unix_offset;
 }
 
-/* Make the node's thread come within the time. Returns true when it must be woken for that. */
-static bool need_tick (struct fm_publisher *p, uint64_t now, uint64_t within_ns)
+/* Make the node's thread come by then. Returns true when it must be woken for that. */
+static bool need_tick (struct fm_publisher *p, uint64_t by_ns, uint64_t now)
 {
-    if (p->tick_due <= now + within_ns)
+    if (p->tick_due <= by_ns)
         return false;
     p->tick_due = now;
     return true;
@@ -224,8 +224,7 @@ static int try_publish (struct fm_publisher *p, struct fm_fact *fact, uint64_t n
         (void) publisher_send_open (p, now);        /* without memory it stays open, and the next one tries again */
     if (p->open.count > 0)
         p->left_waiting = true;
-    const uint64_t hot_ns = p->batch_ns > PUBLISHER_HOT_TICK_US * NS_PER_US ? p->batch_ns : PUBLISHER_HOT_TICK_US * NS_PER_US;
-    *wake = need_tick (p, now, p->open.count > 0 ? hot_ns : (uint64_t) 2 * PUBLISHER_SILENT_MS * NS_PER_MS);
+    *wake = need_tick (p, p->open.count > 0 ? publisher_open_due (p) + publisher_hot_ns (p) : now + (uint64_t) 2 * PUBLISHER_SILENT_MS * NS_PER_MS, now);
     return 0;
 }
 

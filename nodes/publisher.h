@@ -28,7 +28,7 @@ enum {
     PUBLISHER_BURST = 16,                   /* facts that may leave alone in a row before they must share */
     PUBLISHER_GATHER_BYTES = 4096,          /* a batch that grew so large within batch_us is part of a flood: it gathers on … */
     PUBLISHER_GATHER_TIMES = 4,             /* … for so many times batch_us */
-    PUBLISHER_HOT_TICK_US = 200,            /* under load the node's thread looks this often for facts left waiting */
+    PUBLISHER_HOT_US = 200,                 /* under load the node's thread looks so long after the open batch was due: whoever publishes on has sent it by then */
     PUBLISHER_HOT_MS = 5,                   /* and goes on for so long after it last saw one */
     PUBLISHER_SILENT_MS = 10,               /* after so long without a fact the head is told */
     PUBLISHER_HEAD_MS = 1000,               /* and in any case this often */
@@ -131,6 +131,13 @@ static inline bool publisher_gathers (const struct fm_publisher *p)
 static inline uint64_t publisher_open_due (const struct fm_publisher *p)
 {
     return p->open.opened_ns + p->batch_ns * (publisher_gathers (p) ? PUBLISHER_GATHER_TIMES : 1);
+}
+
+/* How long the open batch may be overdue under load. */
+static inline uint64_t publisher_hot_ns (const struct fm_publisher *p)
+{
+    const uint64_t hot = (uint64_t) PUBLISHER_HOT_US * 1000;
+    return p->batch_ns > hot ? p->batch_ns : hot;
 }
 
 /* --- publisher_send.c, under the lock. */

@@ -13,12 +13,6 @@ static uint64_t min_u64 (uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static uint64_t hot_tick_ns (const struct fm_publisher *p)
-{
-    const uint64_t hot = PUBLISHER_HOT_TICK_US * NS_PER_US;
-    return p->batch_ns > hot ? p->batch_ns : hot;
-}
-
 static uint64_t silent_due (const struct fm_publisher *p)
 {
     return publisher_sent (p) == p->head_told ? UINT64_MAX : p->last_send_ns + (uint64_t) PUBLISHER_SILENT_MS * NS_PER_MS;
@@ -53,7 +47,7 @@ static uint64_t next_due (const struct fm_publisher *p, uint64_t now, bool was_h
     if (p->open.count > 0 && !was_hot)
         due = min_u64 (due, publisher_open_due (p));
     else if (now < p->hot_until)
-        due = min_u64 (due, now + hot_tick_ns (p));
+        due = min_u64 (due, (p->open.count > 0 ? publisher_open_due (p) : now) + publisher_hot_ns (p));
     return p->disk_rc && due < p->disk_retry_ns ? p->disk_retry_ns : due;
 }
 
