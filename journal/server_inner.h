@@ -72,6 +72,7 @@ struct server {
     struct session **buckets;
     uint32_t bucket_mask;
     uint64_t seed;
+    uint16_t *held;                     /* by hash of the route: how many sessions, when that is asked; as many as buckets */
     unsigned session_count, reader_count;
     uint64_t data_due_ns;               /* a session that is caught up has something to say then */
     uint64_t swept_ns;

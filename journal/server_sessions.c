@@ -26,7 +26,8 @@ int sessions_init (struct server *s)
     s->bucket_mask = buckets - 1;
     s->seed = id_random_u64 ();
     s->buckets = calloc (buckets, sizeof (*s->buckets));
-    return s->buckets ? 0 : -ENOMEM;
+    s->held = calloc (buckets, sizeof (*s->held));
+    return s->buckets && s->held ? 0 : -ENOMEM;
 }
 
 static struct session **bucket_of (const struct server *s, const struct node_route *route, uint64_t number)
@@ -102,6 +103,7 @@ void sessions_release (struct server *s)
         while (s->places[place].first)
             session_drop (s, s->places[place].first);
     replay_buffer_release (&s->buffer);
+    free (s->held);
     free (s->buckets);
 }
 
@@ -134,9 +136,38 @@ static unsigned count_of (const struct server *s, const struct node_route *route
     return count;
 }
 
-static int check_limits (const struct server *s, const struct node_route *from)
+static uint16_t *held_by (const struct server *s, const struct session *x)
+{
+    return &s->held[XXH3_64bits_withSeed (x->route.bytes, x->route.len, s->seed) & s->bucket_mask];
+}
+
+/* All sessions are taken. A few connections that opened many must not keep everybody else out: whoever has none yet gets the place of the
+ * session that waits longest for credit among those of the connection that holds most. Two connections may share a count: then each seems
+ * to hold a little more. */
+static void make_room (struct server *s)
+{
+    struct session *victim = NULL;
+    memset (s->held, 0, ((size_t) s->bucket_mask + 1) * sizeof *s->held);
+    for (int place = 0; place < SESSION_PLACES; place++)
+        for (struct session *x = s->places[place].first; x; x = x->next)
+            *held_by (s, x) = (uint16_t) (*held_by (s, x) + (*held_by (s, x) < UINT16_MAX));
+    static const enum session_place places[] = { SESSION_CREDIT, SESSION_ROUTE, SESSION_DATA, SESSION_READY };
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        for (struct session *x = s->places[places[i]].first; x; x = x->next)
+            victim = !victim || *held_by (s, x) > *held_by (s, victim) ? x : victim;
+    if (!victim || *held_by (s, victim) < 2)
+        return;
+    journal_count (s->context, JOURNAL_SESSIONS_DROPPED, 1);
+    (void) node_reply_error (s->context->node, &victim->route, victim->request, victim->number, FACTMESH__ERROR_CODE__ERROR_TIMEOUT,
+                             "all replays are taken, and this connection has most of them: open it again");
+    session_drop (s, victim);
+}
+
+static int check_limits (struct server *s, const struct node_route *from)
 {
     const struct journal_options *o = &s->context->options;
+    if (s->session_count >= o->sessions_max && count_of (s, from) == 0)
+        make_room (s);
     if (s->session_count >= o->sessions_max)
         return error_set (FM_ERR_LIMIT, "%u replays are open: the limit; ask again later", s->session_count);
     const unsigned own = s->session_count >= o->sessions_per_peer_max ? count_of (s, from) : 0;

@@ -1,7 +1,7 @@
 /* flow_subscriber: takes a flow (tests/support/flow.h) until it has seen the end marks that it was told to wait for,
  * and a little longer for what should not come. With --log it writes every fact for flow_check.
  *
- * Lines out: READY, CAUGHT-UP and FELL-BEHIND facts=…, GAP stream=… first=… end=… reason=…, PROGRESS facts=…
+ * Lines out: READY, CONFLICT, CAUGHT-UP and FELL-BEHIND facts=…, GAP stream=… first=… end=… reason=…, PROGRESS facts=…
  * (--progress), ENDED facts=… took_us=…, STREAM id=… facts=… last=… digest=…, COUNTER …, DONE.
  *
  * --resume FILE is for a subscriber that is killed at any moment, and goes on when it is started again: the log is then
@@ -442,6 +442,10 @@ static int flow_take (struct program *p)
             return 0;
         if (rc == FM_INTERRUPTED)
             continue; /* stopped and continued, say */
+        if (rc == FM_ERR_CONFLICT) { /* refused; what is right goes on */
+            (void) printf ("CONFLICT %s\n", fm_error_detail ());
+            continue;
+        }
         if (rc < 0) {
             (void) fprintf (stderr, "flow_subscriber: facts=%llu ends=%llu of=%llu\n", (unsigned long long) p->facts,
                             (unsigned long long) p->ends, (unsigned long long) p->set.ends);
