@@ -25,11 +25,18 @@ endif
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wformat=2 -Wmissing-prototypes -Wvla -Werror
 # Sanitizers hide from gcc's flow analysis what is set: it would warn of what the release build knows to be right.
+ifeq ($(VARIANT),fuzz)
+CC := clang
+WARN := -Wall -Wextra
+endif
 ifneq ($(filter asan tsan,$(VARIANT)),)
 WARN += -Wno-maybe-uninitialized
 endif
 OPT_release := -O2 -g
 OPT_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+# Under clang, with libFuzzer; a fuzz target of the other variants brings its own driver.
+OPT_fuzz    := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+OPT_coverage := -O1 -g --coverage -fprofile-update=atomic
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
@@ -49,6 +56,9 @@ CLI_SRC     := $(sort $(wildcard nodes/cli/*.c))
 UNIT_SRC    := $(sort $(wildcard tests/unit/test_*.c))
 TOOL_SRC    := $(sort $(wildcard tests/e2e/*.c))
 BENCH_SRC   := $(sort $(wildcard bench/*.c))
+# Targets of the fuzzer, and what is linked into each.
+FUZZ_SHARED := tests/fuzz/driver.c tests/fuzz/file.c
+FUZZ_SRC    := $(filter-out $(FUZZ_SHARED),$(sort $(wildcard tests/fuzz/*.c)))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
 BENCH_COMMON_SRC := $(sort $(wildcard bench/common/*.c)) nodes/cli/bench_load.c
 
@@ -59,6 +69,7 @@ SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 UNIT_BIN    := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))
 TOOL_BIN    := $(patsubst %.c,$(BUILD)/%,$(TOOL_SRC))
 BENCH_BIN   := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
+FUZZ_BIN    := $(patsubst %.c,$(BUILD)/%,$(FUZZ_SRC))
 PATH_BIN    := $(filter $(BUILD)/bench/path_%,$(BENCH_BIN))
 
 .PHONY: all help
@@ -114,11 +125,43 @@ $(UNIT_BIN) $(TOOL_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/libsupport.a $(
 	$(call say,LINK)
 	$(Q)$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(shell pkg-config --libs cmocka) $(LIBS)
 
+$(BUILD)/libcli.a: $(call obj,$(filter-out nodes/cli/main.c,$(CLI_SRC)))
+	$(call say,AR)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+FUZZ_ENGINE := $(if $(filter fuzz,$(VARIANT)),,$(BUILD)/tests/fuzz/driver.o)
+$(FUZZ_BIN): $(BUILD)/%: $(BUILD)/%.o $(FUZZ_ENGINE) $(BUILD)/tests/fuzz/file.o $(BUILD)/libcli.a $(BUILD)/tests/libsupport.a $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
+	$(call say,LINK)
+	$(Q)$(CC) $(OPT_$(VARIANT)) $(if $(FUZZ_ENGINE),,-fsanitize=fuzzer) $^ -o $@ $(shell pkg-config --libs cmocka) $(LIBS)
+
 $(BUILD)/factmesh.pc: Makefile
 	@mkdir -p $(@D)
 	$(Q)printf 'prefix=%s\nName: factmesh\nDescription: a brokerless ZeroMQ mesh with a persistent journal\nVersion: %s\nRequires.private: $(PKGS)\nCflags: -I$${prefix}/include\nLibs: -L$${prefix}/lib -lfactmesh\n' '$(PREFIX)' '$(VERSION)' > $@
 
 # ---------------------------------------------------------------- tests
+
+.PHONY: fuzz fuzz-corpus fuzz-bins
+fuzz-bins: $(FUZZ_BIN)
+
+fuzz:  ## hostile bytes for every decoder, under libFuzzer: make fuzz [SECONDS=n for each] [ONLY=NAME,NAME]
+	scripts/setup --fuzz
+	$(MAKE) VARIANT=fuzz fuzz-bins
+	tests/fuzz/run $(or $(SECONDS),20) $(subst $(comma), ,$(ONLY))
+
+.PHONY: coverage
+coverage:  ## which lines of journal/ and nodes/ no test reaches: unit and end to end, instrumented
+	scripts/setup --coverage
+	@find build/coverage -name '*.gcda' -delete 2>/dev/null || true
+	-$(MAKE) VARIANT=coverage unit
+	-PATIENCE=5 $(MAKE) VARIANT=coverage e2e
+	tests/coverage build/coverage
+
+fuzz-corpus:  ## the fuzzers' corpora again, and mutations of them for a second each; needs no clang
+	$(MAKE) VARIANT=asan fuzz-replay
+.PHONY: fuzz-replay
+fuzz-replay: $(FUZZ_BIN)
+	JOBS=2 scripts/run-tests fuzz-$(VARIANT) $(FUZZ_BIN)
 
 .PHONY: test unit asan tsan e2e mutants soak demo bench bench-check install lint format clean tools
 tools: all $(TOOL_BIN)
@@ -139,6 +182,7 @@ test:  ## everything: unit, sanitizers, end to end
 	@rm -f build/test-results
 	$(MAKE) unit
 	$(MAKE) asan
+	$(MAKE) fuzz-corpus
 	$(MAKE) e2e
 	@scripts/run-tests --total
 

@@ -138,20 +138,20 @@ int beacon_fd (const struct beacon *beacon)
     return (int) zsock_fd (beacon->actor);
 }
 
-/* Broadcasts are anybody's: 0, or FM_ERR_MALFORMED, FM_ERR_MESH and the like for what is not for us. */
-static int decode (const struct beacon *b, const char *from, const byte *frame, size_t len, struct peer_info **ret_info)
+int beacon_decode (struct fm_slice datagram, const char *from, struct fm_slice mesh, const struct fm_id *self, struct peer_info **ret_info)
 {
-    if (len < sizeof magic || memcmp (frame, magic, sizeof magic) != 0)
+    const uint8_t *bytes = datagram.data;
+    if (datagram.len < sizeof magic || memcmp (bytes, magic, sizeof magic) != 0)
         return FM_ERR_MALFORMED;
-    Factmesh__Beacon *message = factmesh__beacon__unpack (NULL, len - sizeof magic, frame + sizeof magic);
+    Factmesh__Beacon *message = factmesh__beacon__unpack (NULL, datagram.len - sizeof magic, bytes + sizeof magic);
     if (!message)
         return FM_ERR_MALFORMED;
     int rc = 0;
     if (message->major != PROTO_MAJOR)
         rc = FM_ERR_VERSION;
-    else if (!slice_equal (control_get_slice (&message->mesh), slice_of (b->mesh)))
+    else if (!slice_equal (control_get_slice (&message->mesh), mesh))
         rc = FM_ERR_MESH;
-    else if (message->node.len != ID_LEN || memcmp (message->node.data, b->node.bytes, ID_LEN) == 0 || message->control_port > 65535)
+    else if (message->node.len != ID_LEN || memcmp (message->node.data, self->bytes, ID_LEN) == 0 || message->control_port > 65535)
         rc = FM_ERR_MALFORMED;
     if (rc == 0) {
         char address[ADDRESS_TEXT_MAX], *addresses[] = { address };
@@ -175,7 +175,7 @@ static bool take (struct beacon *b, int *ret_rc, struct peer_info **ret_info)
     const bool got = b->actor && (zsock_events (b->actor) & ZMQ_POLLIN) && zsock_recv (b->actor, "sf", &from, &frame) == 0;
     (void) pthread_mutex_unlock (&exit_lock);
     if (got)
-        *ret_rc = from && frame ? decode (b, from, zframe_data (frame), zframe_size (frame), ret_info) : FM_ERR_MALFORMED;
+        *ret_rc = from && frame ? beacon_decode (slice (zframe_data (frame), zframe_size (frame)), from, slice_of (b->mesh), &b->node, ret_info) : FM_ERR_MALFORMED;
     zstr_free (&from);
     zframe_destroy (&frame);
     return got;

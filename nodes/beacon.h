@@ -30,6 +30,9 @@ int beacon_fd (const struct beacon *beacon);    /* edge-triggered: receive until
 /* The next sign of another node of our mesh: an info with its id and its control address (the caller's to free). 0; -EAGAIN. Others' are skipped. */
 int beacon_receive (struct beacon *beacon, struct peer_info **ret_info);
 
+/* One datagram from the host `from`. Broadcasts are anybody's: FM_ERR_MALFORMED, FM_ERR_VERSION, FM_ERR_MESH for what is not for us. Pure. */
+int beacon_decode (struct fm_slice datagram, const char *from, struct fm_slice mesh, const struct fm_id *self, struct peer_info **ret_info);
+
 /* Leave the signals alone; before any other call to czmq in the process. Any thread, any number of times. */
 void beacon_czmq_init (void);
 

@@ -64,8 +64,8 @@ static int decode_topic (struct fm_slice bytes, struct batch_topic *ret_topic)
 /* One back for each level, and perhaps one more for the topic itself. None reaches below sequence 0. */
 static int check_backs (const struct batch_topic *topic, uint64_t first_seq)
 {
-    const uint8_t *p = topic->backs.data, *end = p + topic->backs.len;
     unsigned count = 0;
+    const uint8_t *p = topic->backs.data, *end = topic->backs.len ? p + topic->backs.len : p;
     while (p < end) {
         uint64_t back;
         p = wire_get_varint (p, end, &back);
