@@ -11,10 +11,10 @@
 #include "replay.h"
 
 static struct bench_option options[] = {
-    { "step", "intake, append, write, sync, checksum, replay, filter", "intake" },
+    { "step", "intake, append, write, sync, checksum, replay, filter, cut", "intake" },
     { "count", "facts", "1M" },
     { "size", "payload bytes", "100" },
-    { "topics", "of a batch; filter asks for another one", "1" },
+    { "topics", "of a batch; filter asks for another one, cut for the first", "1" },
     { "directory", "for a log, which stays there", "build/bench/path-journal" },
 };
 
@@ -36,6 +36,7 @@ struct journal_path {
     zmq_msg_t message;
     uint64_t passed;
     struct bench_check expected;
+    uint64_t stride;                            /* from one expected fact to the next */
 };
 
 static void must (int rc, const char *what)
@@ -143,15 +144,16 @@ static uint64_t facts_synced (void *context)
 
 /* ------------------------------------------------------------------ replaying */
 
-static void replay_open (struct journal_path *j, bool filtered)
+static void replay_open (struct journal_path *j, const char *topic)
 {
-    ProtobufCBinaryData filter = { .data = (uint8_t *) (uintptr_t) "bench.none", .len = strlen ("bench.none") };
+    ProtobufCBinaryData filter = { .data = (uint8_t *) (uintptr_t) topic, .len = topic ? strlen (topic) : 0 };
     Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
     open.session = 1;
     open.start_case = FACTMESH__REPLAY_OPEN__START_FROM_OFFSET;
     open.from_offset = 1;
     open.filters = &filter;
-    open.n_filters = filtered;
+    open.n_filters = topic != NULL;
+    open.may_cut = true;
     struct replay_request request;
     must (replay_request_check (&open, &request), "replay_request_check");
     must (replay_new (j->log, &clock_real, &request, &j->replay), "replay_new");
@@ -199,7 +201,7 @@ static void message_check (struct journal_path *j)
         must (batch_decode (bytes.data, bytes.len, slice_of ("bench"), &j->scratch, &b), "batch_decode");
         batch_reader_init (&reader, &b);
         while (batch_reader_next (&reader, &fact) == 0)
-            (void) bench_check_next (&j->expected, fact.payload.data, fact.payload.len, 1);
+            (void) bench_check_next (&j->expected, fact.payload.data, fact.payload.len, j->stride);
     }
 }
 
@@ -229,6 +231,20 @@ static uint64_t filter_check (void *context)
     return passed;
 }
 
+/* The facts of the first topic, and nothing else. */
+static uint64_t cut_check (void *context)
+{
+    struct journal_path *j = context;
+    if (!j->has_message)
+        return 0;
+    message_check (j);
+    const uint64_t passed = j->header.next_offset - j->passed;
+    j->passed = j->header.next_offset;
+    if (j->expected.next < j->passed || j->expected.next >= j->passed + j->stride)
+        bench_fail ("offset %llu was passed, and fact %llu comes next", (unsigned long long) j->passed, (unsigned long long) j->expected.next);
+    return passed;
+}
+
 static const struct path_step steps[] = {
     { "intake", batch_prepare, intake, facts_written },
     { "append", append_prepare, append, facts_written },
@@ -237,20 +253,23 @@ static const struct path_step steps[] = {
     { "checksum", batch_prepare, sum_body, facts_done },
     { "replay", replay_prepare, replay_run, replay_check },
     { "filter", replay_prepare, replay_run, filter_check },
+    { "cut", replay_prepare, replay_run, cut_check },
 };
 
 int main (int argc, char **argv)
 {
     bench_options (argc, argv, "record batches in a log, and replay them", options, sizeof options / sizeof *options);
     bench_payload_init ();
-    static struct journal_path j = { .passed = 1, .expected = { .next = 1 } };
+    static struct journal_path j = { .passed = 1, .expected = { .next = 1 }, .stride = 1 };
     const struct path_step *step = path_find (steps, sizeof steps / sizeof *steps, bench_string (options, "step"));
     const uint64_t count = bench_number (options, "count");
     path_batch_init (&j.made, bench_size (options), (uint32_t) bench_number (options, "topics"));
     must (log_open (bench_string (options, "directory"), &(struct log_options) { .mesh = "bench" }, NULL, &j.log), "log_open");
     if (step->prepare == replay_prepare) {
         fill (&j, count);
-        replay_open (&j, step->check == filter_check);
+        if (step->check == cut_check)
+            j.expected.next = j.stride = bench_number (options, "topics");
+        replay_open (&j, step->check == filter_check ? "bench.none" : step->check == cut_check ? "bench.t0" : NULL);
     }
     path_run (step, &j, count);
     if (j.replay && j.passed < count)

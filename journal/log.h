@@ -204,6 +204,8 @@ int log_reader_seek_seq (struct log_reader *r, const struct fm_id *stream, uint6
  * 0: all). Segments that can't match are skipped whole; `skipped` items tell how far each of their streams goes, see
  * log_reader_next. The patterns are copied. */
 int log_reader_filter (struct log_reader *r, const struct fm_id *stream, const struct fm_slice *patterns, size_t count);
+/* Does one of the patterns match, or are there none? */
+bool log_reader_wants (const struct log_reader *r, struct fm_slice topic);
 
 /* The next record below the synced end. Damaged records come as LOG_ITEM_GAP with GAP_DAMAGED and the exact range as
  * far as the neighbours tell it. A batch that the patterns can't match comes with bytes.len == 0 and its range, so

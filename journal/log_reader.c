@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
+#include "batch_cut.h"
 #include "error.h"
 #include "factmesh.pb-c.h"
 #include "log_state.h"
@@ -40,10 +41,12 @@ struct log_reader {
 
     bool by_stream;
     struct fm_id stream;
-    struct fm_slice *patterns;
+    struct pattern {
+        struct fm_slice text;
+        size_t prefix;                      /* bytes that begin whatever matches; all of them: only they match */
+    } *patterns;
     size_t pattern_count;
     uint8_t *pattern_bytes;
-    struct batch_scratch scratch;
     struct fm_id sought;                    /* by log_reader_seek_seq */
 };
 
@@ -79,7 +82,6 @@ void log_reader_destroy (struct log_reader **reader)
     free (r->skipped);
     free (r->patterns);
     free (r->pattern_bytes);
-    batch_scratch_release (&r->scratch);
     free (r);
     *reader = NULL;
 }
@@ -89,7 +91,7 @@ int log_reader_filter (struct log_reader *r, const struct fm_id *stream, const s
     size_t bytes = 0;
     for (size_t i = 0; i < count; i++)
         bytes += patterns[i].len;
-    struct fm_slice *copies = malloc ((count + 1) * sizeof *copies);
+    struct pattern *copies = malloc ((count + 1) * sizeof *copies);
     uint8_t *copy = malloc (bytes + 1);
     if (!copies || !copy) {
         free (copies);
@@ -98,7 +100,8 @@ int log_reader_filter (struct log_reader *r, const struct fm_id *stream, const s
     }
     uint8_t *p = copy;
     for (size_t i = 0; i < count; i++) {
-        copies[i] = slice (p, patterns[i].len);
+        copies[i].text = slice (p, patterns[i].len);
+        copies[i].prefix = topic_pattern_prefix (patterns[i]);
         if (patterns[i].len > 0)
             memcpy (p, patterns[i].data, patterns[i].len);
         p += patterns[i].len;
@@ -116,25 +119,36 @@ int log_reader_filter (struct log_reader *r, const struct fm_id *stream, const s
 
 /* --- Filters. */
 
-static bool topic_wanted (const struct log_reader *r, struct fm_slice topic)
+static bool matches (const struct pattern *pattern, struct fm_slice topic)
 {
-    for (size_t i = 0; i < r->pattern_count; i++)
-        if (topic_match (r->patterns[i], topic))
-            return true;
-    return false;
+    const struct fm_slice text = pattern->text;
+    if (topic.len < pattern->prefix || (pattern->prefix == text.len && topic.len != text.len)
+        || memcmp (topic.data, text.data, pattern->prefix) != 0)
+        return false;
+    return pattern->prefix == text.len || topic_match (text, topic);
 }
 
+bool log_reader_wants (const struct log_reader *r, struct fm_slice topic)
+{
+    for (size_t i = 0; i < r->pattern_count; i++)
+        if (matches (&r->patterns[i], topic))
+            return true;
+    return r->pattern_count == 0;
+}
+
+/* The body was checked when it was recorded, and its sum is right: only its topics' names are looked at. */
 static bool batch_wanted (struct log_reader *r, const uint8_t *body, size_t len)
 {
-    struct batch b;
+    struct batch_topics topics;
+    struct fm_slice name;
+    int rc;
     if (r->pattern_count == 0)
         return true;
-    if (batch_decode (body, len, slice (NULL, 0), &r->scratch, &b))
-        return true;                        /* a newer minor version's, say: who asked will see */
-    for (uint32_t i = 0; i < b.topic_count; i++)
-        if (topic_wanted (r, b.topics[i].name))
+    batch_topics_init (&topics, slice (body, len));
+    while ((rc = batch_topics_next (&topics, &name)) == 0)
+        if (log_reader_wants (r, name))
             return true;
-    return false;
+    return rc != FM_ERR_END;                /* a newer version's, say: who asked will see */
 }
 
 static int segment_may_match (struct log_reader *r, bool *ret_may)
@@ -150,7 +164,7 @@ static int segment_may_match (struct log_reader *r, bool *ret_may)
         return rc == FM_ERR_CORRUPT ? 0 : rc;
     bool may = false;
     for (uint32_t i = 0; i < s->trailer.topic_count && !may; i++)
-        may = topic_wanted (r, topics[i].name);
+        may = log_reader_wants (r, topics[i].name);
     free (topics);
     free (bytes);
     *ret_may = may;

@@ -39,6 +39,7 @@ struct replay {
     void *filter_bytes;
     struct fm_slice filters[FILTERS_MAX];
     size_t filter_count;
+    bool may_cut;
     bool has_stream;
     struct fm_id stream;
     uint64_t from_seq;              /* with a stream: 0: all */
@@ -77,6 +78,7 @@ void replay_buffer_release (struct replay_buffer *buffer)
 {
     free (buffer->fields);
     batch_scratch_release (&buffer->scratch);
+    batch_cut_release (&buffer->cut);
     *buffer = (struct replay_buffer) { .fields = NULL };
 }
 
@@ -272,6 +274,7 @@ int replay_new (struct log *log, const struct clock *clock, const struct replay_
     r->clock = clock;
     r->session = q->session;
     r->message_bytes = q->message_bytes;
+    r->may_cut = q->may_cut;
     r->has_stream = q->has_stream;
     r->stream = q->stream;
     r->end = q->end;
@@ -464,6 +467,29 @@ static void end_range (struct replay *r)
     r->phase = PHASE_DONE;
 }
 
+static bool is_wanted (const void *arg, struct fm_slice topic)
+{
+    return log_reader_wants (arg, topic);
+}
+
+/* The batch in hand, or what of it matches. Returns 0, -EAGAIN: no room, -ENOMEM: then the session is over. */
+static int use_batch (struct replay *r, struct replay_buffer *buffer, size_t target)
+{
+    const struct fm_slice whole = r->item.bytes;
+    const bool is_cut = r->may_cut && r->filter_count > 0 && batch_cut (&buffer->cut, whole, is_wanted, r->reader);
+    const struct fm_slice *pieces = is_cut ? buffer->cut.pieces : &whole;
+    const size_t count = is_cut ? buffer->cut.piece_count : 1;
+    size_t len = 0;
+    for (size_t i = 0; i < count; i++)
+        len += pieces[i].len;
+    if (buffer->len && buffer->len + len > target)
+        return -EAGAIN;
+    int rc = 0;
+    for (size_t i = 0; i < count && !rc; i++)
+        rc = buffer_add (buffer, pieces[i]);
+    return rc;
+}
+
 /* Put r->item into the message. Returns 0; -EAGAIN: no room, it waits for the next message; -ENOMEM. */
 static int use_item (struct replay *r, struct replay_buffer *buffer, size_t target)
 {
@@ -482,9 +508,7 @@ static int use_item (struct replay *r, struct replay_buffer *buffer, size_t targ
         if (wanted)
             note_gap (r, &item->stream, item->first_seq, item->end_seq, item->reason);
     } else if (wanted && item->bytes.len) {
-        if (buffer->len && buffer->len + item->bytes.len > target)
-            return -EAGAIN;
-        const int rc = buffer_add (buffer, item->bytes);
+        const int rc = use_batch (r, buffer, target);
         if (rc)
             return rc;
     }

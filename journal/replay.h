@@ -19,6 +19,7 @@
 #ifndef FM_JOURNAL_REPLAY_H
 #define FM_JOURNAL_REPLAY_H
 
+#include "batch_cut.h"
 #include "control.h"
 #include "fold.h"
 #include "log.h"
@@ -42,6 +43,7 @@ struct replay_request {
     size_t message_bytes;
     struct fm_slice filters[FILTERS_MAX];
     size_t filter_count;
+    bool may_cut;                               /* batches may be cut to what matches */
     bool has_stream;
     struct fm_id stream;
     enum replay_start start;
@@ -70,6 +72,7 @@ struct replay_buffer {
     uint8_t *fields;
     size_t len, size;
     struct batch_scratch scratch;
+    struct batch_cut cut;
 };
 void replay_buffer_release (struct replay_buffer *buffer);
 

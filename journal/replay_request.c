@@ -95,7 +95,8 @@ static int check_end (const Factmesh__ReplayOpen *open, struct replay_request *q
 
 int replay_request_check (const Factmesh__ReplayOpen *open, struct replay_request *ret_request)
 {
-    struct replay_request q = { .session = open->session, .credit = open->credit, .message_bytes = open->message_bytes };
+    struct replay_request q = { .session = open->session, .credit = open->credit, .message_bytes = open->message_bytes,
+                                .may_cut = open->may_cut };
     int rc = check_filters (open, &q);
     if (rc)
         return rc;

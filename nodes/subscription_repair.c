@@ -214,6 +214,7 @@ static bool ask (struct fm_subscription *s, struct stream *st, uint64_t first, u
         filters[i] = control_put_slice (s->patterns[i]);
     open.filters = filters;
     open.n_filters = s->pattern_count;
+    open.may_cut = true;
     open.stream = control_put_id (&st->id);
     if (st->positioned || !of_journal) {
         open.start_case = FACTMESH__REPLAY_OPEN__START_FROM_SEQ;

@@ -37,6 +37,7 @@ int subscription_session_open (struct fm_subscription *s, struct holder *holder,
     put_filters (s, start, filters);
     start->end_case = FACTMESH__REPLAY_OPEN__END_FOLLOW;
     start->follow = true;
+    start->may_cut = true;
     const int rc = replay_client_open (holder->client, start, &s->session);
     holder->ready = true;
     if (rc != 0)

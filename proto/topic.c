@@ -82,6 +82,17 @@ static bool level_is (struct fm_slice s, size_t pos, size_t end, char c)
     return end == pos + 1 && ((const char *) s.data)[pos] == c;
 }
 
+size_t topic_pattern_prefix (struct fm_slice pattern)
+{
+    for (size_t pos = 0; pos < pattern.len;) {
+        const size_t end = level_end (pattern, pos);
+        if (level_is (pattern, pos, end, '*') || level_is (pattern, pos, end, '>'))
+            return pos;
+        pos = end + 1;
+    }
+    return pattern.len;
+}
+
 bool topic_match (struct fm_slice pattern, struct fm_slice topic)
 {
     const uint8_t *p = pattern.data, *t = topic.data;

@@ -17,6 +17,9 @@ int topic_check (struct fm_slice topic);
 /* The same for a pattern: `*` stands for one level, `>` (last only) for one or more levels. */
 int topic_pattern_check (struct fm_slice pattern);
 
+/* How many of the pattern's bytes every topic that it matches begins with: all of them where it has no `*` and no `>`. */
+size_t topic_pattern_prefix (struct fm_slice pattern);
+
 /* Does the pattern (checked) match the topic (checked)? */
 bool topic_match (struct fm_slice pattern, struct fm_slice topic);
 

@@ -30,12 +30,13 @@ PATHS = {
     "replay": (["path_journal", "--step", "replay"], "read, check, build the message", "journal, server thread"),
     "filter": (["path_journal", "--step", "filter"], "pass over: no batch has the topic", "journal, server thread"),
     "filter, 300 topics": (["path_journal", "--step", "filter", "--topics", 300], "pass over: 300 topics in each batch, none of them it", "journal, server thread"),
+    "cut, 300 topics": (["path_journal", "--step", "cut", "--topics", 300], "the same, one of them it: its facts are cut out", "journal, server thread"),
 }
 
 # Those whose instructions are watched. The others are what the kernel makes of them; the checksum what the processor has (AVX2 or not), so that it
 # is taken off what it is a part of.
-WATCHED = ["publish", "publish, 1000 topics", "encode", "decode", "check", "intake", "write", "replay", "filter, 300 topics"]
-CHECKSUMMED = ["write", "replay"]
+WATCHED = ["publish", "publish, 1000 topics", "encode", "decode", "check", "intake", "write", "replay", "filter, 300 topics", "cut, 300 topics"]
+CHECKSUMMED = ["write", "replay", "filter, 300 topics", "cut, 300 topics"]
 
 
 def command(name, count):

@@ -287,6 +287,26 @@ static void control_replay_open (struct bytes *ret)
     make_control (&control, FACTMESH__CONTROL__BODY_REPLAY_OPEN, ret);
 }
 
+/* A subscriber's: not of this stream alone, cut to what matches. */
+static void control_replay_open_cut (struct bytes *ret)
+{
+    ProtobufCBinaryData filters[] = { control_put_slice (slice_of ("orders.>")) };
+    Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
+    open.session = 10;
+    open.n_filters = 1;
+    open.filters = filters;
+    open.start_case = FACTMESH__REPLAY_OPEN__START_FROM_OFFSET;
+    open.from_offset = 1;
+    open.end_case = FACTMESH__REPLAY_OPEN__END_FOLLOW;
+    open.follow = true;
+    open.credit = 4 << 20;
+    open.may_cut = true;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.request = 3;
+    control.replay_open = &open;
+    make_control (&control, FACTMESH__CONTROL__BODY_REPLAY_OPEN, ret);
+}
+
 static void control_replay_data (struct bytes *ret)
 {
     const struct replay_covered covered[] = { { stream_id, 302 }, { other_stream_id, 41 } };
@@ -363,7 +383,7 @@ static const struct golden {
 #define GOLDEN(name) { #name, name }
     GOLDEN (frame_one_fact),   GOLDEN (frame_two_topics),  GOLDEN (frame_announced),     GOLDEN (notice_head),
     GOLDEN (notice_fence),     GOLDEN (notice_watermark),  GOLDEN (control_hello),       GOLDEN (control_ping),
-    GOLDEN (control_watermark), GOLDEN (control_replay_open), GOLDEN (control_replay_data), GOLDEN (control_error),
+    GOLDEN (control_watermark), GOLDEN (control_replay_open), GOLDEN (control_replay_open_cut), GOLDEN (control_replay_data), GOLDEN (control_error),
     GOLDEN (control_cursor_put), GOLDEN (beacon),
 #undef GOLDEN
 };

@@ -294,6 +294,90 @@ static void a_session_that_rests_between_steps_sends_the_same (void **state)
     close_session (resting);
 }
 
+/* The facts of a topic that a session sends, one after the other: stream and sequence; returns how many. */
+struct fact_list {
+    struct { uint64_t seq; unsigned stream; } items[SEEN_MAX];
+    size_t count, bytes;
+};
+
+static void list_batch (struct fact_list *list, struct fm_slice bytes, const char *topic)
+{
+    struct batch_scratch scratch = { 0 };
+    struct batch b;
+    struct batch_reader reader;
+    struct fm_fact fact;
+    list->bytes += bytes.len;
+    assert_int_equal (batch_decode (bytes.data, bytes.len, slice_of ("test"), &scratch, &b), 0);
+    assert_int_equal (batch_check_facts (&b), 0);
+    batch_reader_init (&reader, &b);
+    while (batch_reader_next (&reader, &fact) == 0) {
+        if (!slice_equal (fact.topic, slice_of (topic)))
+            continue;
+        assert_true (list->count < SEEN_MAX);
+        list->items[list->count].seq = fact.id.seq;
+        for (unsigned i = 0; i < STREAMS_MAX; i++) {
+            const struct fm_id id = kit_stream (i);
+            if (id_equal (&id, &b.stream))
+                list->items[list->count].stream = i;
+        }
+        list->count++;
+    }
+    batch_scratch_release (&scratch);
+}
+
+static void list_facts (struct setting *s, const Factmesh__ReplayOpen *open, bool rests, const char *topic, struct fact_list *ret_list)
+{
+    struct session *x = open_session (s, open);
+    *ret_list = (struct fact_list) { .count = 0 };
+    for (;;) {
+        struct replay_header header;
+        if (rests)
+            replay_rest (x->replay);
+        assert_int_equal (replay_step (x->replay, &x->buffer, x->target, &x->last, &header), 0);
+        if (x->last == REPLAY_STEP_DONE)
+            break;
+        if (x->last != REPLAY_STEP_MESSAGE)
+            continue;
+        zmq_msg_t message;
+        struct fm_slice bytes;
+        assert_int_equal (replay_data_encode (&header, slice_of ("test"), slice (x->buffer.fields, x->buffer.len), &message), 0);
+        assert_int_equal (replay_data_decode (zmq_msg_data (&message), zmq_msg_size (&message), slice_of ("test"), &x->view), 0);
+        while (replay_view_next (&x->view, &bytes) == 0)
+            list_batch (ret_list, bytes, topic);
+        for (size_t i = 0; i < header.covered_count; i++)
+            note_covered (x, &header.covered[i]);
+        zmq_msg_close (&message);
+    }
+    for (unsigned stream = 1; stream <= 2; stream++)
+        assert_int_equal (covered_of (x, stream), 1200);
+    close_session (x);
+}
+
+static void who_allows_it_is_sent_what_matches_and_little_else (void **state)
+{
+    struct setting *s = setting_of (state);
+    append_turns (s, 2, 20, 60, 1000, "a.b|c.d|e.f", 1);
+    ProtobufCBinaryData filters[] = { control_put_slice (slice_of ("c.*")) };
+    static struct fact_list whole, cut, rested;
+    Factmesh__ReplayOpen open = from_offset (31);
+    open.n_filters = 1;
+    open.filters = filters;
+    open.message_bytes = 16 << 10;
+    list_facts (s, &open, false, "c.d", &whole);
+    open.may_cut = true;
+    list_facts (s, &open, false, "c.d", &cut);
+    list_facts (s, &open, true, "c.d", &rested);
+    assert_int_equal (whole.count, 2 * 20 * 60 / 3);
+    assert_int_equal (cut.count, whole.count);
+    assert_int_equal (rested.count, whole.count);
+    assert_memory_equal (cut.items, whole.items, whole.count * sizeof whole.items[0]);
+    assert_memory_equal (rested.items, whole.items, whole.count * sizeof whole.items[0]);
+    assert_true (cut.bytes < whole.bytes / 2);
+    filters[0] = control_put_slice (slice_of (">"));
+    list_facts (s, &open, false, "c.d", &rested);       /* all match: as they were */
+    assert_int_equal (rested.bytes, whole.bytes);
+}
+
 static void what_is_not_synced_is_not_sent (void **state)
 {
     struct setting *s = setting_of (state);
@@ -864,6 +948,7 @@ int main (void)
     const struct CMUnitTest tests[] = {
         CASE (all_that_was_recorded_comes_as_it_was),
         CASE (a_session_that_rests_between_steps_sends_the_same),
+        CASE (who_allows_it_is_sent_what_matches_and_little_else),
         CASE (what_is_not_synced_is_not_sent),
         CASE (filters_leave_out_batches_and_covered_says_so),
         CASE (a_session_of_one_stream_ends_where_the_journal_did),
