@@ -132,14 +132,10 @@ static int write_place (struct window_file *f, uint64_t start)
 {
     uint8_t bytes[WINDOW_FILE_PLACE_LEN];
     encode_place (f->salt, f->count + 1, start, bytes);
-    int rc = fs_write_full (f->fs, f->fd, bytes, sizeof bytes, place_pos (f->count + 1));
+    const int rc = fs_write_full (f->fs, f->fd, bytes, sizeof bytes, place_pos (f->count + 1));
     if (rc)
         return failed (f, file_name, "write", rc);
-    /* On disk before anything that the older place needs is written over. */
-    if (f->sync)
-        rc = sync_file (f);
-    if (rc)
-        return rc;
+    /* Not synced by itself: the record that follows is, with it. If power fails before, reading begins at the older place, and skips what has been written over. */
     f->count++;
     f->start = start;
     return 0;

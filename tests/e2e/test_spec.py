@@ -105,6 +105,36 @@ def holes_that_a_stranger_leaves_are_asked_for(lab):
     lab.tell(f"{len(node.drop)} of 300 batches were not sent; {len(node.served)} questions brought them")
 
 
+def publishes_that_come_twice_or_again_are_recorded_once(lab):
+    """Every frame is sent twice, at the end all of them once more; a live subscriber and the journal have each fact once."""
+    journal = lab.journal()
+    node = join(lab, journal)
+    stream = Stream(b"default")
+    node.streams.append(stream)
+    sub = lab.start("sub", [FACTMESH, "sub", ">", "--seed", journal.address, "--from", "start", "--format", "%s\\n"])
+    turn_until("the subscriber is there", lambda: node.fences >= 2, node)       # its own, and the journal's
+    frames = []
+
+    def publish_twice(stream, facts):
+        frames.append(stream.make_batch(facts))
+        node.live.send(frames[-1])
+        node.live.send(frames[-1])
+    node.publish = publish_twice
+    said = publish_some(node, stream, lab.random, 300)
+    turn_until("the journal has it", lambda: stream.synced == len(said), node)
+    for frame in frames + frames[::-1]:
+        node.live.send(frame)
+        node.turn(0)
+    said += publish_some(node, stream, lab.random, 1)                           # behind all that came again
+    turn_until("the journal has the last one", lambda: stream.synced == len(said), node)
+    wanted = [str(seq) for seq in range(1, len(said) + 1)]
+    turn_until("the subscriber has the last one", lambda: sub.out().split()[-1:] == wanted[-1:], node)
+    check(sub.out().split() == wanted, "the subscriber has a fact twice, or one is missing")
+    check_same("replayed", replayed(node, ">"), said)
+    node.close()
+    lab.tell(f"{len(frames)} batches were sent twice and then twice again: {len(said)} facts, each once")
+
+
 def a_stranger_reads_the_past_and_slides_onto_live(lab):
     """The past is one epoch of a stream, the present the next one."""
     journal = lab.journal()
@@ -208,4 +238,4 @@ def protobuf_itself_reads_the_golden_files(lab):
 
 
 main(protobuf_itself_reads_the_golden_files, a_stranger_of_another_mesh_or_version_is_told_so, a_stranger_is_recorded_and_replays_every_byte,
-     holes_that_a_stranger_leaves_are_asked_for, a_stranger_reads_the_past_and_slides_onto_live, from_a_fence_on_nothing_is_missing)
+     holes_that_a_stranger_leaves_are_asked_for, publishes_that_come_twice_or_again_are_recorded_once, a_stranger_reads_the_past_and_slides_onto_live, from_a_fence_on_nothing_is_missing)

@@ -242,6 +242,23 @@ static void what_a_killed_publisher_sent_comes_back_and_is_served_as_it_was_sent
     fm_publisher_close (&p);
 }
 
+static void a_synced_window_comes_back_too_and_frames_are_shared_longer (void **state)
+{
+    (void) state;
+    uint64_t gap_end;
+    struct fm_publisher *p = open_in ("a", (struct fm_publisher_options) { .window_on_disk = FM_WINDOW_SYNCED });
+    assert_int_equal (p->batch_ns, 1000 * 1000);
+    publish_sizes (p);
+    kill_into ("a", "b");
+    fm_publisher_close (&p);
+    p = open_in ("b", (struct fm_publisher_options) { .window_on_disk = FM_WINDOW_SYNCED, .batch_us = 70 });
+    assert_int_equal (p->batch_ns, 70 * 1000);
+    ask (p, 1, p->identity.epoch_first_seq);
+    assert_int_equal (take_answer (1, &gap_end), 9);
+    forget_sent ();
+    fm_publisher_close (&p);
+}
+
 static void what_a_journal_synced_does_not_come_back (void **state)
 {
     (void) state;
@@ -420,6 +437,7 @@ int main (void)
 #define DISK_CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
     const struct CMUnitTest cases[] = {
         DISK_CASE (what_a_killed_publisher_sent_comes_back_and_is_served_as_it_was_sent),
+        DISK_CASE (a_synced_window_comes_back_too_and_frames_are_shared_longer),
         DISK_CASE (what_a_journal_synced_does_not_come_back),
         DISK_CASE (what_was_not_synced_at_the_close_comes_back_too),
         DISK_CASE (a_window_that_came_back_is_bounded_and_counted),
