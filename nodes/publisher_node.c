@@ -152,6 +152,7 @@ static bool is_ours (const struct fm_publisher *p, const ProtobufCBinaryData *st
 static void take_mark (struct fm_publisher *p, const Factmesh__Watermark *w, const Factmesh__StreamMark *m)
 {
     struct fm_id journal;
+    bool waited = false;
     int rc = control_get_id (&w->journal, &journal);
     pthread_mutex_lock (&p->lock);
     if (rc == 0)
@@ -159,12 +160,13 @@ static void take_mark (struct fm_publisher *p, const Factmesh__Watermark *w, con
                                      publisher_sent (p));
     if (rc == 0) {
         (void) window_synced (&p->window, publisher_marks_reached (&p->marks).synced);
-        if (p->waiting)
-            pthread_cond_broadcast (&p->changed);
+        waited = p->waiting > 0;
         if (live_watermarks_wanted (p->live) > 0)
             publisher_pass_marks (p, &journal);
     }
     pthread_mutex_unlock (&p->lock);
+    if (waited)
+        pthread_cond_broadcast (&p->changed);       /* without the lock: who wakes up wants it */
     if (rc == 0)
         return;
     node_count (p->node, NODE_WATERMARKS_REFUSED, 1);
