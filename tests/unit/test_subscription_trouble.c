@@ -247,6 +247,45 @@ static void what_a_publisher_sent_before_it_went_is_asked_of_the_journal (void *
     mesh_close (&m);
 }
 
+/* No journal: what an epoch published that we were cut off from is in the window that the next one brought from disk. */
+static void what_earlier_epochs_left_on_disk_is_repaired_from_their_publisher (void **state)
+{
+    (void) state;
+    struct mesh m;
+    mesh_open (&m, false, 0);
+    struct fm_node *alone = mesh_open_node ("alone", NULL, 0);
+    char directory[] = "/tmp/test_subscription.XXXXXX";
+    assert_non_null (mkdtemp (directory));
+    const struct fm_publisher_options options = { .directory = directory, .window_on_disk = FM_WINDOW_FILE };
+    struct fm_subscription *s;
+    assert_int_equal (fm_subscription_open (m.subscriber_node, NULL, &s), 0);
+    struct fm_publisher *p;
+    struct fm_node *const nodes[] = { m.publisher_node, alone, alone, m.publisher_node };
+    for (uint64_t epoch = 0; epoch < 4; epoch++) {
+        assert_int_equal (fm_publisher_open (nodes[epoch], &options, &p), 0);
+        publish_numbers (p, epoch * 10, epoch * 10 + 10);
+        if (epoch == 0)
+            take_numbers (s, 0, 10);
+        if (epoch < 3)
+            fm_publisher_close (&p);
+    }
+    uint64_t next = 10;
+    while (next < 40) {
+        struct fm_event e;
+        assert_int_equal (fm_subscription_next (s, MESH_PATIENCE_MS, &e), 0);
+        assert_int_not_equal (e.kind, FM_EVENT_GAP);
+        if (e.kind != FM_EVENT_FACT)
+            continue;
+        assert_memory_equal (e.fact.payload.data, &next, sizeof next);
+        next++;
+    }
+    fm_publisher_close (&p);
+    fm_subscription_close (&s);
+    fm_node_close (&alone);
+    mesh_remove (directory);
+    mesh_close (&m);
+}
+
 static void a_stream_goes_on_when_its_publisher_comes_back_elsewhere (void **state)
 {
     (void) state;
@@ -346,6 +385,7 @@ int main (int argc, char **argv)
         cmocka_unit_test (a_stream_that_was_closed_is_heard_of_though_its_node_lives_on),
         cmocka_unit_test (what_its_publisher_had_alone_dies_with_it_as_a_gap),
         cmocka_unit_test (what_a_publisher_sent_before_it_went_is_asked_of_the_journal),
+        cmocka_unit_test (what_earlier_epochs_left_on_disk_is_repaired_from_their_publisher),
         cmocka_unit_test (a_stream_goes_on_when_its_publisher_comes_back_elsewhere),
         cmocka_unit_test (two_incarnations_of_one_epoch_are_told_and_one_is_refused),
         cmocka_unit_test (a_subscription_that_rests_for_long_costs_nobody_and_goes_on),
