@@ -422,12 +422,14 @@ static int put_away (struct log *log, uint64_t first, uint64_t end)
 static int recover_segments (struct log *log, struct segment_range range, struct log_recovery *recovery)
 {
     const uint64_t behind = range.last + 1;
+    log->first_number = range.first;
+    log->last_number = range.last;
     uint64_t lost_offsets = 0, lost_first = behind;
     int rc = 0;
     while (range.last > 0 && (rc = check_segment (log, range.last)) != 0) {
         if (rc == FM_ERR_NEWER)
             return error_set (rc, "%s has segments of a newer version of factmesh: use that one", log->directory);
-        if ((rc != FM_ERR_CORRUPT && rc != -ENOENT) || log->options.read_only)
+        if ((rc != FM_ERR_CORRUPT && rc != -ENOENT) || (log->options.read_only && range.last == range.first))
             return error_set (rc, "cannot read the header of segment %llu in %s: %s", (unsigned long long) range.last,
                               log->directory, fm_error_text (rc));
         rc = give_up_segment (log, range.last, &lost_offsets);
@@ -447,7 +449,7 @@ static int recover_segments (struct log *log, struct segment_range range, struct
         log->view.first_offset = log->view.written_offset = log->view.synced_offset = log->next_offset;
         return 0;
     }
-    if (range.last == 0 || lost_offsets > 0) {
+    if (!log->options.read_only && (range.last == 0 || lost_offsets > 0)) {
         rc = start_behind (log, &range, lost_offsets, behind);
         if (rc)
             return error_set (rc, "cannot start a segment in %s: %s", log->directory, fm_error_text (rc));

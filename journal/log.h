@@ -229,14 +229,17 @@ struct log_segment_info {
 };
 int log_segment_list (struct log *log, struct log_segment_info *ret, size_t max, size_t *ret_count);
 
-/* One damaged range, as exactly as it is known. */
+/* One damaged range, as exactly as it is known. A range in which several streams lost something is told once for each:
+ * the same positions and offsets. */
 struct log_damage {
-    char path[512];
-    uint64_t segment, first_pos, end_pos;
-    uint64_t first_offset, end_offset;
-    struct fm_id stream;                    /* zero: unknown, or several */
+    char path[512];                         /* of the first segment */
+    uint64_t segment, end_segment;          /* [segment, end_segment); several where they are lost whole */
+    uint64_t first_pos, end_pos;            /* in the file */
+    uint64_t first_offset, end_offset;      /* empty: no facts are lost here, or not known */
+    struct fm_id stream;                    /* zero: unknown, or none */
     uint64_t first_seq, end_seq;
-    const char *what;                       /* "checksum", "header", "footer", "truncated", "missing segment" … */
+    const char *what;                       /* "checksum", "snapshot", "header", "footer", "truncated", "missing segment",
+                                             * "unreadable segment" */
 };
 struct log_verify_result { uint64_t segments, records, facts, bytes, damaged; };
 /* Check every byte of every segment. progress (may be NULL) is told bytes done of all. Returns 0 (also when damage

@@ -32,24 +32,32 @@ int log_lost_add (struct log_lost_list *list, const struct log_lost *lost)
 }
 
 /* A stream table serves as a map: last_seq is how far the stream came, last_offset the position of that record. */
-static int advance (struct stream_table *map, const struct fm_id *stream, uint64_t last_seq, uint64_t pos)
+static int advance (struct stream_table *map, const struct fm_id *stream, uint64_t last_seq, uint64_t pos,
+                    struct log_life life)
 {
-    const struct stream_state s = { .stream = *stream, .last_seq = last_seq, .last_offset = pos };
+    const struct stream_state s = { .stream = *stream, .last_seq = last_seq, .last_offset = pos,
+                                    .epoch = life.epoch, .incarnation = life.incarnation, .closed = life.closed };
     return stream_table_restore (map, &s);
 }
 
 static int met (struct stream_table *map, struct log_lost_list *list, const struct fm_id *stream, uint64_t first_seq,
-                uint64_t last_seq, uint64_t pos)
+                uint64_t last_seq, uint64_t pos, struct log_life life)
 {
     const struct stream_entry *e = stream_table_find (map, stream);
     if (e && first_seq > e->last_seq + 1) {
         const struct log_lost lost = { .stream = *stream, .first_seq = e->last_seq + 1, .end_seq = first_seq,
-                                       .after_pos = e->last_offset, .before_pos = pos };
+                                       .after_pos = e->last_offset, .before_pos = pos,
+                                       .after = { e->epoch, e->incarnation, e->closed }, .before = life };
         const int rc = log_lost_add (list, &lost);
         if (rc)
             return rc;
     }
-    return advance (map, stream, last_seq, pos);
+    return advance (map, stream, last_seq, pos, life);
+}
+
+static struct log_life life_of (const struct record *r)
+{
+    return (struct log_life) { r->epoch, r->incarnation, r->flags & RECORD_FLAG_CLOSED };
 }
 
 static int read_snapshot (struct stream_table *map, const struct record *r, const uint8_t *body)
@@ -57,7 +65,8 @@ static int read_snapshot (struct stream_table *map, const struct record *r, cons
     for (uint32_t i = 0; i < r->count && (i + 1) * (uint64_t) STREAM_SNAPSHOT_LEN <= r->body_len; i++) {
         struct stream_state s;
         stream_state_decode (body + (size_t) i * STREAM_SNAPSHOT_LEN, &s);
-        const int rc = advance (map, &s.stream, s.last_seq, 0);
+        const int rc = advance (map, &s.stream, s.last_seq, 0,
+                                (struct log_life) { s.epoch, s.incarnation, r->flags & RECORD_FLAG_CLOSED });
         if (rc)
             return rc;
         stream_table_find (map, &s.stream)->first_seq = s.first_seq;
@@ -83,10 +92,10 @@ static int follow (struct log *log, const struct log_segment_view *s, uint64_t e
             *ret_whole &= scan.pos >= s->header.snapshot_end;
             rc = 0;
         } else if (rc == 0 && r->kind == RECORD_BATCH)    /* the body may be damaged: the header told the range */
-            rc = met (map, list, &r->stream, r->first_seq, r->first_seq + r->count - 1, scan.pos);
+            rc = met (map, list, &r->stream, r->first_seq, r->first_seq + r->count - 1, scan.pos, life_of (r));
         else if (rc == 0 && r->kind == RECORD_GAP && scan_body (&scan, &body) == 0
                  && record_gap_decode (r, body, &end_seq, &reason) == 0)
-            rc = met (map, list, &r->stream, r->first_seq, end_seq - 1, scan.pos);
+            rc = met (map, list, &r->stream, r->first_seq, end_seq - 1, scan.pos, life_of (r));
         else if (rc == 0 && r->kind == RECORD_STREAM_SNAPSHOT) {
             if (scan_body (&scan, &body) == 0)
                 rc = read_snapshot (map, r, body);
@@ -115,8 +124,9 @@ static int read_footer (struct log *log, const struct log_segment_view *s, bool 
     int rc = 0;
     for (uint32_t i = 0; i < s->trailer.stream_count && rc == 0; i++) {
         const struct index_stream *x = &streams[i];
-        rc = is_end ? met (map, list, &x->stream, x->last_seq + 1, x->last_seq, UINT64_MAX)
-                    : advance (map, &x->stream, x->first_seq - 1, 0);
+        const struct log_life life = { x->epoch, x->incarnation, x->closed };    /* of its last record */
+        rc = is_end ? met (map, list, &x->stream, x->last_seq + 1, x->last_seq, UINT64_MAX, life)
+                    : advance (map, &x->stream, x->first_seq - 1, 0, (struct log_life) { 0 });
     }
     free (streams);
     return rc;
@@ -151,8 +161,10 @@ int log_lost_in (struct log *log, const struct log_view *view, uint64_t number, 
     return rc;
 }
 
-/* Where the streams stood behind segment `before`, as far as can be read: from the nearest whole snapshots on. */
-static int state_behind (struct log *log, const struct log_view *view, uint64_t before, struct stream_table *map)
+/* Where the streams stood behind segment `before`, as far as can be read: from the nearest whole snapshots on.
+ * *ret_start: the segment with these. */
+static int state_behind (struct log *log, const struct log_view *view, uint64_t before, struct stream_table *map,
+                         uint64_t *ret_start)
 {
     struct log_lost_list others = { 0 };    /* lost within these segments: not asked for */
     bool whole = false;
@@ -168,6 +180,7 @@ static int state_behind (struct log *log, const struct log_view *view, uint64_t 
             others.count = 0;
         }
         whole = start_whole;
+        *ret_start = start;
     }
     map->complete &= whole;
     log_lost_release (&others);
@@ -181,9 +194,10 @@ int log_lost_between (struct log *log, const struct log_view *view, uint64_t bef
     struct log_lost_list others = { 0 };
     struct stream_table then = { 0 }, now = { 0 };
     bool whole;
+    uint64_t start = 0;
     int rc = new_map (log, &now);
     if (rc == 0)
-        rc = state_behind (log, view, before, &then);
+        rc = state_behind (log, view, before, &then, &start);
     if (rc == 0)
         rc = log_segment_open (log, view, after, &s);
     if (rc == 0) {
@@ -194,12 +208,13 @@ int log_lost_between (struct log *log, const struct log_view *view, uint64_t bef
         const struct stream_entry *e = &now.entries[i];
         /* A stream that was not there before began in between. */
         if (then.complete && !stream_table_find (&then, &e->stream))
-            rc = advance (&then, &e->stream, e->first_seq - 1, 0);
+            rc = advance (&then, &e->stream, e->first_seq - 1, 0, (struct log_life) { 0 });
         if (rc == 0)
-            rc = met (&then, list, &e->stream, e->last_seq + 1, e->last_seq, UINT64_MAX);
+            rc = met (&then, list, &e->stream, e->last_seq + 1, e->last_seq, UINT64_MAX,
+                      (struct log_life) { e->epoch, e->incarnation, e->closed });
     }
-    for (size_t i = 0; i < list->count; i++)
-        list->items[i].after_pos = 0;       /* it was one in another file */
+    for (size_t i = 0; i < list->count && start != before; i++)
+        list->items[i].after_pos = 0;       /* it may be one in another file */
     stream_table_release (&then);
     stream_table_release (&now);
     log_lost_release (&others);

@@ -51,6 +51,7 @@ struct log {
     struct cookie cookie;
     char *directory;
     int dir, lock, segments, quarantine;    /* descriptors; -1: none */
+    uint64_t first_number, last_number;     /* the lowest and the highest that a segment's file bore at the start */
     atomic_bool failed;                     /* a write or sync failed for good */
 
     pthread_mutex_t append_lock;
@@ -153,10 +154,15 @@ int log_segment_scan_index (struct log *log, const struct log_segment_view *s, s
                             uint64_t *ret_records_end);
 
 /* --- log_lost.c: whose facts a hole hid, as the records around it tell. */
+struct log_life {
+    uint64_t epoch, incarnation;            /* epoch 0: not known */
+    bool closed;                            /* it is not taken again */
+};
 struct log_lost {
     struct fm_id stream;
     uint64_t first_seq, end_seq;
     uint64_t after_pos, before_pos;         /* the stream's records around it; 0 and UINT64_MAX: none in this segment */
+    struct log_life after, before;          /* theirs */
 };
 struct log_lost_list {
     struct log_lost *items;
@@ -169,7 +175,7 @@ int log_lost_add (struct log_lost_list *list, const struct log_lost *lost);
 /* The sequences that segment `number` should hold and does not. Returns 0, -ENOMEM or -errno. */
 int log_lost_in (struct log *log, const struct log_view *view, uint64_t number, struct log_lost_list *list);
 /* The sequences that lay between what can be read of these two segments: in lost ones, or at the cut end of the
- * first. `list` is empty before. */
+ * first; after_pos is a position in that one, 0 where it is not known. `list` is empty before. */
 int log_lost_between (struct log *log, const struct log_view *view, uint64_t before, uint64_t after,
                       struct log_lost_list *list);
 

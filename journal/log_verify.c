@@ -2,6 +2,7 @@
  * doctor; a log that is open read-only will do, and a journal that is running is not disturbed. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -97,159 +98,215 @@ struct verify {
     uint64_t all;
     struct log_verify_result result;
     uint64_t next_offset;                   /* expected; 0: not known */
-    uint64_t previous;                      /* the last segment that could be read */
+    uint64_t previous;                      /* the last segment that could be read, */
+    uint64_t previous_end_pos, previous_len;        /* the end of its records, and of its file */
 };
 
 static void report (struct verify *v, struct log_damage *d)
 {
     v->result.damaged++;
+    if (d->end_segment == 0)
+        d->end_segment = d->segment + 1;
     path_of (v->log, d->segment, d->path);
     if (v->damage)
         v->damage (v->arg, d);
 }
 
-/* A range without headers: told stream by stream where the neighbours know them, and as a range of offsets where
- * not. */
-static int report_hole (struct verify *v, struct log_damage *d, struct log_lost_list *lost, uint64_t pos,
-                        uint64_t end_pos)
+/* What the range d hid, told stream by stream where the neighbours know them, and as a range of offsets where they
+ * don't account for all of it. An entry of the list that was told is empty. */
+static void report_lost (struct verify *v, const struct log_damage *d, struct log_lost_list *lost, bool all)
 {
     uint64_t facts = 0;
     for (size_t i = 0; i < lost->count; i++) {
         struct log_lost *l = &lost->items[i];
-        if (l->first_seq == l->end_seq || l->after_pos >= pos || l->before_pos < end_pos)
+        if (l->first_seq == l->end_seq
+            || (!all && (l->after_pos >= d->first_pos || l->before_pos < d->end_pos)))
             continue;
         struct log_damage one = *d;
         one.stream = l->stream;
         one.first_seq = l->first_seq;
         one.end_seq = l->end_seq;
         facts += l->end_seq - l->first_seq;
-        l->first_seq = l->end_seq;          /* told */
+        l->first_seq = l->end_seq;
         report (v, &one);
     }
-    if (facts == 0 || facts != d->end_offset - d->first_offset)
-        report (v, d);
-    return 0;
+    if (facts == 0 || facts != d->end_offset - d->first_offset) {
+        struct log_damage rest = *d;
+        report (v, &rest);
+    }
 }
 
-struct hole {
-    uint64_t pos, end_pos, first_offset;
+/* The records of one segment, as they are walked. */
+struct walk {
+    const struct log_segment_view *segment;
+    struct segment_scan scan;
+    struct log_lost_list lost;
+    bool lost_known;
+    uint64_t hole_pos, hole_end_pos, hole_offset;   /* hole_pos 0: there is none */
 };
 
 /* The hole's end is known: the next record's offset, or where the segment should end. */
-static int close_hole (struct verify *v, uint64_t number, struct hole *h, struct log_lost_list *lost, bool *lost_known,
-                       uint64_t end_offset)
+static int close_hole (struct verify *v, struct walk *w, uint64_t end_offset)
 {
-    if (h->pos == 0)
+    if (w->hole_pos == 0)
         return 0;
-    int rc = 0;
-    if (!*lost_known)
-        rc = log_lost_in (v->log, &v->view, number, lost);
-    *lost_known = true;
-    struct log_damage d = { .segment = number,
-                            .first_pos = h->pos,
-                            .end_pos = h->end_pos,
-                            .first_offset = h->first_offset,
-                            .end_offset = end_offset > h->first_offset ? end_offset : h->first_offset,
-                            .what = "checksum" };
-    if (rc == 0)
-        rc = report_hole (v, &d, lost, h->pos, h->end_pos);
-    *h = (struct hole) { 0 };
-    return rc;
+    const uint64_t number = w->segment->header.number;
+    if (!w->lost_known) {
+        const int rc = log_lost_in (v->log, &v->view, number, &w->lost);
+        if (rc)
+            return rc;
+    }
+    w->lost_known = true;
+    const struct log_damage d = { .segment = number,
+                                  .first_pos = w->hole_pos,
+                                  .end_pos = w->hole_end_pos,
+                                  .first_offset = w->hole_offset,
+                                  .end_offset = end_offset > w->hole_offset ? end_offset : w->hole_offset,
+                                  .what = w->hole_pos < w->segment->header.snapshot_end ? "snapshot" : "checksum" };
+    report_lost (v, &d, &w->lost, false);
+    w->hole_pos = 0;
+    return 0;
 }
 
-static void report_body (struct verify *v, uint64_t number, const struct segment_scan *scan)
+/* The header is good, the body is not. */
+static int report_body (struct verify *v, struct walk *w)
 {
-    const struct record *r = &scan->record;
-    struct log_damage d = { .segment = number,
-                            .first_pos = scan->pos,
-                            .end_pos = scan->next_pos,
-                            .first_offset = r->offset,
-                            .end_offset = r->offset + record_offsets (r),
-                            .what = "checksum" };
+    const struct record *r = &w->scan.record;
     if (r->kind == RECORD_BATCH) {
-        d.stream = r->stream;
-        d.first_seq = r->first_seq;
-        d.end_seq = r->first_seq + r->count;
+        struct log_damage d = { .segment = w->segment->header.number,
+                                .first_pos = w->scan.pos,
+                                .end_pos = w->scan.next_pos,
+                                .first_offset = r->offset,
+                                .end_offset = r->offset + r->count,
+                                .stream = r->stream,
+                                .first_seq = r->first_seq,
+                                .end_seq = r->first_seq + r->count,
+                                .what = "checksum" };
+        report (v, &d);
+        return 0;
     }
-    report (v, &d);
+    w->hole_pos = w->scan.pos;              /* of a gap, its end is lost: the neighbours tell */
+    w->hole_end_pos = w->scan.next_pos;
+    w->hole_offset = r->offset;
+    return close_hole (v, w, r->offset + record_offsets (r));
+}
+
+static int verify_record (struct verify *v, struct walk *w)
+{
+    const struct record *r = &w->scan.record;
+    const uint8_t *body;
+    uint64_t end_seq;
+    uint32_t reason;
+    int rc = close_hole (v, w, r->offset);
+    if (rc)
+        return rc;
+    rc = scan_body (&w->scan, &body);
+    if (rc == 0 && r->kind == RECORD_GAP && record_gap_decode (r, body, &end_seq, &reason))
+        rc = FM_ERR_CORRUPT;
+    if (rc == FM_ERR_CORRUPT)
+        rc = report_body (v, w);
+    if (rc)
+        return rc;
+    if (w->scan.pos >= w->segment->header.snapshot_end && r->kind != RECORD_SYNC_MARK)
+        v->result.records++;
+    v->result.facts += r->kind == RECORD_BATCH ? r->count : 0;
+    v->next_offset = r->offset + record_offsets (r);
+    v->previous_end_pos = w->scan.next_pos;
+    return 0;
 }
 
 /* Every record of one segment. */
 static int verify_records (struct verify *v, const struct log_segment_view *s)
 {
-    struct segment_scan scan = { .fd = -1 };
-    struct log_lost_list lost = { 0 };
-    struct hole hole = { 0 };
-    bool lost_known = false;
-    const uint64_t number = s->header.number, done = v->result.bytes;
-    int rc = scan_start (&scan, v->log->fs, s->fd, record_seed (s->header.salt), SEGMENT_RECORDS_POS, s->end_pos);
+    struct walk w = { .segment = s, .scan = { .fd = -1 } };
+    const uint64_t done = v->result.bytes;
+    v->previous_end_pos = SEGMENT_RECORDS_POS;
+    int rc = scan_start (&w.scan, v->log->fs, s->fd, record_seed (s->header.salt), SEGMENT_RECORDS_POS, s->end_pos);
     while (rc == 0) {
-        const uint8_t *body;
-        rc = scan_next (&scan);
+        rc = scan_next (&w.scan);
         if (rc == FM_ERR_CORRUPT) {
             /* Without a trailer the end is not known: what is no record there may be the rest of a footer. */
-            const bool is_end = !s->sealed && scan.next_pos == s->end_pos && number != v->view.active_number;
-            hole = is_end ? hole
-                          : (struct hole) { .pos = scan.pos, .end_pos = scan.next_pos, .first_offset = v->next_offset };
+            const bool is_end = !s->sealed && w.scan.next_pos == s->end_pos
+                                && s->header.number != v->view.active_number;
+            w.hole_pos = is_end ? 0 : w.scan.pos;
+            w.hole_end_pos = w.scan.next_pos;
+            w.hole_offset = v->next_offset;
             rc = 0;
-            continue;
+        } else if (rc == 0) {
+            rc = verify_record (v, &w);
+            if (v->progress)
+                v->progress (v->arg, done + w.scan.next_pos, v->all);
         }
-        if (rc)
-            break;
-        rc = close_hole (v, number, &hole, &lost, &lost_known, scan.record.offset);
-        const int body_rc = rc ? rc : scan_body (&scan, &body);
-        if (body_rc == FM_ERR_CORRUPT)
-            report_body (v, number, &scan);
-        else if (body_rc) {
-            rc = body_rc;
-            break;
-        }
-        if (scan.pos >= s->header.snapshot_end && scan.record.kind != RECORD_SYNC_MARK)
-            v->result.records++;
-        v->result.facts += scan.record.kind == RECORD_BATCH ? scan.record.count : 0;
-        v->next_offset = scan.record.offset + record_offsets (&scan.record);
-        if (v->progress)
-            v->progress (v->arg, done + scan.next_pos, v->all);
     }
     if (rc == FM_ERR_END)
-        rc = close_hole (v, number, &hole, &lost, &lost_known, s->sealed ? s->trailer.end_offset : v->next_offset);
+        rc = close_hole (v, &w, s->sealed ? s->trailer.end_offset : v->next_offset);
     if (rc == 0 && s->sealed)
         v->next_offset = s->trailer.end_offset;
-    scan_release (&scan);
-    log_lost_release (&lost);
+    scan_release (&w.scan);
+    log_lost_release (&w.lost);
+    return rc;
+}
+
+/* Are the sections as they were written? Of a segment whose records are damaged no more can be said: the footer knows what
+ * they were. */
+static int check_sections (struct verify *v, const struct log_segment_view *s)
+{
+    struct index_stream *streams = NULL;
+    struct index_position *positions = NULL;
+    struct index_topic *topics = NULL;
+    void *names = NULL;
+    int rc = index_read_streams (v->log->fs, s->fd, &s->trailer, &streams);
+    if (rc == 0)
+        rc = index_read_positions (v->log->fs, s->fd, &s->trailer, &positions);
+    if (rc == 0)
+        rc = index_read_topics (v->log->fs, s->fd, &s->trailer, &names, &topics);
+    free (streams);
+    free (positions);
+    free (topics);
+    free (names);
     return rc;
 }
 
 /* Does the footer hold what the records say? All of it follows from them. */
-static int verify_footer (struct verify *v, const struct log_segment_view *s)
+static int compare_footer (struct verify *v, const struct log_segment_view *s)
 {
     struct segment_index *index = NULL;
     void *footer = NULL;
     uint8_t *bytes = NULL;
-    size_t len;
+    size_t len = 0;
     uint64_t records_end, file_len;
-    bool good = false;
-    int rc = s->sealed ? log_segment_scan_index (v->log, s, &index, &records_end) : FM_ERR_CORRUPT;
+    int rc = log_segment_scan_index (v->log, s, &index, &records_end);
     if (rc == 0)
         rc = segment_index_encode (index, &s->header, s->end_pos, &footer, &len);
     if (rc == 0)
         rc = v->log->fs->size (v->log->fs->context, s->fd, &file_len);
-    if (rc == 0 && file_len == s->end_pos + len) {
+    if (rc == 0 && file_len != s->end_pos + len)
+        rc = FM_ERR_CORRUPT;
+    if (rc == 0) {
         bytes = malloc (len);
         rc = bytes ? fs_read_full (v->log->fs, s->fd, bytes, len, s->end_pos) : -ENOMEM;
-        good = rc == 0 && memcmp (bytes, footer, len) == 0;
     }
+    if (rc == 0 && memcmp (bytes, footer, len) != 0)
+        rc = FM_ERR_CORRUPT;
     free (bytes);
     free (footer);
     segment_index_destroy (&index);
+    return rc;
+}
+
+static int verify_footer (struct verify *v, const struct log_segment_view *s, bool records_whole)
+{
+    int rc = FM_ERR_CORRUPT;
+    if (s->sealed)
+        rc = records_whole ? compare_footer (v, s) : check_sections (v, s);
     if (rc && rc != FM_ERR_CORRUPT && rc != -EIO && rc != FM_ERR_END)
         return rc;
-    if (!good) {
+    if (rc) {
         struct log_damage d = { .segment = s->header.number,
-                                .first_pos = s->end_pos,
-                                .end_pos = s->end_pos,
-                                .first_offset = s->header.base_offset,
-                                .end_offset = s->header.base_offset,
+                                .first_pos = v->previous_end_pos,
+                                .end_pos = v->previous_len,
+                                .first_offset = v->next_offset,
+                                .end_offset = v->next_offset,
                                 .what = "footer" };
         report (v, &d);
     }
@@ -277,22 +334,84 @@ static int verify_header (struct verify *v, const struct log_segment_view *s)
     return 0;
 }
 
-/* Offsets jump between two segments: one is missing, or its end is. */
+static int segment_len (struct log *log, uint64_t number, uint64_t *ret_len)
+{
+    char name[SEGMENT_NAME_LEN];
+    segment_name (number, name);
+    const int fd = log->fs->open (log->fs->context, log->segments, name, O_RDONLY, 0);
+    if (fd < 0)
+        return fd;
+    const int rc = log->fs->size (log->fs->context, fd, ret_len);
+    (void) log->fs->close (log->fs->context, fd);   /* read-only: nothing to lose */
+    return rc;
+}
+
+/* Segments [first, end) can't be read: tell of the files that are there, and of those that are not. What was in them is
+ * told with the first of them, whole. */
+static int report_unread (struct verify *v, uint64_t first, uint64_t end, struct log_damage *lost_with,
+                          struct log_lost_list *lost)
+{
+    bool told = false;
+    for (uint64_t number = first; number < end;) {
+        struct log_damage d = *lost_with;
+        d.segment = number;
+        int rc = segment_len (v->log, number, &d.end_pos);
+        if (rc && rc != -ENOENT)
+            return rc;
+        const bool missing = rc == -ENOENT;
+        for (number++; missing && number < end && segment_len (v->log, number, &d.end_pos) == -ENOENT;)
+            number++;
+        d.end_segment = number;
+        d.end_pos = missing ? 0 : d.end_pos;
+        d.what = missing ? "missing segment" : "unreadable segment";
+        if (told)
+            d.first_offset = d.end_offset;
+        if (!told && d.first_offset < d.end_offset)
+            report_lost (v, &d, lost, true);
+        else if (!missing || d.first_offset < d.end_offset)
+            report (v, &d);                 /* a hole in the numbering that took nothing with it is no damage */
+        told = true;
+    }
+    return 0;
+}
+
+/* Between two segments: do offsets jump? Then one is missing, or the end of the first is. */
 static int verify_joint (struct verify *v, const struct log_segment_view *s)
 {
     const uint64_t number = s->header.number;
-    if (v->next_offset == 0 || s->header.base_offset == v->next_offset)
+    const bool jump = v->next_offset > 0 && s->header.base_offset > v->next_offset;
+    const uint64_t unread = v->previous ? v->previous + 1 : v->view.first_number;
+    if (!jump && unread == number)
         return 0;
     struct log_lost_list lost = { 0 };
-    struct log_damage d = { .segment = number > 1 ? number - 1 : number,
-                            .first_offset = v->next_offset,
+    struct log_damage d = { .segment = v->previous,
+                            .first_pos = v->previous_end_pos,
+                            .end_pos = v->previous_len,
+                            .first_offset = jump ? v->next_offset : s->header.base_offset,
                             .end_offset = s->header.base_offset,
-                            .what = v->previous + 1 < number ? "missing segment" : "truncated" };
-    int rc = v->previous ? log_lost_between (v->log, &v->view, v->previous, number, &lost) : 0;
-    if (rc == 0)
-        rc = report_hole (v, &d, &lost, 1, 0);
+                            .what = "truncated" };
+    int rc = v->previous && jump ? log_lost_between (v->log, &v->view, v->previous, number, &lost) : 0;
+    if (rc == 0 && unread == number)
+        report_lost (v, &d, &lost, true);
+    else if (rc == 0) {
+        d.first_pos = 0;
+        rc = report_unread (v, unread, number, &d, &lost);
+    }
     log_lost_release (&lost);
     return rc;
+}
+
+/* Files below the oldest segment that can be read, unless retention took them meanwhile. Where they began is known of
+ * the first alone. */
+static int report_first (struct verify *v)
+{
+    struct log_lost_list none = { 0 };
+    struct log_damage d = { .first_offset = v->log->first_number == 1 ? 1 : v->view.first_offset,
+                            .end_offset = v->view.first_offset };
+    uint64_t len, number = v->log->first_number;
+    while (number < v->view.first_number && segment_len (v->log, number, &len) == -ENOENT)
+        number++;
+    return number < v->view.first_number ? report_unread (v, number, v->view.first_number, &d, &none) : 0;
 }
 
 static int verify_segment (struct verify *v, uint64_t number)
@@ -300,16 +419,12 @@ static int verify_segment (struct verify *v, uint64_t number)
     struct log_segment_view s;
     int rc = log_segment_open (v->log, &v->view, number, &s);
     if (rc == FM_ERR_CORRUPT || rc == -ENOENT) {
-        log_view_refresh (v->log, &v->view);
-        if (number < v->view.first_number)
-            return 0;                       /* retention was quicker */
-        if (rc == FM_ERR_CORRUPT) {
-            struct log_damage d = {
-                .segment = number, .first_offset = v->next_offset, .end_offset = v->next_offset, .what = "header"
-            };
-            report (v, &d);
-        }
-        return 0;                           /* what is missing shows at the next one's start */
+        /* What is missing shows at the next one's start, unless retention was quicker. */
+        struct log_view now;
+        log_view_refresh (v->log, &now);
+        if (number < now.first_number)
+            v->view.first_number = now.first_number;
+        return 0;
     }
     if (rc)
         return rc;
@@ -319,15 +434,16 @@ static int verify_segment (struct verify *v, uint64_t number)
     if (rc == 0)
         rc = verify_header (v, &s);
     v->next_offset = s.header.base_offset;
+    const uint64_t damaged = v->result.damaged;
     if (rc == 0)
         rc = verify_records (v, &s);
-    if (rc == 0 && number != v->view.active_number) {
-        rc = v->log->fs->size (v->log->fs->context, s.fd, &len);
-        if (rc == 0)
-            rc = verify_footer (v, &s);
-    }
-    v->result.bytes += len;
     v->previous = number;
+    if (rc == 0 && number != v->view.active_number)
+        rc = v->log->fs->size (v->log->fs->context, s.fd, &len);
+    v->previous_len = len;
+    if (rc == 0 && number != v->view.active_number)
+        rc = verify_footer (v, &s, v->result.damaged == damaged);
+    v->result.bytes += len;
     log_segment_close (v->log, &s);
     return rc;
 }
@@ -341,13 +457,21 @@ int log_verify (struct log *log, void (*damage) (void *arg, const struct log_dam
     log_position (log, &position);
     v.all = position.bytes;
     const uint64_t last = v.view.active_number;
-    for (uint64_t number = v.view.first_number; number <= last && number > 0; number++) {
-        const int rc = verify_segment (&v, number);
-        if (rc)
-            return rc;
+    int rc = 0;
+    /* The oldest files may be unreadable: the log then begins behind them. */
+    if (log->first_number > 0 && log->first_number < v.view.first_number && last > 0)
+        rc = report_first (&v);
+    for (uint64_t number = v.view.first_number; number <= last && number > 0 && rc == 0; number++)
+        rc = verify_segment (&v, number);
+    /* A log that is open read-only may end in segments that no start has put away yet. What was in them is not known. */
+    if (rc == 0 && log->options.read_only && last > 0 && log->last_number > last) {
+        struct log_damage d = { .first_offset = v.next_offset, .end_offset = v.next_offset };
+        struct log_lost_list none = { 0 };
+        rc = report_unread (&v, last + 1, log->last_number + 1, &d, &none);
     }
-    *ret = v.result;
-    return 0;
+    if (rc == 0)
+        *ret = v.result;
+    return rc;
 }
 
 /* --- Topics: the smallest `max` names over all segments, in one bounded list. */

@@ -1,18 +1,19 @@
 /* verify: checks every byte of a journal's directory. Each damaged range is one line. */
 
 #include <stdio.h>
-#include <string.h>
 
 #include "commands.h"
+#include "damage.h"
 #include "directory.h"
-#include "id.h"
 #include "progress.h"
-#include "text.h"
 
 static const char help[] = "usage: factmesh verify DIR [OPTION…]\n"
                            "Check every checksum in a journal's directory; each damaged range is one line on standard "
-                           "output. Changes nothing; the journal\n"
-                           "may be running. Ends with 0 when all is well, with 5 when something is damaged.\n\n"
+                           "output: file, bytes, what is\n"
+                           "damaged, the offsets and, stream by stream, the facts that are lost with it. Changes "
+                           "nothing; the journal may be running.\n"
+                           "Ends with 0 when all is well, with 5 when something is damaged: then see factmesh "
+                           "repair.\n\n"
                            "      --json               a JSON object for each damaged range, and one for the result\n\n"
                            "Example:\n"
                            "  factmesh verify ./orders-journal\n";
@@ -28,45 +29,12 @@ struct verify {
     struct progress progress;
 };
 
-static void damage_json (const struct log_damage *d, const char *stream)
-{
-    struct text t = { 0 };
-    text_put_byte (&t, '{');
-    text_put_json_member (&t, "file", slice_of (d->path));
-    text_put_byte (&t, ',');
-    text_put_json_member (&t, "what", slice_of (d->what));
-    text_put_byte (&t, 0);
-    if (!t.failed)
-        (void) printf (
-            "%s,\"first_pos\":%llu,\"end_pos\":%llu,\"first_offset\":%llu,\"end_offset\":%llu,\"stream\":\"%s\","
-            "\"first_seq\":%llu,\"end_seq\":%llu}\n",
-            (const char *) t.data, (unsigned long long) d->first_pos, (unsigned long long) d->end_pos,
-            (unsigned long long) d->first_offset, (unsigned long long) d->end_offset, stream,
-            (unsigned long long) d->first_seq, (unsigned long long) d->end_seq);
-    text_release (&t);
-}
-
 static void on_damage (void *arg, const struct log_damage *d)
 {
     struct verify *v = arg;
-    char stream[ID_TEXT_LEN + 1] = "";
     v->damaged++;
     progress_clear (&v->progress);
-    if (!id_is_zero (&d->stream))
-        id_text (&d->stream, stream);
-    if (v->json) {
-        damage_json (d, stream);
-        return;
-    }
-    (void) printf ("%s: bytes %llu to %llu: %s", d->path, (unsigned long long) d->first_pos,
-                   (unsigned long long) d->end_pos, d->what);
-    if (d->end_offset > d->first_offset)
-        (void) printf ("; offsets %llu to %llu", (unsigned long long) d->first_offset,
-                       (unsigned long long) (d->end_offset - 1));
-    if (*stream)
-        (void) printf ("; stream %s, facts %llu to %llu", stream, (unsigned long long) d->first_seq,
-                       (unsigned long long) (d->end_seq ? d->end_seq - 1 : 0));
-    (void) putchar ('\n');
+    damage_print (d, v->json);
 }
 
 static void on_progress (void *arg, uint64_t done, uint64_t all)
