@@ -66,8 +66,13 @@ void record_encode (uint8_t *p, const struct record *r)
 
 void record_stamp (uint8_t *p, uint64_t seed, uint64_t pos, uint64_t synced_pos)
 {
-    assert (synced_pos % RECORD_ALIGN == 0 && synced_pos / RECORD_ALIGN <= UINT32_MAX);
     bytes_put_u64le (p + AT_BODY_SUM, body_sum (p + RECORD_HEADER_LEN, record_peek_body_len (p)));
+    record_move (p, seed, pos, synced_pos);
+}
+
+void record_move (uint8_t *p, uint64_t seed, uint64_t pos, uint64_t synced_pos)
+{
+    assert (synced_pos % RECORD_ALIGN == 0 && synced_pos / RECORD_ALIGN <= UINT32_MAX);
     bytes_put_u32le (p + AT_SYNCED, (uint32_t) (synced_pos / RECORD_ALIGN));
     bytes_put_u64le (p + AT_HEADER_SUM, header_sum (p, seed, pos));
 }

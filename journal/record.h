@@ -66,6 +66,9 @@ void record_encode (uint8_t *p, const struct record *r);
 /* Finish an encoded record for its place: a body of body_len lies behind the header. */
 void record_stamp (uint8_t *p, uint64_t seed, uint64_t pos, uint64_t synced_pos);
 
+/* Make a stamped record one of another place: its header's sum alone. A body that is damaged stays known as damaged. */
+void record_move (uint8_t *p, uint64_t seed, uint64_t pos, uint64_t synced_pos);
+
 /* The body length of an encoded record of our own. */
 static inline uint32_t record_peek_body_len (const uint8_t *p)
 {

@@ -284,8 +284,13 @@ int segment_create (struct segment *s, const struct fs *fs, int dir, const struc
 
 int segment_publish (struct segment *s, int dir)
 {
-    uint8_t block[SEGMENT_RECORDS_POS] = { 0 };
     s->header.snapshot_end = s->pos;
+    return segment_replace (s, dir);
+}
+
+int segment_replace (struct segment *s, int dir)
+{
+    uint8_t block[SEGMENT_RECORDS_POS] = { 0 };
     segment_header_encode (&s->header, block);
     segment_header_encode (&s->header, block + SEGMENT_HEADER_COPY_POS);
     int rc = fs_write_full (s->fs, s->fd, block, sizeof block, 0);

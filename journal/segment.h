@@ -106,6 +106,8 @@ struct segment {
 int segment_create (struct segment *s, const struct fs *fs, int dir, const struct segment_header *header);
 /* Write the header (snapshot_end: here), sync, rename, sync the directory. */
 int segment_publish (struct segment *s, int dir);
+/* The same with the header as it is: a segment that takes the place of the one of its number. */
+int segment_replace (struct segment *s, int dir);
 
 /* Write stamped records at pos, and advance. -ENOSPC: nothing happened, try again. */
 int segment_write (struct segment *s, const void *bytes, size_t len);

@@ -6,7 +6,7 @@ _factmesh () {
     local cur prev command word i
     cur=${COMP_WORDS[COMP_CWORD]}
     prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local commands="journal pub sub replay cursor work group nodes status inspect verify dump bench version help"
+    local commands="journal pub sub replay cursor work group nodes status inspect verify repair dump bench version help"
 
     command=
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -30,6 +30,11 @@ _factmesh () {
         return
         ;;
     --from)
+        if [[ $command == repair ]]; then
+            mapfile -t COMPREPLY < <(compgen -W "${FACTMESH_SEED:-tcp}" -- "$cur"; compgen -d -- "$cur")
+            compopt -o filenames 2>/dev/null
+            return
+        fi
         mapfile -t COMPREPLY < <(compgen -W "start end -100 @-1h @-1d cursor offset" -- "$cur")
         return
         ;;
@@ -55,7 +60,7 @@ _factmesh () {
         return
     fi
     case $command in
-    journal | inspect | verify | dump)
+    journal | inspect | verify | repair | dump)
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         compopt -o filenames 2>/dev/null
         ;;

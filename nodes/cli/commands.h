@@ -14,6 +14,7 @@ int command_nodes (int argc, char **argv);
 int command_status (int argc, char **argv);
 int command_inspect (int argc, char **argv);
 int command_verify (int argc, char **argv);
+int command_repair (int argc, char **argv);
 int command_dump (int argc, char **argv);
 int command_bench (int argc, char **argv);
 

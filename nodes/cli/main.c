@@ -26,6 +26,7 @@ static const struct command {
     { "status", command_status, "what a journal holds and counts" },
     { "inspect", command_inspect, "what a journal's directory holds" },
     { "verify", command_verify, "check every byte of a journal's directory" },
+    { "repair", command_repair, "make a damaged directory whole, from another journal" },
     { "dump", command_dump, "print every record of a journal's directory" },
     { "bench", command_bench, "measure your own cluster: throughput, latency, replay" },
 };
@@ -44,8 +45,8 @@ static int print_help (FILE *to)
         "  factmesh journal ./orders-journal\n"
         "  factmesh sub 'orders.>' --seed tcp://127.0.0.1:7400 --from start\n"
         "  factmesh pub orders.placed 'order 4711: 3 lamps' --seed tcp://127.0.0.1:7400\n\n"
-        "Exit status: 0 done, 1 error, 2 usage, 3 timed out, 4 facts are missing (--fail-on-gap), 5 damaged (verify),\n"
-        "128 and the signal's number when one ended it (130: Ctrl-C).\n",
+        "Exit status: 0 done, 1 error, 2 usage, 3 timed out, 4 facts are missing (--fail-on-gap), 5 damaged (verify,\n"
+        "repair), 128 and the signal's number when one ended it (130: Ctrl-C).\n",
         to);
     return fflush (to) == 0 ? CLI_OK : CLI_ERROR;
 }

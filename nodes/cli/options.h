@@ -20,7 +20,7 @@ enum cli_exit {
     CLI_USAGE = 2,
     CLI_TIMEOUT = 3,
     CLI_GAP = 4,     /* facts are missing, --fail-on-gap */
-    CLI_DAMAGED = 5, /* verify found damage */
+    CLI_DAMAGED = 5, /* verify found damage, repair left some */
     CLI_SIGNAL = 128 /* and the signal's number */
 };
 
