@@ -17,9 +17,10 @@ from stranger import Stranger, control_frames, random_frames, wait_answer
 
 FACTS, RATE, TOPICS = 150_000, 50_000, 10
 RATE_KEPT = 0.5         # of the rate that was asked for, until all is synced; the attacker takes its share of the same two cores
-MEMORY_SLACK = 32 << 20 # more than the same flow takes in peace
+MEMORY_SLACK = 64 << 20 # more than the same flow takes in peace
 SESSIONS, SESSIONS_PER_PEER = 4096, 1024        # that a journal opens at most
 SESSION_BYTES = 64 << 10                        # that each may take
+MANY = 5000             # facts of one lie
 HUGE = 60 << 20         # below what a control endpoint takes at most: memory may follow the bytes, not the claim
 
 
@@ -116,9 +117,16 @@ class Attacker:
             dealer.connect(address)
             self.dealers.append(dealer)
         self.raw, self.sent, self.session = [], 0, 0
+        self.many = wire.message(*[(15, wire.message((15, b"lie")))] * MANY)
+        self.started = None
 
     def live_lies(self):
         s, topic = self.stream, b"flow.t0"
+        # What the stream's owner is about to send, said in its name: whoever believes it has it before the truth.
+        self.started = self.started or time.monotonic()
+        first = 1 + int((time.monotonic() - self.started) * RATE)
+        yield wire.frame(topic, wire.batch(s, max(1, first - MANY // 2), topic, [], epoch=self.epoch, incarnation=self.incarnation,
+                                           count=MANY) + self.many)
         for first in (1, 5, FACTS // 2, FACTS + 1000, 2 ** 62):
             # The stream of another node: as its owner would say it, as another start of it, and as an older one.
             yield wire.frame(topic, wire.batch(s, first, topic, [b"a lie"], epoch=self.epoch, incarnation=self.incarnation))
