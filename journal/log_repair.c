@@ -146,7 +146,9 @@ static bool is_cursor_within (void *arg, uint64_t first_offset, uint64_t end_off
     struct fm_slice after = slice (NULL, 0);
     bool within = false;
     while (!within && cursor_table_next (&r->log->cursors, after, &c) == 0) {
-        Factmesh__Cursor *cursor = factmesh__cursor__unpack (NULL, c.cursor.len, c.cursor.data);
+        /* A group's state holds many offsets, wherever its facts are: it counts as standing within. */
+        const bool is_own = *(const uint8_t *) c.name.data <= (uint8_t) *CURSOR_NAME_FLOOR;
+        Factmesh__Cursor *cursor = is_own ? NULL : factmesh__cursor__unpack (NULL, c.cursor.len, c.cursor.data);
         within = !cursor || (cursor->offset > first_offset && cursor->offset < end_offset);
         if (cursor)
             factmesh__cursor__free_unpacked (cursor, NULL);
@@ -412,7 +414,7 @@ static void report_ranges (struct repair *r, uint64_t number, const struct refet
             }
             if (!is_back)
                 t.why = !r->options->source                ? "nobody was asked"
-                        : range->kept_from == FILL_CURSOR             ? "a cursor stands within, and the order was lost"
+                        : range->kept_from == FILL_CURSOR             ? "a cursor stands within, or there are groups, and the order was lost"
                         : range->kept_from == FILL_UNFIT              ? "what the other has does not fit the offsets"
                                                                       : "the other does not have it";
             *(is_back ? &r->result.refetched : &r->result.left) += t.end_seq - t.first_seq;

@@ -552,6 +552,24 @@ static void a_hole_of_lost_order_is_left_alone_while_a_cursor_stands_in_it (void
     }
 }
 
+static void a_hole_of_lost_order_is_left_alone_while_there_are_groups (void **state)
+{
+    const struct hospital *h = *state;
+    static struct place places[4096];
+    const size_t count = places_of (h->whole, 2, places, 4096);
+    char path[256];
+    uint64_t ticket;
+    struct log *log = open_log (h->damaged, false, NULL);
+    assert_int_equal (log_cursor_put (log, &(struct log_cursor) { .name = "\x01gworkers", .cursor = slice ("", 0) }, &ticket), 0);
+    kit_sync (log);
+    log_destroy (&log);
+    kit_segment_path (h->damaged, 2, path);
+    wipe_bytes (path, places[count / 2].pos, places[count / 2 + 6].end_pos);
+    assert_int_equal (repair (h->damaged, h->other, false).refetched, 0);
+    kit_flip (path, (int64_t) places[count / 4].pos + 3);  /* whose order is known comes back all the same */
+    assert_true (repair (h->damaged, h->other, false).refetched > 0);
+}
+
 /* Every fact, whatever the batches: what was read of each stream, fact by fact. */
 static void expect_facts (const char *directory, uint64_t count)
 {
@@ -823,6 +841,7 @@ int main (void)
         CASE (damaged_snapshots_are_made_anew),
         CASE (without_a_holder_everything_stays_told_and_a_later_run_puts_it_back),
         CASE (a_hole_of_lost_order_is_left_alone_while_a_cursor_stands_in_it),
+        CASE (a_hole_of_lost_order_is_left_alone_while_there_are_groups),
         CASE (batches_of_other_bounds_are_cut_so_that_the_offsets_fit),
         CASE (facts_of_another_incarnation_are_not_put_back),
         CASE (a_damaged_gap_record_is_found_again),
