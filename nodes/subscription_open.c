@@ -167,7 +167,7 @@ static int open_session (struct fm_subscription *s, const struct live_peer *peer
 }
 
 /* Until the session's first message says where it starts; that message stays in hand. */
-static int wait_started (struct fm_subscription *s, uint64_t deadline_ns)
+static int take_until_started (struct fm_subscription *s, uint64_t deadline_ns)
 {
     while (!s->session_told) {
         const uint64_t now_ns = node_now ();
@@ -191,6 +191,15 @@ static int wait_started (struct fm_subscription *s, uint64_t deadline_ns)
     if (!s->session_told && s->session_error)
         return error_set (s->session_error, "the journal refuses to replay: %s", s->session_error_text);
     return s->session_told ? 0 : error_set (FM_ERR_UNREACHABLE, "the journal has not answered within %d ms", ANSWER_MS);
+}
+
+/* Live frames are not taken yet: their descriptor would end each wait at once. */
+static int wait_started (struct fm_subscription *s, uint64_t deadline_ns)
+{
+    subscription_unwatch (s, live_set_fd (s->live));
+    const int rc = take_until_started (s, deadline_ns);
+    const int watched = subscription_watch (s, live_set_fd (s->live), &s->live);
+    return rc ? rc : watched;
 }
 
 /* Without a journal: the publishers that are there say where live begins. */
