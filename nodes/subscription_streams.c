@@ -235,7 +235,8 @@ bool subscription_accept (struct fm_subscription *s, struct stream *st, const st
             conflict (s, st, peer);
             return false;
         }
-        if (st->has_owner && !same_owner)
+        /* A connection that was made anew may have brought it in the name of the process that had the address before. That one is gone. */
+        if (st->has_owner && !same_owner && !st->owner_gone)
             return false;
     } else if (epoch < st->epoch) {
         return false;
