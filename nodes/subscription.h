@@ -112,6 +112,7 @@ struct stream {
     uint64_t mark_complete;                 /* if P is still this */
     unsigned asked;                         /* questions about the same hole */
     uint64_t tail_ns;                       /* ask for what was sent last; 0: no need */
+    uint64_t gone_end;                      /* its publisher said that it has nothing below */
 };
 
 /* Bytes of a batch that is held, or of the frame that is being walked. */

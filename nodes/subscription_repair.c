@@ -291,7 +291,8 @@ static bool look_after (struct fm_subscription *s, struct stream *st, uint64_t n
     }
     if (end != UINT64_MAX && !s->lost && gives_up (s, st)) {
         s->lost = st;
-        s->lost_end = end;
+        /* What its publisher let go is lost; the rest it may have. */
+        s->lost_end = st->gone_end > first && st->gone_end < end ? st->gone_end : end;
     } else if (!ask (s, st, first, end, now_ns)) {
         st->ask_ns = now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS);
     }
