@@ -375,6 +375,16 @@ static void owner_gone (struct intake *in, struct intake_stream *s, void *arg)
     intake_stream_list (in, s, in->now);
 }
 
+static bool address_is_taken (struct intake *in, const struct live_peer *gone)
+{
+    for (size_t i = 0; i < live_set_count (in->live); i++) {
+        const struct live_peer *peer = live_set_peer (in->live, i);
+        if (!peer->gone && strcmp (peer->info.live, gone->info.live) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void take_peer_gone (struct intake *in, const struct live_peer *peer)
 {
     struct member member;
@@ -382,6 +392,9 @@ static void take_peer_gone (struct intake *in, const struct live_peer *peer)
         member = (struct member) { .node = peer->info.node, .gone = true };
     if (!member.gone)
         return;                             /* it has another address now, or came back */
+    /* The connection may have been made anew to who has the address now: what came last in the one's name is then the other's, and is waited for. */
+    if (address_is_taken (in, peer))
+        member.said_goodbye = false;
     intake_streams_each (in, owner_gone, &member);
     members_forget (in->members, &member.node);
 }

@@ -494,7 +494,7 @@ static void ask (struct intake_state *s, enum intake_stage stage, uint64_t end, 
 
 static void give_up (struct intake_state *s, uint64_t end, struct intake_todo *ret_todo)
 {
-    const bool orphaned = !s->owned && !s->said_goodbye && s->next_seq >= s->now.first_seq;
+    const bool orphaned = !s->owned && s->next_seq >= s->now.first_seq;
     const uint64_t nowhere = journals_end (s, end), gap_end = nowhere < s->round_end ? nowhere : s->round_end;
     const bool reaches_now = gap_end >= s->now.first_seq;   /* nothing of an older epoch can come behind it */
     *ret_todo = (struct intake_todo) {

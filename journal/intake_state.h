@@ -22,7 +22,7 @@
  *      yet` may be about to sync it: that counts for an answer when it has been said for holders_ns.
  *   4. Nothing of a newer epoch is appended while the older epoch's owner may still deliver: until it is gone, or has been
  *      quiet for a while, or a time has passed.
- *   5. A stream whose owner vanished without a goodbye, and lost facts thereby, is not accepted in that epoch again: its publisher could take
+ *   5. A stream whose owner is gone, with or without a goodbye, and lost facts thereby, is not accepted in that epoch again: its publisher could take
  *      a cumulative watermark for the lost ones. */
 
 #ifndef FM_JOURNAL_INTAKE_STATE_H
