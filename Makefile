@@ -54,12 +54,17 @@ LIB_SRC     := $(sort $(wildcard proto/*.c nodes/*.c))
 JOURNAL_SRC := $(sort $(wildcard journal/*.c))
 CLI_SRC     := $(sort $(wildcard nodes/cli/*.c))
 UNIT_SRC    := $(sort $(wildcard tests/unit/test_*.c))
+# Its threads are coroutines, of which ThreadSanitizer knows nothing.
+ifeq ($(VARIANT),tsan)
+UNIT_SRC    := $(filter-out tests/unit/test_simulation.c,$(UNIT_SRC))
+endif
 TOOL_SRC    := $(sort $(wildcard tests/e2e/*.c))
 BENCH_SRC   := $(sort $(wildcard bench/*.c))
 # Targets of the fuzzer, and what is linked into each.
 FUZZ_SHARED := tests/fuzz/driver.c tests/fuzz/file.c
 FUZZ_SRC    := $(filter-out $(FUZZ_SHARED),$(sort $(wildcard tests/fuzz/*.c)))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
+SIM_SRC     := $(sort $(wildcard tests/sim/*.c))
 BENCH_COMMON_SRC := $(sort $(wildcard bench/common/*.c)) nodes/cli/bench_load.c
 
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
@@ -121,9 +126,13 @@ $(BUILD)/tests/libsupport.a: $(SUPPORT_OBJ)
 
 # A constructor: nothing refers to it, so the archive would leave it out.
 $(UNIT_BIN): $(BUILD)/tests/support/test_filter.o
+
+# The simulation stands in for the C library and ZeroMQ: its objects go into no other program.
+$(BUILD)/tests/unit/test_simulation: $(call obj,$(SIM_SRC))
+
 $(UNIT_BIN) $(TOOL_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/libsupport.a $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
 	$(call say,LINK)
-	$(Q)$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(shell pkg-config --libs cmocka) $(LIBS)
+	$(Q)$(CC) $(OPT_$(VARIANT)) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(shell pkg-config --libs cmocka) $(LIBS)
 
 $(BUILD)/libcli.a: $(call obj,$(filter-out nodes/cli/main.c,$(CLI_SRC)))
 	$(call say,AR)
@@ -163,7 +172,7 @@ fuzz-corpus:  ## the fuzzers' corpora again, and mutations of them for a second 
 fuzz-replay: $(FUZZ_BIN)
 	JOBS=2 scripts/run-tests fuzz-$(VARIANT) $(FUZZ_BIN)
 
-.PHONY: test unit asan tsan e2e mutants soak demo bench bench-check install lint format clean tools
+.PHONY: test unit asan tsan e2e mutants soak soak-sim demo bench bench-check install lint format clean tools
 tools: all $(TOOL_BIN)
 
 unit: $(UNIT_BIN)  ## the unit tests
@@ -190,6 +199,9 @@ mutants:  ## take each protection out and see its test fail: make mutants [ONLY=
 	tests/mutants/run --jobs $(or $(JOBS),1) $(subst $(comma), ,$(ONLY))
 
 MINUTES ?= 5
+soak-sim: $(BUILD)/tests/unit/test_simulation  ## simulated schedules that no run had before: make soak-sim [SECONDS=60]
+	SECONDS=$(or $(SECONDS),60) $<
+
 soak: tools  ## random faults on a whole mesh, judged at the end: make soak [MINUTES=5] [SEED=N]
 	@BUILD=$(BUILD) SOAK_SECONDS=$$(($(MINUTES) * 60)) tests/e2e/soak.py
 
