@@ -39,8 +39,26 @@ static bool topic_name (struct fm_slice bytes, struct fm_slice *ret_name)
     return true;
 }
 
+/* As every encoder writes a topic: its name, its backs, all lengths one byte. NULL: it is not like that, which is no fault. */
+static inline const uint8_t *plain_topic (const uint8_t *p, const uint8_t *end, struct fm_slice *ret_name)
+{
+    if (end - p < 6 || p[0] != BATCH_TOPIC || p[2] != TOPIC_NAME)
+        return NULL;
+    const size_t len = p[1], name_len = p[3];
+    if ((len | name_len) >= 0x80 || len > (size_t) (end - p) - 2 || name_len + 4 > len || p[4 + name_len] != TOPIC_BACK
+        || name_len + 4 + p[5 + name_len] != len)
+        return NULL;
+    *ret_name = slice (p + 4, name_len);
+    return p + 2 + len;
+}
+
 int batch_topics_next (struct batch_topics *t, struct fm_slice *ret_name)
 {
+    const uint8_t *const behind = plain_topic (t->pos, t->end, ret_name);
+    if (behind) {
+        t->pos = behind;
+        return 0;
+    }
     while (t->pos < t->end && *t->pos != BATCH_FACT) {
         uint32_t tag;
         struct fm_slice topic;
@@ -96,10 +114,9 @@ static bool header_add_topic (struct batch_cut *c, struct fm_slice name)
     return header_add (c, field, (size_t) (p - field) + depth);
 }
 
-static bool take_topic (struct batch_cut *c, struct fm_slice bytes, bool (*wanted) (const void *arg, struct fm_slice topic), const void *arg)
+static bool take_topic (struct batch_cut *c, struct fm_slice name, bool (*wanted) (const void *arg, struct fm_slice topic), const void *arg)
 {
-    struct fm_slice name;
-    if (c->topic_count == BATCH_TOPICS_MAX || !topic_name (bytes, &name))
+    if (c->topic_count == BATCH_TOPICS_MAX)
         return false;
     const bool take = wanted (arg, name);
     if (take && (c->wanted_count == BATCH_CUT_TOPICS_MAX || !header_add_topic (c, name)))
@@ -116,14 +133,20 @@ static const uint8_t *take_header (struct batch_cut *c, const uint8_t *p, const 
     while (p < end && *p != BATCH_FACT) {
         const uint8_t *const field = p;
         uint32_t tag, version = 0;
-        struct fm_slice bytes;
-        p = wire_get_tag (p, end, &tag);
+        struct fm_slice bytes, name;
+        p = plain_topic (field, end, &name);
+        if (p) {
+            if (!take_topic (c, name, wanted, arg))
+                return NULL;
+            continue;
+        }
+        p = wire_get_tag (field, end, &tag);
         if (!p)
             return NULL;
         switch (tag) {
         case BATCH_TOPIC:
             p = wire_get_slice (p, end, &bytes);
-            if (!p || !take_topic (c, bytes, wanted, arg))
+            if (!p || !topic_name (bytes, &name) || !take_topic (c, name, wanted, arg))
                 return NULL;
             continue;
         case BATCH_FIRST_SEQ:
