@@ -2,6 +2,7 @@
  *
  *     SEED=N       that one run alone, with its trace
  *     SECONDS=N    for so long, with seeds that no run before had
+ *     FIRST=N      beginning with this seed
  *     RUNS=N       so many; without any of these the first RUNS_DEFAULT seeds, for SECONDS_DEFAULT at most */
 
 #include <setjmp.h>
@@ -104,7 +105,7 @@ static void publishers_journals_and_subscribers_keep_the_promises (void **state)
     const bool fresh = number_of ("SECONDS", 0) > 0;
     const double start = wall_seconds (), until = start + (double) number_of ("SECONDS", SECONDS_DEFAULT);
     const uint64_t runs_max = number_of ("RUNS", fresh ? UINT64_MAX : RUNS_DEFAULT);
-    uint64_t seed = fresh ? (uint64_t) time (NULL) << 20 : FIRST_SEED, facts = 0, virtual_ns = 0, runs = 0;
+    uint64_t seed = number_of ("FIRST", fresh ? (uint64_t) time (NULL) << 20 : FIRST_SEED), facts = 0, virtual_ns = 0, runs = 0;
     for (; runs < runs_max && wall_seconds () < until; runs++, seed++) {
         run (seed, 0, &r);
         facts += r.facts;
