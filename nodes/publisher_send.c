@@ -335,6 +335,7 @@ static void pass_mark (struct fm_publisher *p, const struct journal_mark *j)
     mark.received = j->mark.received;
     mark.written = j->mark.written;
     mark.synced = j->mark.synced;
+    mark.epoch = p->identity.epoch;
     Factmesh__StreamMark *marks[] = { &mark };
     Factmesh__Watermark watermark = FACTMESH__WATERMARK__INIT;
     watermark.mesh = control_put_slice (node_mesh (p->node));

@@ -228,9 +228,11 @@ static void on_watermark (struct fm_subscription *s, const struct live_frame *f)
         struct fm_id id;
         (void) control_get_id (&watermark->marks[i]->stream, &id);
         struct stream *st = subscription_find (s, &id);
-        /* Only of the stream's own publisher: the mark of a new epoch says nothing about what the old one left. */
-        if (st && st->has_owner && !st->owner_gone && id_equal (&st->owner, &f->peer->info.node)) {
-            handover_synced (&st->h, watermark->marks[i]->synced);
+        /* Only of the stream's own publisher: the mark of a new epoch says nothing about what the old one left, also when the same node opened it
+         * again and its first frames did not come. */
+        const Factmesh__StreamMark *mark = watermark->marks[i];
+        if (st && st->has_owner && !st->owner_gone && id_equal (&st->owner, &f->peer->info.node) && (!mark->epoch || mark->epoch == st->epoch)) {
+            handover_synced (&st->h, mark->synced);
             subscription_settle (s, st);
         }
     }

@@ -206,6 +206,17 @@ static void notice_watermark (struct bytes *ret)
     take_message (control_encode_reserved (RESERVED_WATERMARK, NULL, &watermark.base, &message), &message, ret);
 }
 
+/* As passed on by a publisher that tells its epoch. */
+static void notice_watermark_epoch (struct bytes *ret)
+{
+    Factmesh__Watermark watermark;
+    Factmesh__StreamMark mark, *marks[1];
+    watermark_of (&watermark, &mark, marks);
+    mark.epoch = 2;
+    zmq_msg_t message;
+    take_message (control_encode_reserved (RESERVED_WATERMARK, NULL, &watermark.base, &message), &message, ret);
+}
+
 static void make_control (Factmesh__Control *control, int body, struct bytes *ret)
 {
     control->body_case = (Factmesh__Control__BodyCase) body;
@@ -382,7 +393,7 @@ static const struct golden {
 } goldens[] = {
 #define GOLDEN(name) { #name, name }
     GOLDEN (frame_one_fact),   GOLDEN (frame_two_topics),  GOLDEN (frame_announced),     GOLDEN (notice_head),
-    GOLDEN (notice_fence),     GOLDEN (notice_watermark),  GOLDEN (control_hello),       GOLDEN (control_ping),
+    GOLDEN (notice_fence),     GOLDEN (notice_watermark),  GOLDEN (notice_watermark_epoch), GOLDEN (control_hello),       GOLDEN (control_ping),
     GOLDEN (control_watermark), GOLDEN (control_replay_open), GOLDEN (control_replay_open_cut), GOLDEN (control_replay_data), GOLDEN (control_error),
     GOLDEN (control_cursor_put), GOLDEN (beacon),
 #undef GOLDEN
@@ -547,8 +558,10 @@ static void the_code_reads_notices_and_control_from_the_golden_bytes (void **sta
                 factmesh__head_notice__free_unpacked (head, NULL);
             if (fence)
                 factmesh__fence_answer__free_unpacked (fence, NULL);
-            if (watermark)
+            if (watermark) {
+                assert_int_equal (watermark->marks[0]->epoch, strstr (goldens[i].name, "epoch") ? 2 : 0);
                 factmesh__watermark__free_unpacked (watermark, NULL);
+            }
         }
     }
     struct replay_view view = { 0 };
