@@ -48,8 +48,8 @@ struct journal_options {
     void *notice_arg;
 };
 
-/* Open or create the directory, recover it, begin to record and to serve. A node that also publishes opens its journal first: then requests for its
- * own streams come here, and what only the publisher can have yet is left to it. Errors: those of log_open, -ENOMEM, -errno. */
+/* Open or create the directory, recover it, begin to record and to serve. Where the node publishes as well, requests for its own streams come here
+ * first, and what only the publisher can have yet is left to it. Errors: those of log_open, -ENOMEM, -errno. */
 int journal_new (struct fm_node *node, const char *directory, const struct journal_options *options, struct journal **ret_journal);
 
 /* Stop, sync what was received, close. Facts that come after are asked for from their publishers' windows by the next start. */

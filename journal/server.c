@@ -239,7 +239,8 @@ int server_new (struct journal_context *context, struct server **ret_server)
         s->runs = rc == 0;
     }
     if (!rc) {
-        rc = node_handle (context->node, take_control, s);
+        /* Before publishers of this node, which may be there already: what they let go is in the log. */
+        rc = node_handle_first (context->node, take_control, s);
         s->handles = rc == 0;
     }
     if (rc) {

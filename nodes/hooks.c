@@ -7,7 +7,7 @@
 
 void hooks_init (struct hook_list *list)
 {
-    *list = (struct hook_list) { .first = NULL };
+    *list = (struct hook_list) { .first_order = HOOKS_ORDER_START, .last_order = HOOKS_ORDER_START - 1 };
     int rc = pthread_mutex_init (&list->lock, NULL);
     assert (rc == 0);
     rc = pthread_cond_init (&list->idle, NULL);
@@ -41,7 +41,7 @@ static void unlock (struct hook_list *list)
     (void) rc;
 }
 
-struct hook *hooks_add (struct hook_list *list, const struct hook *hook, bool begun)
+static struct hook *hook_new (const struct hook *hook, bool begun)
 {
     struct hook *h = malloc (sizeof *h);
     if (!h)
@@ -51,12 +51,33 @@ struct hook *hooks_add (struct hook_list *list, const struct hook *hook, bool be
     h->removed = h->removed_within = false;
     h->calls = begun ? 1 : 0;
     h->caller = pthread_self ();
+    return h;
+}
+
+struct hook *hooks_add (struct hook_list *list, const struct hook *hook, bool begun)
+{
+    struct hook *h = hook_new (hook, begun);
+    if (!h)
+        return NULL;
     lock (list);
     h->order = ++list->last_order;
     struct hook **end = &list->first;
     while (*end)
         end = &(*end)->next;
     *end = h;
+    unlock (list);
+    return h;
+}
+
+struct hook *hooks_add_first (struct hook_list *list, const struct hook *hook)
+{
+    struct hook *h = hook_new (hook, false);
+    if (!h)
+        return NULL;
+    lock (list);
+    h->order = --list->first_order;
+    h->next = list->first;
+    list->first = h;
     unlock (list);
     return h;
 }

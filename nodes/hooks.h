@@ -16,7 +16,7 @@
 struct hook {
     struct hook *next;
     void *arg;
-    uint64_t order;                     /* of registration */
+    uint64_t order;                     /* in which they are called: grows along the list */
     uint64_t seen;                      /* listeners: news up to here came before it */
     unsigned calls;                     /* in progress, all by one thread */
     pthread_t caller;
@@ -32,16 +32,21 @@ struct hook_list {
     pthread_mutex_t lock;
     pthread_cond_t idle;
     struct hook *first;
-    uint64_t last_order;
+    uint64_t first_order, last_order;   /* given last, at either end */
     unsigned pins;                      /* by one thread */
     pthread_t pinner;
 };
+
+#define HOOKS_ORDER_START (UINT64_C (1) << 32)
 
 void hooks_init (struct hook_list *list);
 void hooks_release (struct hook_list *list);        /* frees what is left */
 
 /* Add a copy at the end; begun: as if hooks_begin had returned it already (end it). Returns NULL: no memory. */
 struct hook *hooks_add (struct hook_list *list, const struct hook *hook, bool begun);
+
+/* Add a copy in front of all that are there. */
+struct hook *hooks_add_first (struct hook_list *list, const struct hook *hook);
 
 /* Remove all with this arg; waits for calls in progress in other threads. */
 void hooks_remove (struct hook_list *list, const void *arg);

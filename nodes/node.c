@@ -335,6 +335,12 @@ int node_handle (struct fm_node *node, node_control_fn *fn, void *arg)
     return hooks_add (&node->handlers, &hook, false) ? 0 : -ENOMEM;
 }
 
+int node_handle_first (struct fm_node *node, node_control_fn *fn, void *arg)
+{
+    const struct hook hook = { .arg = arg, .control = fn };
+    return hooks_add_first (&node->handlers, &hook) ? 0 : -ENOMEM;
+}
+
 void node_unhandle (struct fm_node *node, void *arg)
 {
     hooks_remove (&node->handlers, arg);

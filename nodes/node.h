@@ -55,6 +55,8 @@ struct node_route {
  * A Watermark (which tells of several streams) and an Error go to all handlers, and are not answered. */
 typedef int node_control_fn (void *arg, const struct node_route *from, const Factmesh__Control *control);
 int node_handle (struct fm_node *node, node_control_fn *fn, void *arg);
+/* The same, asked before all that were registered. */
+int node_handle_first (struct fm_node *node, node_control_fn *fn, void *arg);
 void node_unhandle (struct fm_node *node, void *arg);
 
 /* Answer through the ROUTER. Takes the message on success. -EAGAIN: the peer's queue is full, try later; FM_ERR_UNREACHABLE: it is gone.

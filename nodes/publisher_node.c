@@ -201,9 +201,11 @@ static int take_error (struct fm_publisher *p, const Factmesh__Error *e)
     if (p->waiting)
         pthread_cond_broadcast (&p->changed);
     pthread_mutex_unlock (&p->lock);
-    if (news)
+    if (news) {
+        node_wake (p->node);            /* what the next tick does, and when, has changed */
         node_notice (p->node, "STREAM-CONFLICT", "stream %s, epoch %" PRIu64 ": refused by a journal: %s: publishing has stopped", p->name,
                      p->identity.epoch, p->lost_reason);
+    }
     return 0;
 }
 

@@ -386,6 +386,15 @@ int node_handle (struct fm_node *node, node_control_fn *fn, void *arg)
     return 0;
 }
 
+int node_handle_first (struct fm_node *node, node_control_fn *fn, void *arg)
+{
+    assert (node->handler_count < HOOKS_MAX);
+    memmove (node->handlers + 1, node->handlers, node->handler_count++ * sizeof *node->handlers);
+    node->handlers[0].fn = fn;
+    node->handlers[0].arg = arg;
+    return 0;
+}
+
 void node_unhandle (struct fm_node *node, void *arg)
 {
     while (!sim_wait (is_idle, node, UINT64_MAX))

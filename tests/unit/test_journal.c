@@ -647,6 +647,27 @@ static void a_publisher_beside_the_journal_is_recorded_and_repaired_like_any_oth
     recorder_destroy (r);
 }
 
+static void what_a_publisher_let_go_is_asked_of_the_journal_beside_it_whichever_was_first (void **state)
+{
+    (void) state;
+    struct recorder *r = recorder_new (NULL);
+    struct fm_publisher *p = open_publisher (r->node, NULL);
+    recorder_start (r);
+    for (uint64_t n = 1; n <= 200; n++)
+        publish (p, n);
+    assert_done (fm_publisher_wait_synced (p, 0, PATIENCE_MS));
+    const struct fm_id stream = stream_of (p);
+    struct fm_node *node = open_node ("asker", fm_node_address (r->node));
+    struct asker a = asker_new (node, r);
+    const struct told t = replay_stream (&a, &stream, 1, 201, NULL);
+    assert_int_equal (t.facts, 200);
+    assert_int_equal (t.gaps, 0);
+    replay_client_destroy (&a.client);
+    fm_publisher_close (&p);
+    fm_node_close (&node);
+    recorder_destroy (r);
+}
+
 /* --- Disks. */
 
 static void a_full_disk_stops_acknowledging_and_recovers_by_itself (void **state)
@@ -1205,6 +1226,7 @@ int main (void)
         cmocka_unit_test (what_a_journal_that_restarts_has_is_waited_for),
         cmocka_unit_test (what_no_journal_has_any_more_is_told_as_not_held),
         cmocka_unit_test (a_publisher_beside_the_journal_is_recorded_and_repaired_like_any_other),
+        cmocka_unit_test (what_a_publisher_let_go_is_asked_of_the_journal_beside_it_whichever_was_first),
         cmocka_unit_test (a_full_disk_stops_acknowledging_and_recovers_by_itself),
         cmocka_unit_test (after_a_failed_sync_nothing_is_acknowledged_and_what_is_synced_is_served),
         cmocka_unit_test (what_was_acknowledged_survives_power_loss),

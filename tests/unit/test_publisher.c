@@ -427,7 +427,9 @@ static void a_refused_incarnation_stops_publishing (void **state)
     Factmesh__Control control = FACTMESH__CONTROL__INIT;
     control.body_case = FACTMESH__CONTROL__BODY_ERROR;
     control.error = &error;
+    fake.wakes = 0;
     (void) hand_over (&control, 'j');
+    assert_int_equal (fake.wakes, 1);
     assert_string_equal (fake.notice, "STREAM-CONFLICT");
     assert_int_equal (fm_publish_text (p, "a", "x"), FM_ERR_LOST);
     assert_non_null (strstr (fm_error_detail (), "a copied data directory?"));

@@ -1,0 +1,100 @@
+/* cookie: whichever bit of it is lost the journal starts as the one that it was; and one of a newer format is left alone, as it is. */
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../support/log_setting.h"
+#include "bytes.h"
+#include "cookie.h"
+#include "error.h"
+
+enum { AT_MAJOR = 8 };
+
+static void cookie_path (const struct log_setting *s, char path[256])
+{
+    (void) snprintf (path, 256, "%s/" COOKIE_NAME, s->directory);
+}
+
+static void read_cookie (const struct log_setting *s, uint8_t bytes[COOKIE_LEN])
+{
+    char path[256];
+    cookie_path (s, path);
+    const int fd = open (path, O_RDONLY);
+    assert_int_equal (read (fd, bytes, COOKIE_LEN), COOKIE_LEN);
+    close (fd);
+}
+
+static void write_cookie (const struct log_setting *s, const uint8_t bytes[COOKIE_LEN])
+{
+    char path[256];
+    cookie_path (s, path);
+    const int fd = open (path, O_WRONLY);
+    assert_int_equal (write (fd, bytes, COOKIE_LEN), COOKIE_LEN);
+    close (fd);
+}
+
+static void whichever_bit_of_the_cookie_flips_the_journal_is_the_same (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    struct fm_id before, after;
+    uint64_t generation;
+    uint8_t good[COOKIE_LEN], bad[COOKIE_LEN], renewed[COOKIE_LEN];
+    assert_int_equal (work_append (s->log, 1, 100), 0);
+    kit_sync (s->log);
+    log_identity (s->log, &before, &generation);
+    log_destroy (&s->log);
+    read_cookie (s, good);
+    /* Every bit of the number that says which format it is, and one in nine of the rest. */
+    for (unsigned bit = 0; bit < 8 * COOKIE_LEN; bit += bit / 8 - AT_MAJOR < 4 ? 1 : 9) {
+        memcpy (bad, good, sizeof bad);
+        bad[bit / 8] ^= (uint8_t) (1 << bit % 8);
+        write_cookie (s, bad);
+        reopen (s);
+        log_identity (s->log, &after, &generation);
+        assert_true (id_equal (&before, &after) && generation == 1);
+        assert_int_equal (work_check (s->log, 100).batches, 1);
+        log_destroy (&s->log);
+        read_cookie (s, renewed);
+        assert_int_not_equal (memcmp (renewed, bad, sizeof bad), 0);
+    }
+    reopen (s);
+}
+
+/* Its sum is where we don't look for it. */
+static void a_cookie_of_a_newer_format_is_refused_and_left_as_it_is (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    uint8_t newer[COOKIE_LEN], after[COOKIE_LEN];
+    log_destroy (&s->log);
+    read_cookie (s, newer);
+    newer[40] ^= 0x55;
+    for (unsigned major = 2; major < 10; major++) {
+        bytes_put_u32le (newer + AT_MAJOR, major);
+        write_cookie (s, newer);
+        for (int read_only = 0; read_only < 2; read_only++) {
+            s->options.read_only = read_only;
+            assert_int_equal (log_open (s->directory, &s->options, NULL, &s->log), FM_ERR_NEWER);
+            assert_non_null (strstr (fm_error_detail (), "newer"));
+        }
+        read_cookie (s, after);
+        assert_memory_equal (after, newer, sizeof newer);
+    }
+    s->log = NULL;
+}
+
+int main (void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown (whichever_bit_of_the_cookie_flips_the_journal_is_the_same, log_set_up, log_tear_down),
+        cmocka_unit_test_setup_teardown (a_cookie_of_a_newer_format_is_refused_and_left_as_it_is, log_set_up, log_tear_down),
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
