@@ -12,6 +12,11 @@
 #define ROOT 0u
 #define NONE UINT32_MAX
 
+enum {
+    LISTED_TIMES = 2,               /* a notice may be lost */
+    LOOKED_AT_MAX = 1024            /* entries in one notice: the publisher's callers wait meanwhile */
+};
+
 struct entry {
     uint64_t last;                  /* no committed fact under this level lies above */
     uint64_t exact;                 /* the same for facts of exactly this topic; <= last */
@@ -25,6 +30,7 @@ struct entry {
     uint32_t newer, older;          /* order of use */
     uint32_t index;                 /* place in the open batch */
     uint8_t len, depth;
+    uint8_t untold;                 /* its last is to be listed so often yet, LISTED_TIMES at first */
 };
 
 struct open_topic {
@@ -44,6 +50,7 @@ struct level_table {
     uint64_t committed;             /* last sequence of the batch that left last */
     uint64_t floor_max;             /* the highest last of all that was forgotten */
     uint64_t batch;
+    uint32_t turn;                  /* the entry that is asked first whether it is to be listed */
     uint32_t open_count;
     struct open_topic open[LEVEL_BATCH_TOPICS_MAX];
 };
@@ -80,6 +87,7 @@ static void promote (struct level_table *t, uint32_t i)
 {
     for (; i != ROOT; i = t->entries[i].parent) {
         t->entries[i].touched = t->committed;
+        t->entries[i].untold = LISTED_TIMES;
         if (t->newest != i) {
             list_remove (t, i);
             list_put_newest (t, i);
@@ -392,20 +400,42 @@ void level_table_abandon (struct level_table *t)
     t->batch++;
 }
 
-size_t level_table_recent (const struct level_table *t, struct level_mark *ret_marks, size_t max, uint64_t *ret_complete_since)
+static struct level_mark list_entry (struct entry *e)
+{
+    if (e->untold)
+        e->untold--;
+    return (struct level_mark) { slice (e->name, e->len), e->last };
+}
+
+/* Of the others those in turn that changed since they were listed, a bounded number of entries further each time. */
+static size_t list_others (struct level_table *t, uint64_t since, struct level_mark *ret_marks, size_t max)
+{
+    size_t n = 0;
+    for (uint32_t looked = 0; looked < LOOKED_AT_MAX && looked < t->used && n < max; looked++) {
+        if (t->turn >= t->used)
+            t->turn = 0;
+        struct entry *e = &t->entries[t->turn++];
+        /* What was touched behind `since` is among the newest; what is free, and the root, has no name here. */
+        if (e->name && e->untold && e->touched <= since)
+            ret_marks[n++] = list_entry (e);
+    }
+    return n;
+}
+
+size_t level_table_recent (struct level_table *t, struct level_mark *ret_marks, size_t max, size_t max_others, uint64_t *ret_complete_since)
 {
     assert (t->open_count == 0);
     size_t n = 0;
     uint32_t i = t->newest;
     for (; i != NONE && n < max; i = t->entries[i].older)
-        ret_marks[n++] = (struct level_mark) { slice (t->entries[i].name, t->entries[i].len), t->entries[i].last };
+        ret_marks[n++] = list_entry (&t->entries[i]);
 
     /* Those left out were last used in the batch of the first of them or in earlier ones. */
     uint64_t since = t->floor_max;
     if (i != NONE && since < t->entries[i].touched)
         since = t->entries[i].touched;
     *ret_complete_since = since;
-    return n;
+    return i == NONE ? n : n + list_others (t, t->entries[i].touched, ret_marks + n, max_others);
 }
 
 uint64_t level_table_last (const struct level_table *t, struct fm_slice level)

@@ -67,9 +67,9 @@ struct level_mark {
     struct fm_slice level;          /* points into the table */
     uint64_t last_seq;
 };
-/* The levels that changed most recently, at most max; levels that are not among them have no fact above *ret_complete_since.
- * Returns how many. No batch is open. */
-size_t level_table_recent (const struct level_table *t, struct level_mark *ret_marks, size_t max, uint64_t *ret_complete_since);
+/* The levels that changed most recently, at most max; and of those left out at most max_others that changed since they were listed, in turn, so that
+ * successive calls list all. Levels that are not among them have no fact above *ret_complete_since. Returns how many. No batch is open. */
+size_t level_table_recent (struct level_table *t, struct level_mark *ret_marks, size_t max, size_t max_others, uint64_t *ret_complete_since);
 
 /* The upper bound for a level, known or not; the empty one is the root. */
 uint64_t level_table_last (const struct level_table *t, struct fm_slice level);

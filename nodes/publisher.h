@@ -32,7 +32,8 @@ enum {
     PUBLISHER_HOT_MS = 5,                   /* and goes on for so long after it last saw one */
     PUBLISHER_SILENT_MS = 10,               /* after so long without a fact the head is told */
     PUBLISHER_HEAD_MS = 1000,               /* and in any case this often */
-    PUBLISHER_HEAD_LEVELS_MAX = 64,         /* levels in a head notice */
+    PUBLISHER_HEAD_LEVELS_MAX = 64,         /* levels in a head notice: those that changed last, */
+    PUBLISHER_HEAD_OTHERS_MAX = 128,        /* and others that changed, in turn: at most 48 KiB together */
     PUBLISHER_NOTICE_MS = 1000,             /* between two notices of refused watermarks */
     PUBLISHER_RETRY_MS = 1000,              /* after reserving sequences failed */
     PUBLISHER_DISK_RETRY_MS = 50,           /* after the window's file could not be written */

@@ -298,10 +298,11 @@ int publisher_add (struct fm_publisher *p, struct fm_fact *fact, uint64_t now)
 
 void publisher_tell_head (struct fm_publisher *p, uint64_t now)
 {
-    struct level_mark marks[PUBLISHER_HEAD_LEVELS_MAX];
-    Factmesh__LevelHead levels[PUBLISHER_HEAD_LEVELS_MAX], *pointers[PUBLISHER_HEAD_LEVELS_MAX];
+    enum { LEVELS_MAX = PUBLISHER_HEAD_LEVELS_MAX + PUBLISHER_HEAD_OTHERS_MAX };
+    struct level_mark marks[LEVELS_MAX];
+    Factmesh__LevelHead levels[LEVELS_MAX], *pointers[LEVELS_MAX];
     uint64_t complete_since;
-    const size_t n = level_table_recent (p->levels, marks, PUBLISHER_HEAD_LEVELS_MAX, &complete_since);
+    const size_t n = level_table_recent (p->levels, marks, PUBLISHER_HEAD_LEVELS_MAX, PUBLISHER_HEAD_OTHERS_MAX, &complete_since);
     for (size_t i = 0; i < n; i++) {
         levels[i] = (Factmesh__LevelHead) FACTMESH__LEVEL_HEAD__INIT;
         levels[i].level = control_put_slice (marks[i].level);

@@ -97,6 +97,7 @@ struct stream {
     uint64_t put;                           /* P in the CursorPut under way; 0: not listed */
 
     bool quiet;                             /* a head notice's bound led to a question that brought nothing: the next one waits for silence */
+    bool asked_listed, below;               /* the bound was of our own level; and it was so once: its facts are on topics below ours */
     uint64_t head;                          /* of the last notice */
 
     uint64_t listed;                        /* P in the vector that the session was opened with; 0: not listed */

@@ -116,29 +116,33 @@ static void on_batch (struct fm_subscription *s, const struct live_frame *f)
     take_batch (s, st, f->body, prev);
 }
 
-/* The bound for our level: its own, if it is listed; else it has been quiet since. It is exact when a fact that we subscribe to lies just there. */
-static uint64_t level_last (const struct fm_subscription *s, const Factmesh__HeadNotice *notice, bool *ret_exact)
+/* The bound for our level: its own, if it is listed; else it has been quiet since. */
+static uint64_t level_last (const struct fm_subscription *s, const Factmesh__HeadNotice *notice, bool *ret_listed)
 {
-    *ret_exact = !s->exact;
+    *ret_listed = true;
     if (s->level.len == 0)
         return notice->head;
     for (size_t i = 0; i < notice->n_levels; i++) {
         if (slice_equal (control_get_slice (&notice->levels[i]->level), s->level))
             return notice->levels[i]->last_seq;
     }
-    *ret_exact = false;
+    *ret_listed = false;
     return notice->complete_since;
 }
 
 /* A notice lists the levels that changed last. A level that it does not list, in a stream that is busy elsewhere, gets a bound close to
  * the head each time: asking each time would have a journal read the whole stream for a subscriber to a quiet topic. So where a question brought
- * nothing the next one waits until the stream falls silent; the level's next batch tells its prev anyway. An exact bound never misleads. */
-static void take_head (struct fm_subscription *s, struct stream *st, uint64_t last, bool exact, uint64_t head)
+ * nothing the next one waits until the stream falls silent; the level's next batch tells its prev anyway. The bound of a listed level does not
+ * mislead, unless we take one exact topic and there are facts below it, which shows when a question brings nothing. */
+static void take_head (struct fm_subscription *s, struct stream *st, uint64_t last, bool listed, uint64_t head)
 {
+    const bool exact = listed && !(s->exact && st->below);
     const bool busy = head != st->head;
     st->head = head;
-    if ((!s->fences_only || st->positioned) && !(st->quiet && busy && !exact && last > st->h.complete))
+    if ((!s->fences_only || st->positioned) && !(st->quiet && busy && !exact && last > st->h.complete)) {
+        st->asked_listed = listed && last > st->h.complete;
         handover_head (&st->h, last, head);
+    }
     subscription_settle (s, st);
 }
 
@@ -153,10 +157,10 @@ static void on_head (struct fm_subscription *s, const struct live_frame *f)
     (void) control_get_id (&notice->stream, &id);       /* checked when it was decoded */
     struct stream *st = subscription_stream (s, &id);
     if (st && notice->head < UINT64_MAX && subscription_accept (s, st, f->peer, notice->epoch, notice->incarnation, notice->epoch_first_seq)) {
-        bool exact;
-        const uint64_t last = level_last (s, notice, &exact);
+        bool listed;
+        const uint64_t last = level_last (s, notice, &listed);
         position_by_peer (s, st, f->peer, notice->epoch_first_seq);
-        take_head (s, st, last, exact, notice->head);
+        take_head (s, st, last, listed, notice->head);
     } else {
         refuse (s);
     }

@@ -471,8 +471,11 @@ static void finish_repair_message (struct fm_subscription *s)
     r->deadline_ns = node_now () + NS_OF_MS (SUBSCRIPTION_REPAIR_MS);       /* the application may have taken long over it */
     if (r->stream->h.complete < r->end_seq - 1)
         return;
-    if (r->of_head)
+    if (r->of_head) {
         r->stream->quiet = !r->brought;
+        r->stream->below = r->stream->below || (!r->brought && r->stream->asked_listed);
+        r->stream->asked_listed = false;
+    }
     subscription_repair_over (s, r, 0);
 }
 

@@ -103,11 +103,11 @@ static void check_description (struct level_table *t, const struct model *m, uin
     }
 }
 
-static void check_recent (const struct level_table *t, const struct model *m)
+static void check_recent (struct level_table *t, const struct model *m)
 {
     struct level_mark marks[64];
     uint64_t since;
-    const size_t n = level_table_recent (t, marks, 64, &since);
+    const size_t n = level_table_recent (t, marks, 40, 24, &since);
     for (size_t i = 0; i < n; i++)
         assert_true (marks[i].last_seq >= model_last (m, marks[i].level));
     for (size_t i = 0; i < m->count; i++) {
@@ -120,6 +120,42 @@ static void check_recent (const struct level_table *t, const struct model *m)
                 assert_true (model_last (m, level) <= since);
         }
     }
+}
+
+/* Every level that changed is listed with its last sequence soon, though others are busier than a notice has room for; and again, should that be lost. */
+static void levels_that_changed_are_listed_in_turn (void **state)
+{
+    (void) state;
+    enum { LEVELS = 3000, BUSY = 100, NEWEST = 64, OTHERS = 128, NOTICES = 2 * LEVELS / OTHERS + 6 };
+    static uint8_t listed[LEVELS];
+    struct level_table *t;
+    struct level_mark marks[NEWEST + OTHERS];
+    uint64_t since, seq = 0;
+    char name[16];
+    assert_int_equal (level_table_new (16384, 0, &t), 0);
+    for (unsigned notice = 0, level = 0; notice < NOTICES; notice++) {
+        for (unsigned i = 0; i < LEVELS || notice > 0; i++) {
+            if (notice > 0 && i == BUSY)
+                break;
+            level = notice == 0 ? i : LEVELS - BUSY + i;    /* all of them once; then only the last ones go on */
+            (void) snprintf (name, sizeof name, "l%u", level);
+            uint32_t index = level_table_enter (t, find_or_add (t, slice_of (name)));
+            level_table_mark (t, index, ++seq);
+            level_table_commit (t, seq);
+        }
+        const size_t n = level_table_recent (t, marks, NEWEST, OTHERS, &since);
+        assert_true (n <= NEWEST + OTHERS);
+        for (size_t i = 0; i < n; i++) {
+            const unsigned number = (unsigned) atoi ((const char *) marks[i].level.data + 1);
+            if (number < LEVELS - BUSY) {
+                assert_int_equal (marks[i].last_seq, number + 1);
+                listed[number]++;
+            }
+        }
+    }
+    for (unsigned i = 0; i < LEVELS - BUSY; i++)
+        assert_int_equal (listed[i], 2);
+    level_table_destroy (&t);
 }
 
 static void run (size_t levels_max, size_t topics, uint64_t floor, uint64_t seed, bool exact)
@@ -272,6 +308,7 @@ static void a_topic_is_not_found_by_its_prefix (void **state)
 int main (void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test (levels_that_changed_are_listed_in_turn),
         cmocka_unit_test (prev_is_exact_while_all_levels_fit),
         cmocka_unit_test (prev_is_at_least_the_truth_when_levels_are_forgotten),
         cmocka_unit_test (an_unknown_level_has_the_earlier_epochs_last),

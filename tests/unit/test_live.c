@@ -129,7 +129,7 @@ static void a_head_notice_is_bounded_and_true_for_what_it_leaves_out (void **sta
     (void) publisher_tick (p, fake.now);
     Factmesh__HeadNotice *notice = receive_head (heads);
     assert_non_null (notice);
-    assert_int_equal (notice->n_levels, PUBLISHER_HEAD_LEVELS_MAX);
+    assert_int_equal (notice->n_levels, PUBLISHER_HEAD_LEVELS_MAX + PUBLISHER_HEAD_OTHERS_MAX);
     assert_int_equal (notice->head, 200);
     assert_int_equal (notice->complete_since, 200 - PUBLISHER_HEAD_LEVELS_MAX);
     protobuf_c_message_free_unpacked (&notice->base, NULL);
