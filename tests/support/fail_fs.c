@@ -36,6 +36,8 @@ struct fail_fs {
     enum fail_kind fail_kind;
     int error;
     bool off, full, happened;
+    ino_t bad_inode;                /* of which this range cannot be read */
+    uint64_t bad_pos, bad_len;
 };
 
 static void need (bool condition, const char *what)
@@ -193,7 +195,16 @@ static int ff_close (void *context, int fd)
 static ssize_t ff_pread (void *context, int fd, void *buffer, size_t len, uint64_t pos)
 {
     struct fail_fs *f = context;
-    return f->off ? -EIO : fs_real.pread (NULL, fd, buffer, len, pos);
+    int rc = f->off ? -EIO : 0;
+    pthread_mutex_lock (&f->lock);
+    if (f->fail_at > 0 && f->fail_kind == FAIL_READ && --f->fail_at == 0) {
+        f->happened = true;
+        rc = f->error;
+    }
+    if (f->bad_len > 0 && pos < f->bad_pos + f->bad_len && f->bad_pos < pos + len && inode_of (fd) == f->bad_inode)
+        rc = -EIO;
+    pthread_mutex_unlock (&f->lock);
+    return rc ? rc : fs_real.pread (NULL, fd, buffer, len, pos);
 }
 
 /* Remember what is at [pos, pos + len), and the file's length where the write goes beyond. */
@@ -384,6 +395,17 @@ void fail_fs_fail (struct fail_fs *f, enum fail_kind kind, unsigned long n, int 
     f->fail_at = n;
     f->error = error;
     f->happened = false;
+    pthread_mutex_unlock (&f->lock);
+}
+
+void fail_fs_unreadable (struct fail_fs *f, const char *path, uint64_t pos, uint64_t len)
+{
+    struct stat st;
+    need (stat (path, &st) == 0, path);
+    pthread_mutex_lock (&f->lock);
+    f->bad_inode = st.st_ino;
+    f->bad_pos = pos;
+    f->bad_len = len;
     pthread_mutex_unlock (&f->lock);
 }
 

@@ -23,12 +23,15 @@ const struct fs *fail_fs_seam (struct fail_fs *f);
 enum fail_kind {
     FAIL_ANY,               /* any counted call */
     FAIL_WRITE,             /* pwrite */
-    FAIL_SYNC               /* sync_data, sync_dir */
+    FAIL_SYNC,              /* sync_data, sync_dir */
+    FAIL_READ               /* pread; not among the counted */
 };
 
 /* The n-th call of the kind from now on (1: the next) fails with `error` (-ENOSPC, -EIO); 0: none does. A failing
  * pwrite of more than one byte writes half of it first. */
 void fail_fs_fail (struct fail_fs *f, enum fail_kind kind, unsigned long n, int error);
+/* No byte of [pos, pos + len) of this file can be read any more: EIO. */
+void fail_fs_unreadable (struct fail_fs *f, const char *path, uint64_t pos, uint64_t len);
 /* Every pwrite fails with -ENOSPC until it is turned off again. */
 void fail_fs_disk_full (struct fail_fs *f, bool full);
 /* The power goes at the n-th counted call from now on; 0: it does not. */

@@ -533,6 +533,40 @@ static void the_journals_time_never_goes_back (void **state)
     log_reader_destroy (&r);
 }
 
+/* Ten years ahead, twenty back, and on: order, times and seeking hold, also after a start in between. */
+static void a_clock_that_jumps_by_years_breaks_nothing (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    static const int64_t years[] = { 0, 10, -20, 1, 30, -30 };
+    s->options.segment_age_ms = 60000;
+    reopen (s);
+    uint64_t seq = 1, last_ns = 0;
+    for (unsigned jump = 0; jump < 6; jump++) {
+        s->clock.now_ns = (uint64_t) ((int64_t) s->clock.now_ns + years[jump] * 365 * 86400 * 1000000000);
+        for (unsigned i = 0; i < 5; i++, seq++) {
+            kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1 });
+            s->clock.now_ns += 1000000;
+            kit_sync (s->log);
+        }
+        if (jump % 2)
+            reopen (s);
+    }
+    struct log_reader *r;
+    uint64_t offset, expected = 1;
+    assert_int_equal (log_reader_new (s->log, &r), 0);
+    for (struct log_item item; log_reader_next (r, &item) == 0; expected++) {
+        assert_true (item.first_seq == expected && item.time_ns >= last_ns);
+        last_ns = item.time_ns;
+    }
+    assert_int_equal (expected, seq);
+    assert_int_equal (log_reader_seek_time (r, last_ns, &offset), 0);
+    struct log_item item = expect_next (r);
+    assert_true (item.time_ns == last_ns && item.offset == offset);
+    assert_int_equal (log_reader_seek_time (r, 0, &offset), 0);
+    assert_int_equal (offset, 1);
+    log_reader_destroy (&r);
+}
+
 static void an_old_segment_rolls_even_when_idle (void **state)
 {
     struct log_setting *s = setting_of (state);
@@ -676,6 +710,7 @@ int main (void)
         CASE (a_read_only_log_changes_nothing),
         CASE (a_new_generation_is_counted),
         CASE (the_journals_time_never_goes_back),
+        CASE (a_clock_that_jumps_by_years_breaks_nothing),
         CASE (an_old_segment_rolls_even_when_idle),
         CASE (topics_are_counted_over_all_segments),
 #undef CASE
