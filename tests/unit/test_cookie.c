@@ -53,7 +53,10 @@ static void whichever_bit_of_the_cookie_flips_the_journal_is_the_same (void **st
     log_destroy (&s->log);
     read_cookie (s, good);
     /* Every bit of the number that says which format it is, and one in nine of the rest. */
-    for (unsigned bit = 0; bit < 8 * COOKIE_LEN; bit += bit / 8 - AT_MAJOR < 4 ? 1 : 9) {
+    for (unsigned bit = 0; bit < 8 * COOKIE_LEN; bit++) {
+        const bool of_major = bit / 8 >= AT_MAJOR && bit / 8 < AT_MAJOR + 4;
+        if (!of_major && bit % 9 != 0)
+            continue;
         memcpy (bad, good, sizeof bad);
         bad[bit / 8] ^= (uint8_t) (1 << bit % 8);
         write_cookie (s, bad);
