@@ -242,14 +242,27 @@ static bool list_add (struct address_list *list, const struct address *a)
     return true;
 }
 
-static int advertise_given (const struct address *bound, const char *hosts, struct address_list *list)
+/* HOST or HOST:PORT; without a port that of *a stays. */
+static int parse_advertised (struct fm_slice item, struct address *a)
+{
+    const char *text = item.data, *colon = item.len ? memrchr (text, ':', item.len) : NULL;
+    const bool whole = item.len && text[item.len - 1] == ']';          /* [::1]: the colon is the host's */
+    if (!colon || whole)
+        return parse_host (item, item, ADDRESS_TO_CONNECT, a);
+    const size_t host_len = (size_t) (colon - text);
+    const int rc = parse_host (item, slice (text, host_len), ADDRESS_TO_CONNECT, a);
+    return rc ? rc : parse_port (item, slice (colon + 1, item.len - host_len - 1), ADDRESS_TO_CONNECT, &a->port);
+}
+
+static int advertise_given (const struct address *bound, const char *hosts, bool hosts_only, struct address_list *list)
 {
     struct fm_slice item;
     for (const char *rest = hosts; address_list_next (&rest, &item);) {
         struct address a = *bound;
-        if (parse_host (item, item, ADDRESS_TO_CONNECT, &a) != 0)
-            return error_set (FM_ERR_ADDRESS, "advertise: '%s' is no host name and no IP address (no scheme and no port belong here)",
-                              show (item).text);
+        if (parse_advertised (item, &a) != 0)
+            return error_set (FM_ERR_ADDRESS, "advertise: '%s' is no HOST and no HOST:PORT (no scheme belongs here)", show (item).text);
+        if (hosts_only)
+            a.port = bound->port;
         if (!list_add (list, &a))
             return error_set (FM_ERR_ADDRESS, "advertise: more than %d hosts", ADDRESSES_MAX);
     }
@@ -292,12 +305,12 @@ static int advertise_interfaces (const struct address *bound, struct address_lis
     return 0;
 }
 
-int address_advertise (const struct address *bound, const char *advertise, struct address_list *ret_list)
+int address_advertise (const struct address *bound, const char *advertise, bool hosts_only, struct address_list *ret_list)
 {
     struct address_list list = { .count = 0 };
     int rc = 0;
     if (bound->kind == ADDRESS_TCP && advertise && *advertise)
-        rc = advertise_given (bound, advertise, &list);
+        rc = advertise_given (bound, advertise, hosts_only, &list);
     else if (address_is_wildcard (bound))
         rc = advertise_interfaces (bound, &list);
     else

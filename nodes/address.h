@@ -59,7 +59,8 @@ int address_resolve_bind (struct address *a);
 
 /* What to tell others about an endpoint that is bound at `bound` (with its real port): the hosts of `advertise` (commas between),
  * or else the bound host, or each of this machine's addresses when all interfaces are bound (loopback only when there is no other).
+ * An item may say at which port others reach it, HOST:PORT; with hosts_only that is another endpoint's, and the bound one is told.
  * The order depends on the hosts alone, so that the lists of two endpoints of one node correspond. FM_ERR_ADDRESS. */
-int address_advertise (const struct address *bound, const char *advertise, struct address_list *ret_list);
+int address_advertise (const struct address *bound, const char *advertise, bool hosts_only, struct address_list *ret_list);
 
 #endif

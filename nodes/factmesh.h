@@ -63,8 +63,12 @@ struct fm_node_options {
     const char *name;               /* for people; default HOST-PID */
     const char *seeds;              /* addresses of other nodes (control), commas between; one is enough. NULL: UDP discovery */
     const char *bind;               /* control address to listen at; default: any port, on 127.0.0.1 when all seeds are on loopback, else on all interfaces.
-                                     * tcp://HOST:PORT or ipc://PATH. The live address is on the same host (tcp, any port) or at PATH.live */
-    const char *advertise;          /* hosts to tell others, commas between; default: the bound one, or each interface's address */
+                                     * tcp://HOST:PORT or ipc://PATH */
+    const char *bind_live;          /* live address to listen at; default: any port on the host of bind (tcp), or PATH.live. Of the same kind as bind */
+    /* What to tell others, commas between: HOST, or HOST:PORT where they reach another port than the bound one (address translation, a container's
+     * published ports). advertise: for control; default: the bound host, or each interface's address. advertise_live: default: the hosts of advertise
+     * with the live port. */
+    const char *advertise, *advertise_live;
     const char *beacon_interface;   /* for UDP discovery; default: czmq's choice */
     int beacon_port;                /* UDP; default 7399; -1: no discovery */
     int ping_ms;                    /* default 500 */

@@ -94,17 +94,10 @@ static int open_router (struct fm_node *node, const struct address *bind, struct
     return rc == 0 ? watch_socket (node, node->loop, TAG_LOOP) : rc;
 }
 
-/* On the same host (any port), or beside the control path. */
 static int open_live (struct fm_node *node, const struct address *bind, struct address *ret_bound)
 {
-    struct address live = *bind;
-    char text[ADDRESS_TEXT_MAX], path[ADDRESS_PATH_MAX + 1];
-    live.port = 0;
-    if (live.kind == ADDRESS_IPC) {
-        (void) snprintf (path, sizeof path, "%.*s.live", ADDRESS_BIND_PATH_MAX, bind->path);     /* fits: address_parse saw to it */
-        memcpy (live.path, path, sizeof path);
-    }
-    int rc = live_new (node, address_text (&live, text), node->live_queue, &node->live);
+    char text[ADDRESS_TEXT_MAX];
+    int rc = live_new (node, address_text (bind, text), node->live_queue, &node->live);
     if (rc == 0)
         rc = address_parse (slice_of (live_address (node->live)), ADDRESS_TO_CONNECT, ret_bound);
     if (rc == 0)
@@ -134,9 +127,10 @@ static int make_self (struct fm_node *node, struct address_list *control, struct
 static int open_membership (struct fm_node *node, const struct node_plan *plan, const struct address *control, const struct address *live)
 {
     struct address_list control_list, live_list;
-    int rc = address_advertise (control, plan->advertise, &control_list);
+    int rc = address_advertise (control, plan->advertise, false, &control_list);
     if (rc == 0)
-        rc = address_advertise (live, plan->advertise, &live_list);
+        rc = plan->advertise_live ? address_advertise (live, plan->advertise_live, false, &live_list)
+                                  : address_advertise (live, plan->advertise, true, &live_list);
     struct membership_options options = { .ping_ms = node->ping_ms, .dead_ms = node->dead_ms };
     if (rc == 0)
         rc = make_self (node, &control_list, &live_list, &options.self);
@@ -182,7 +176,7 @@ static int open_all (struct fm_node *node, const struct fm_node_options *options
     if (rc == 0)
         rc = open_router (node, &plan->bind, &control);
     if (rc == 0)
-        rc = open_live (node, &plan->bind, &live);
+        rc = open_live (node, &plan->live, &live);
     if (rc == 0)
         rc = open_membership (node, plan, &control, &live);
     if (rc == 0)

@@ -116,9 +116,9 @@ enum node_tag { TAG_WAKE = 1, TAG_ROUTER, TAG_LOOP, TAG_LIVE, TAG_BEACON };
 
 /* --- node_options.c */
 struct node_plan {                      /* what the options come to */
-    struct address bind;
+    struct address bind, live;          /* live: port 0 and the host of bind, or beside its path, unless it was given */
     bool discover;                      /* by beacon */
-    const char *advertise;
+    const char *advertise, *advertise_live;
     char seeds[SEEDS_MAX][ADDRESS_TEXT_MAX];
     size_t seed_count;
 };

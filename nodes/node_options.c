@@ -103,6 +103,22 @@ static int take_bind (const char *bind, bool local, struct node_plan *plan)
     return rc;
 }
 
+/* On the same host (any port), or beside the control path. */
+static int take_bind_live (const char *bind_live, struct node_plan *plan)
+{
+    if (!bind_live || !*bind_live) {
+        plan->live = plan->bind;
+        plan->live.port = 0;
+        if (plan->bind.kind == ADDRESS_IPC)
+            (void) snprintf (plan->live.path, sizeof plan->live.path, "%.*s.live", ADDRESS_BIND_PATH_MAX, plan->bind.path);    /* fits: address_parse saw to it */
+        return 0;
+    }
+    int rc = address_parse (slice_of (bind_live), ADDRESS_TO_BIND, &plan->live);
+    if (rc == 0 && plan->live.kind != plan->bind.kind)
+        rc = error_set (FM_ERR_ADDRESS, "live address '%.100s': the control address is of another kind; give both as tcp:// or both as ipc://", bind_live);
+    return rc == 0 ? address_resolve_bind (&plan->live) : rc;
+}
+
 int node_take_options (struct fm_node *node, const struct fm_node_options *options, struct node_plan *ret_plan)
 {
     static const struct fm_node_options none;
@@ -119,8 +135,11 @@ int node_take_options (struct fm_node *node, const struct fm_node_options *optio
         return rc;
     ret_plan->discover = ret_plan->seed_count == 0 && o->beacon_port != -1;
     ret_plan->advertise = o->advertise;
+    ret_plan->advertise_live = o->advertise_live;
     /* A node that looks for others on the network must be reached from there; one that looks nowhere, or on this machine only, stays on it. */
     rc = take_bind (o->bind, seeds_local && !ret_plan->discover, ret_plan);
+    if (rc == 0)
+        rc = take_bind_live (o->bind_live, ret_plan);
     if (rc != 0)
         return rc;
     if (o->beacon_interface && !(node->beacon_interface = strdup (o->beacon_interface)))

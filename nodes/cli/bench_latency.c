@@ -53,7 +53,7 @@ static int open_far (struct latency *l)
     if (n < 0 || (size_t) n >= sizeof l->seeds)
         return cli_usage (&cli, "--seed: too long");
     cli.seeds = l->seeds;
-    cli.bind = NULL;
+    cli.bind = cli.bind_live = cli.advertise = cli.advertise_live = NULL;
     return cli_open_node (&cli, &l->far);
 }
 

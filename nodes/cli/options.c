@@ -27,6 +27,10 @@ static const char help_mesh[] =
     "                           Without: found by UDP broadcast\n"
     "      --mesh NAME          which mesh [FACTMESH_MESH, \"default\"]\n"
     "      --bind ADDR          where this node listens [any port]\n"
+    "      --bind-live ADDR     the same for live facts [any port of that host]\n"
+    "      --advertise HOST[:PORT],…, --advertise-live HOST[:PORT],…\n"
+    "                           where others reach these two, when that is elsewhere: behind address translation,\n"
+    "                           in a container with published ports\n"
     "      --name NAME          of this node, for people [HOST-PID]\n"
     "      --timeout TIME       give up when nothing happens for so long: 10s, 500ms, 1m\n";
 static const char help_common[] = "  -q, --quiet              errors only\n"
@@ -77,6 +81,15 @@ int cli_option (struct cli *cli, int option, const char *value)
         return -1;
     case OPT_BIND:
         cli->bind = value;
+        return -1;
+    case OPT_BIND_LIVE:
+        cli->bind_live = value;
+        return -1;
+    case OPT_ADVERTISE:
+        cli->advertise = value;
+        return -1;
+    case OPT_ADVERTISE_LIVE:
+        cli->advertise_live = value;
         return -1;
     case OPT_NAME:
         cli->name = value;
@@ -270,6 +283,8 @@ int cli_check_addresses (const struct cli *cli)
         return cli_usage (cli, "%s: '%s': no address behind the last comma", from, cli->seeds);
     if (cli->bind && *cli->bind && address_parse (slice_of (cli->bind), ADDRESS_TO_BIND, &address) < 0)
         return cli_usage (cli, "--bind: %s", fm_error_detail ());
+    if (cli->bind_live && *cli->bind_live && address_parse (slice_of (cli->bind_live), ADDRESS_TO_BIND, &address) < 0)
+        return cli_usage (cli, "--bind-live: %s", fm_error_detail ());
     return CLI_OK;
 }
 
@@ -292,6 +307,9 @@ int cli_open_node (const struct cli *cli, struct fm_node **ret_node)
         .name = cli->name,
         .seeds = cli->seeds,
         .bind = cli->bind,
+        .bind_live = cli->bind_live,
+        .advertise = cli->advertise,
+        .advertise_live = cli->advertise_live,
         .notice = cli->verbose ? on_notice : NULL,
         .notice_arg = (void *) (uintptr_t) cli,
     };

@@ -28,19 +28,22 @@ struct cli {
     const char *command; /* "pub" */
     const char *help;    /* usage, options and examples */
     bool offline;        /* takes no options to reach a mesh */
-    const char *mesh, *seeds, *bind, *name;
+    const char *mesh, *seeds, *bind, *bind_live, *advertise, *advertise_live, *name;
     int timeout_ms; /* -1: not given */
     bool quiet, verbose;
 };
 
 /* Options that every subcommand takes: COMMON_LONG goes into its table of long options, COMMON_SHORT into its short
  * ones. Its own begin at OPT_OWN. */
-enum { OPT_MESH = 256, OPT_BIND, OPT_NAME, OPT_TIMEOUT, OPT_VERBOSE, OPT_OWN };
+enum { OPT_MESH = 256, OPT_BIND, OPT_BIND_LIVE, OPT_ADVERTISE, OPT_ADVERTISE_LIVE, OPT_NAME, OPT_TIMEOUT, OPT_VERBOSE, OPT_OWN };
 #define COMMON_SHORT "s:qh"
 #define COMMON_LONG                                                                                                    \
     { "help", no_argument, NULL, 'h' }, { "quiet", no_argument, NULL, 'q' },                                           \
         { "verbose", no_argument, NULL, OPT_VERBOSE }, { "mesh", required_argument, NULL, OPT_MESH },                  \
         { "seed", required_argument, NULL, 's' }, { "bind", required_argument, NULL, OPT_BIND },                       \
+        { "bind-live", required_argument, NULL, OPT_BIND_LIVE },                                                        \
+        { "advertise", required_argument, NULL, OPT_ADVERTISE },                                                       \
+        { "advertise-live", required_argument, NULL, OPT_ADVERTISE_LIVE },                                             \
         { "name", required_argument, NULL, OPT_NAME }, { "timeout", required_argument, NULL, OPT_TIMEOUT },            \
     {                                                                                                                  \
         NULL, 0, NULL, 0                                                                                               \

@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
+import threading
 import time
 
 from harness import FACTMESH, Skipped, a_fact_from_each_reaches_each, check, fields, free_port, main, tool, wait_until
@@ -297,7 +299,61 @@ def found_in(lab, inside):
     lab.tell(f"three nodes without a seed found each other after {took:.2f} s, and a fact from each reached each after {reached:.2f} s more")
 
 
+class PortMapping(threading.Thread):
+    """What address translation does: whoever connects to .port is carried to a port of 127.0.0.1."""
+
+    def __init__(self, host, target):
+        super().__init__(daemon=True)
+        self.target, self.carried = target, 0
+        self.listener = socket.create_server((host, 0))
+        self.port = self.listener.getsockname()[1]
+        self.start()
+
+    def run(self):
+        while True:
+            client = self.listener.accept()[0]
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                client.close()
+                continue
+            self.carried += 1
+            for source, sink in ((client, server), (server, client)):
+                threading.Thread(target=self.carry, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def carry(source, sink):
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+def a_node_behind_address_translation_is_reached(lab):
+    control, live = free_port(), free_port()
+    outside, outside_live = PortMapping("127.0.0.9", control), PortMapping("127.0.0.9", live)
+    pub = lab.start("pub", [FACTMESH, "pub", "nat.lines", "--ephemeral", "--no-wait", "--bind", f"tcp://127.0.0.1:{control}", "--bind-live",
+                            f"tcp://127.0.0.1:{live}", "--advertise", f"127.0.0.9:{outside.port}", "--advertise-live",
+                            f"127.0.0.9:{outside_live.port}", "--seed", "tcp://127.0.0.1:1"])
+    sub = lab.start("sub", [FACTMESH, "sub", "nat.>", "--no-journal", "-n", "1", "--seed", f"tcp://127.0.0.9:{outside.port}"])
+    wait_until("the subscriber's live connection", lambda: outside_live.carried, 10, sub)
+
+    def came():
+        pub.send("a line")
+        time.sleep(0.05)            # not a flood: the first ones may be too early for its subscription
+        return sub.out()
+    check(wait_until("a fact comes through", came, 10, pub).startswith("a line\n"), f"another text: {sub.out()}")
+    sub.ends_well()
+    told = lab.factmesh("nodes", "--seed", f"tcp://127.0.0.9:{outside.port}", "--json")
+    check(f"127.0.0.9:{outside.port}" in told.text() and f"127.0.0.1:{control}" not in told.text(), f"it tells its inner address: {told.text()}")
+    pub.close_input()
+    pub.ends_well()
+
+
 main(filters_over_tcp, filters_over_ipc, every_start_begins_where_it_says, a_cursor_goes_on_behind_what_was_printed_when_its_owner_is_killed,
      a_window_fills_while_the_journal_is_away_and_empties_when_it_is_back, a_publisher_of_a_moment_reaches_who_listens,
      what_retention_drops_is_told, what_cannot_be_is_refused_at_once, a_subscriber_ends_when_its_reader_has_gone,
-     a_replay_of_one_stream_ends, a_cursor_is_of_its_patterns, nodes_lists_who_is_there, nodes_find_each_other_by_udp_alone)
+     a_replay_of_one_stream_ends, a_cursor_is_of_its_patterns, nodes_lists_who_is_there, nodes_find_each_other_by_udp_alone,
+     a_node_behind_address_translation_is_reached)

@@ -292,14 +292,17 @@ static void malformed_addresses_are_refused_with_a_reason (void **state)
 {
     (void) state;
     static const struct {
-        const char *seeds, *bind, *advertise;
+        const char *seeds, *bind, *advertise, *bind_live, *advertise_live;
     } bad[] = { { .seeds = "nonsense" }, { .seeds = "tcp://" }, { .seeds = "tcp://host" }, { .seeds = "tcp://host:" }, { .seeds = "tcp://host:0" },
                 { .seeds = "tcp://host:65536" }, { .seeds = "tcp://host:7x" }, { .seeds = "tcp://:7000" }, { .seeds = "tcp://*:7000" },
                 { .seeds = "tcp://::1:7000" }, { .seeds = "tcp://a b:1" }, { .seeds = "ipc://" }, { .seeds = "udp://h:1" }, { .seeds = "tcp://h:1,," },
                 { .seeds = "tcp://h:1,bad" }, { .seeds = "localhost:7000" }, { .bind = "tcp://127.0.0.1" }, { .bind = "7000" },
-                { .bind = "tcp://192.0.2.1:*" }, { .bind = "tcp://no-such-host.invalid:1" }, { .advertise = "a/b" }, { .advertise = "," } };
+                { .bind = "tcp://192.0.2.1:*" }, { .bind = "tcp://no-such-host.invalid:1" }, { .advertise = "a/b" }, { .advertise = "," },
+                { .advertise = "a:0" }, { .advertise = "a:b" }, { .advertise = "::1" }, { .advertise = "a:" }, { .advertise_live = "tcp://a:1" },
+                { .bind_live = "7000" }, { .bind_live = "tcp://192.0.2.1:*" }, { .bind_live = "ipc:///tmp/live" } };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        const struct fm_node_options options = { .seeds = bad[i].seeds, .bind = bad[i].bind, .advertise = bad[i].advertise, .beacon_port = -1 };
+        const struct fm_node_options options = { .seeds = bad[i].seeds, .bind = bad[i].bind, .advertise = bad[i].advertise,
+                                                 .bind_live = bad[i].bind_live, .advertise_live = bad[i].advertise_live, .beacon_port = -1 };
         struct fm_node *node = NULL;
         const int rc = fm_node_open (&options, &node);
         if (rc != FM_ERR_ADDRESS)

@@ -87,7 +87,7 @@ static void what_is_advertised_can_be_reached_from_elsewhere (void **state)
     struct address a;
     struct address_list list, again;
     assert_int_equal (address_parse (slice_of ("tcp://0.0.0.0:7000"), ADDRESS_TO_BIND, &a), 0);
-    assert_int_equal (address_advertise (&a, NULL, &list), 0);
+    assert_int_equal (address_advertise (&a, NULL, false, &list), 0);
     assert_true (list.count >= 1);
     for (size_t i = 0; i < list.count; i++) {
         struct address one;
@@ -97,10 +97,19 @@ static void what_is_advertised_can_be_reached_from_elsewhere (void **state)
         assert_true (!address_is_local (&one) || list.count == 1);
     }
     a.port = 7001;
-    assert_int_equal (address_advertise (&a, NULL, &again), 0);
+    assert_int_equal (address_advertise (&a, NULL, false, &again), 0);
     assert_int_equal (again.count, list.count);
-    assert_int_equal (address_advertise (&a, "one.example, [2001:db8::2]", &list), 0);
+    assert_int_equal (address_advertise (&a, "one.example, [2001:db8::2]", false, &list), 0);
     assert_int_equal (list.count, 2);
+    assert_string_equal (list.text[0], "tcp://one.example:7001");
+    assert_string_equal (list.text[1], "tcp://[2001:db8::2]:7001");
+    /* Where others reach another port; which is not that of the node's other endpoint. */
+    assert_int_equal (address_advertise (&a, "one.example:80,[2001:db8::2]:81,three.example", false, &list), 0);
+    assert_int_equal (list.count, 3);
+    assert_string_equal (list.text[0], "tcp://one.example:80");
+    assert_string_equal (list.text[1], "tcp://[2001:db8::2]:81");
+    assert_string_equal (list.text[2], "tcp://three.example:7001");
+    assert_int_equal (address_advertise (&a, "one.example:80,[2001:db8::2]:81", true, &list), 0);
     assert_string_equal (list.text[0], "tcp://one.example:7001");
     assert_string_equal (list.text[1], "tcp://[2001:db8::2]:7001");
 }
