@@ -25,6 +25,7 @@ TOPICS = 20
 # Seconds between faults, and how long one lasts.
 PAUSE_S = (0.1, 1.5)
 LASTS_S = (0.05, 4.0)
+LONG_S = (5.0, 12.0)                                     # one in ten: longer than it takes to be declared dead
 LIVE_QUEUE = 20                                          # frames: drops in long runs as soon as somebody stands still
 RECOVERY_S = 60
 DISK_BYTES = 1 << 30
@@ -45,7 +46,7 @@ SUBSCRIBERS = [
     ("named", "flow.>", ["--cursor", "soak-named"]),
     ("named-synced", "flow.*.k1", ["--cursor", "soak-synced", "--synced"]),
     ("own", "flow.>", ["--synced"]),
-    ("slow", "flow.r1.>", ["--stall-us", "600", "--held", "262144"]),
+    ("slow", "flow.r1.>", ["--stall-us", "400", "--held", "262144"]),
 ]
 # Those that keep their place can be killed.
 RESUMED = ("named", "named-synced", "own")
@@ -212,7 +213,7 @@ class Soak:
         fault = self.random.choice(kinds)()
         if not fault:
             return
-        lasts = self.random.uniform(*LASTS_S)
+        lasts = self.random.uniform(*(LONG_S if SECONDS >= 60 and self.random.random() < 0.1 else LASTS_S))
         self.counts[fault.kind] += 1
         self.active.append((self.now() + lasts, fault))
         if os.environ.get("SOAK_VERBOSE"):
@@ -268,6 +269,13 @@ class Soak:
     def judge(self):
         started = time.monotonic()
         self.mesh.end(RECOVERY_S)
+        self.say(f"all is synced {time.monotonic() - started:.1f} s after the last fault")
+        waiting = list(self.mesh.subscribers)
+        while waiting and time.monotonic() < started + RECOVERY_S:
+            for sub in [sub for sub in waiting if sub.lines("^DONE")]:
+                waiting.remove(sub)
+                self.say(f"{sub.name} has all {time.monotonic() - started:.1f} s after the last fault")
+            time.sleep(0.1)
         facts = self.mesh.judge(RECOVERY_S)
         took = time.monotonic() - started
         again = sum(int(fields(line)["facts"]) for sub in self.mesh.subscribers for line in sub.lines("^AGAIN"))

@@ -17,6 +17,8 @@ RATE_LEAST = 0.8
 THOROUGH = os.environ.get("THOROUGH") == "1"        # every fault on every link, and longer
 # Silence is acted on after 4 to 5 s, and the next head comes a second later at most; TCP's keepalive would take 10 to 19.
 HALF_OPEN_S = 8
+# A replay whose connection broke counts as silent after 10 s, and is opened again.
+BROKEN_S = 14
 
 
 class Setting:
@@ -105,12 +107,16 @@ def the_link_from_subscriber_to_journal_while_it_replays(lab):
     s.during(1)
     # So slow that the replay lasts: what it asks for comes over this link alone, its own commits go over it.
     late = s.mesh.subscriber("late", "flow.>", "--progress", "100", "--cursor", "late", "--synced", ready=False)
-    for rule in ({"drop": 1}, {"reset": 1}, {"loss": 100000}, {"drop": 1}):
+    for rule in ({"drop": 1}, {"loss": 100000}, {"drop": 1}, {"reset": 1}):
         s.net.between(late, s.journal, rate=300000)
         s.during(0.5, s.near, s.sure)
         s.net.between(late, s.journal, **rule)
         s.during(0.4, s.near, s.sure)
     s.net.heal()
+    healed, want = time.monotonic(), s.mesh.synced(s.pub) // 100 * 100
+    check(s.facts(late) < want - RATE // 2, "it is not behind: nothing is tested")
+    wait_until(f"the replay has brought {want} facts", lambda: s.facts(late) >= want, BROKEN_S, late)
+    lab.tell(f"its connection was reset: the replay had brought all of then {time.monotonic() - healed:.1f} s later")
     s.recovers()
     s.end()
 

@@ -13,11 +13,11 @@ RATE = 4000
 RARE_S = 8
 
 
-def killed_again_and_again(lab, name, *more):
+def killed_again_and_again(lab, name, rate, *more):
     """kill -9 at twelve random moments between delivery and acknowledgement."""
     mesh = Mesh(lab)
     # So fast that facts share batches: kills fall in the midst of them.
-    pub = mesh.publisher(4 * RATE)
+    pub = mesh.publisher(rate)
     sub = mesh.subscriber(name, "flow.>", "--resume", lab.path("resume"), "--every", "11", "--progress", "50", *more, publishers=1)
     pub.send("go")
     for kill in range(12):
@@ -36,12 +36,12 @@ def killed_again_and_again(lab, name, *more):
 
 
 def kill_9_between_delivery_and_acknowledgement_resumed_by_a_named_cursor(lab):
-    facts, again = killed_again_and_again(lab, "named", "--cursor", "kills")
+    facts, again = killed_again_and_again(lab, "named", 4 * RATE, "--cursor", "kills")
     lab.tell(f"12 kills, {facts} facts, none missed; {again} came again, all of them above what was acknowledged")
 
 
 def kill_9_between_delivery_and_acknowledgement_resumed_by_a_cursor_in_its_own_file(lab):
-    facts, _ = killed_again_and_again(lab, "own", "--synced")
+    facts, _ = killed_again_and_again(lab, "own", 10 * RATE, "--synced")
     lab.tell(f"12 kills, {facts} facts, none missed, none twice")
 
 
