@@ -225,6 +225,38 @@ FM_EXPORT int fm_subscription_commit (struct fm_subscription *subscription, int 
 /* The place behind the last event taken, as bytes for the service's own database; valid until the next call. */
 FM_EXPORT int fm_subscription_cursor (struct fm_subscription *subscription, struct fm_slice *ret_cursor);
 
+/* ------------------------------------------------------------------ requests and responses
+
+ * A request is a fact with a correlation and a deadline (expires_ns); a response is a fact with that correlation whose cause is the request. Both are
+ * recorded like all others, and anybody may subscribe to either. Whoever asks gets responses or FM_TIMEOUT, and learns nothing about who failed or why. */
+
+struct fm_requester;
+
+/* Zero is the default of every option but topic. */
+struct fm_requester_options {
+    const char *topic;              /* of requests that name none */
+    const char *responses;          /* pattern of the topics on which responses come; default TOPIC.response */
+    int open_timeout_ms;            /* to begin to listen; default 5000 */
+};
+
+/* Listen for responses. The publisher is borrowed, and is used for the requests. Errors: those of fm_subscription_open. */
+FM_EXPORT int fm_requester_open (struct fm_node *node, struct fm_publisher *publisher, const struct fm_requester_options *options, struct fm_requester **ret_requester);
+FM_EXPORT void fm_requester_close (struct fm_requester **requester);
+
+/* Publish a request and wait for its first response, live: the journal is not waited for. Correlation and deadline are set when they are not. A zero topic:
+ * the requester's. The response is valid until the next call on the requester. Errors: FM_TIMEOUT, FM_INTERRUPTED, those of fm_publish. One thread at a time. */
+FM_EXPORT int fm_request (struct fm_requester *requester, const struct fm_fact *request, int timeout_ms, struct fm_fact *ret_response);
+/* The same, and call `each` for each response until there are max (0: all until the deadline) or it returns something else than 0, which is returned.
+ * 0: max came, or max is 0 and the time is over; FM_TIMEOUT: fewer. *ret_count (may be NULL): how many came. */
+FM_EXPORT int fm_request_many (struct fm_requester *requester, const struct fm_fact *request, int timeout_ms, unsigned max,
+                               int (*each) (void *arg, const struct fm_fact *response), void *arg, unsigned *ret_count);
+
+/* Publish a response to a request that was taken: topic (when it has none: the request's and ".response"), correlation and causation are set. An identity,
+ * as for any fact, is the caller's. Errors: those of fm_publish; FM_ERR_TOPIC: no room for ".response". */
+FM_EXPORT int fm_respond (struct fm_publisher *publisher, const struct fm_fact *request, const struct fm_fact *response, struct fm_fact_id *ret_id);
+/* Has its deadline passed? Responders skip such requests: nobody waits any more. */
+FM_EXPORT bool fm_fact_expired (const struct fm_fact *fact);
+
 /* ------------------------------------------------------------------ shared work
 
  * Instances of a service under one group name split the facts of its topics. A journal keeps the group: what is done, in hand, put aside. Facts of one

@@ -6,21 +6,10 @@
  *
  * A crash before the intent is durable: the effect has not begun, and the fact is handed out again. After it: in doubt. */
 
-#include <time.h>
-
 #include "error.h"
 #include "worker_inner.h"
 
-enum { BEGIN_TIMEOUT_MS = 10000, DELAY_MS = 1000, NS_PER_S = 1000000000 };
-
-static bool is_expired (const struct fm_fact *fact)
-{
-    struct timespec now;
-    if (!fact->expires_ns)
-        return false;
-    (void) clock_gettime (CLOCK_REALTIME, &now);    /* always there */
-    return (uint64_t) now.tv_sec * NS_PER_S + (uint64_t) now.tv_nsec >= fact->expires_ns;
-}
+enum { BEGIN_TIMEOUT_MS = 10000, DELAY_MS = 1000 };
 
 static bool has_effect_outside (const struct fm_worker *w)
 {
@@ -64,7 +53,7 @@ int fm_worker_handle (struct fm_worker *w, const struct fm_handler *h, int timeo
     int rc = fm_worker_next (w, timeout_ms, &work);
     if (rc)
         return rc;
-    if (!h->expired_too && is_expired (&work.fact)) {
+    if (!h->expired_too && fm_fact_expired (&work.fact)) {
         (void) fm_work_done (w);
         return 0;
     }

@@ -8,6 +8,8 @@ int command_pub (int argc, char **argv);
 int command_sub (int argc, char **argv);
 int command_replay (int argc, char **argv);
 int command_cursor (int argc, char **argv);
+int command_request (int argc, char **argv);
+int command_respond (int argc, char **argv);
 int command_work (int argc, char **argv);
 int command_group (int argc, char **argv);
 int command_nodes (int argc, char **argv);

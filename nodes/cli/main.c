@@ -20,6 +20,8 @@ static const struct command {
     { "sub", command_sub, "print facts as they come, from any place in the past on" },
     { "replay", command_replay, "print recorded facts, fast, and end" },
     { "cursor", command_cursor, "list, show, move and delete the places where subscribers are" },
+    { "request", command_request, "publish a request and print its responses" },
+    { "respond", command_respond, "answer requests with what a command prints" },
     { "work", command_work, "share the facts of a topic among instances: run a command for each" },
     { "group", command_group, "list, show and steer the groups that share work" },
     { "nodes", command_nodes, "list the nodes of the mesh" },
