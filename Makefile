@@ -40,6 +40,7 @@ OPT_coverage := -O1 -g --coverage -fprofile-update=atomic
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+JOURNAL_LIBS := -lsqlite3
 CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -DFM_VERSION='"$(VERSION)"' $(OPT_$(VARIANT)) -fPIC -pthread -fvisibility=hidden \
     -Iproto -Inodes -Ijournal -I$(BUILD)/gen $(PKG_CFLAGS) $(CFLAGS)
 LIBS = $(PKG_LIBS) -pthread -lm
@@ -112,12 +113,12 @@ $(BUILD)/libfactmesh.so: $(LIB_OBJ)
 
 $(BUILD)/factmesh: $(call obj,$(CLI_SRC)) $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
 	$(call say,LINK)
-	$(Q)$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(LIBS)
+	$(Q)$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(JOURNAL_LIBS) $(LIBS)
 
 $(BUILD)/bench/redis_flow: LIBS += -lhiredis
 $(BENCH_BIN): $(BUILD)/%: $(BUILD)/%.o $(call obj,$(BENCH_COMMON_SRC)) $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
 	$(call say,LINK)
-	$(Q)$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(LIBS)
+	$(Q)$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(JOURNAL_LIBS) $(LIBS)
 
 $(BUILD)/tests/libsupport.a: $(SUPPORT_OBJ)
 	$(call say,AR)
@@ -132,7 +133,7 @@ $(BUILD)/tests/unit/test_simulation: $(call obj,$(SIM_SRC))
 
 $(UNIT_BIN) $(TOOL_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/libsupport.a $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
 	$(call say,LINK)
-	$(Q)$(CC) $(OPT_$(VARIANT)) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(shell pkg-config --libs cmocka) $(LIBS)
+	$(Q)$(CC) $(OPT_$(VARIANT)) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(shell pkg-config --libs cmocka) $(JOURNAL_LIBS) $(LIBS)
 
 $(BUILD)/libcli.a: $(call obj,$(filter-out nodes/cli/main.c,$(CLI_SRC)))
 	$(call say,AR)
@@ -142,7 +143,7 @@ $(BUILD)/libcli.a: $(call obj,$(filter-out nodes/cli/main.c,$(CLI_SRC)))
 FUZZ_ENGINE := $(if $(filter fuzz,$(VARIANT)),,$(BUILD)/tests/fuzz/driver.o)
 $(FUZZ_BIN): $(BUILD)/%: $(BUILD)/%.o $(FUZZ_ENGINE) $(BUILD)/tests/fuzz/file.o $(BUILD)/libcli.a $(BUILD)/tests/libsupport.a $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
 	$(call say,LINK)
-	$(Q)$(CC) $(OPT_$(VARIANT)) $(if $(FUZZ_ENGINE),,-fsanitize=fuzzer) $^ -o $@ $(shell pkg-config --libs cmocka) $(LIBS)
+	$(Q)$(CC) $(OPT_$(VARIANT)) $(if $(FUZZ_ENGINE),,-fsanitize=fuzzer) $^ -o $@ $(shell pkg-config --libs cmocka) $(JOURNAL_LIBS) $(LIBS)
 
 $(BUILD)/factmesh.pc: Makefile
 	@mkdir -p $(@D)

@@ -33,6 +33,7 @@ static void note_recent (struct intake *in, const struct batch *b, const struct 
         .end_seq = b ? batch_end_seq (b) : gap->end_seq,
         .offset = offset,
         .end_offset = offset + (b ? b->count : 1),
+        .features = b ? b->features : 0,
     };
     recent_add (in->context->recent, &r);
 }

@@ -10,6 +10,7 @@
 #include "context.h"
 #include "error.h"
 #include "groups.h"
+#include "indexer.h"
 #include "intake.h"
 #include "marks.h"
 #include "recent.h"
@@ -22,6 +23,7 @@ struct journal {
     struct sync *sync;
     struct server *server;
     struct groups *groups;
+    struct indexer *indexer;
     struct intake *intake;
 };
 
@@ -119,7 +121,7 @@ static void note_recovery (struct journal *j)
 }
 
 /* Others must find a journal that serves and syncs before it receives: so intake comes last. */
-static int start (struct journal *j)
+static int start (struct journal *j, const char *directory)
 {
     struct journal_context *c = &j->context;
     int rc = marks_new (c->options.streams_max, &c->marks);
@@ -135,6 +137,8 @@ static int start (struct journal *j)
         rc = server_new (c, &j->server);
     if (!rc)
         rc = groups_new (c, &j->groups);
+    if (!rc)
+        rc = indexer_new (c, directory, &j->indexer);
     if (!rc)
         rc = node_set_journal (c->node, &c->journal, c->generation);
     if (!rc)
@@ -159,7 +163,7 @@ int journal_new (struct fm_node *node, const char *directory, const struct journ
     if (!rc) {
         log_identity (c->log, &c->journal, &c->generation);
         note_recovery (j);
-        rc = start (j);
+        rc = start (j, directory);
     }
     if (rc) {
         journal_destroy (&j);
@@ -181,6 +185,7 @@ void journal_destroy (struct journal **journal)
     sync_destroy (&j->sync);
     server_destroy (&j->server);
     groups_destroy (&j->groups);
+    indexer_destroy (&j->indexer);
     recent_destroy (&c->recent);
     marks_destroy (&c->marks);
     log_destroy (&c->log);

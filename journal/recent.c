@@ -47,21 +47,39 @@ void recent_add (struct recent *r, const struct recent_record *record)
     pthread_mutex_unlock (&r->lock);
 }
 
-size_t recent_copy (struct recent *r, uint64_t offset, struct recent_record *ret, size_t max)
+/* The first one that ends above the offset. */
+static uint64_t find (struct recent *r, uint64_t offset)
 {
-    size_t count = 0;
-    pthread_mutex_lock (&r->lock);
     uint64_t low = r->first, high = r->end;
-    while (low < high) {            /* the first one that ends above the offset */
+    while (low < high) {
         const uint64_t middle = low + (high - low) / 2;
         if (at (r, middle)->end_offset <= offset)
             low = middle + 1;
         else
             high = middle;
     }
+    return low;
+}
+
+size_t recent_copy (struct recent *r, uint64_t offset, struct recent_record *ret, size_t max)
+{
+    size_t count = 0;
+    pthread_mutex_lock (&r->lock);
+    uint64_t low = find (r, offset);
     if (low < r->end && at (r, low)->offset <= offset)
         while (low < r->end && count < max)
             ret[count++] = *at (r, low++);
     pthread_mutex_unlock (&r->lock);
     return count;
+}
+
+uint64_t recent_skip (struct recent *r, uint64_t offset, uint64_t features)
+{
+    pthread_mutex_lock (&r->lock);
+    uint64_t n = find (r, offset);
+    if (r->first < r->end && offset >= at (r, r->first)->offset)
+        while (n < r->end && !(at (r, n)->features & features))
+            offset = at (r, n++)->end_offset;
+    pthread_mutex_unlock (&r->lock);
+    return offset;
 }

@@ -17,6 +17,7 @@ struct recent_record {
     struct fm_id stream;
     uint64_t first_seq, end_seq;
     uint64_t offset, end_offset;
+    uint64_t features;                  /* of the batch; of a gap 0 */
 };
 
 struct recent;
@@ -29,5 +30,9 @@ void recent_add (struct recent *r, const struct recent_record *record);
 
 /* Copy out up to max records, beginning with the one that holds this offset; returns how many: 0 when it is too old, or not there yet. */
 size_t recent_copy (struct recent *r, uint64_t offset, struct recent_record *ret, size_t max);
+
+/* The first offset at or above this one whose record has one of the features: all between have none of them. The end of what was appended when there is
+ * none; `offset` itself when it is too old to tell. */
+uint64_t recent_skip (struct recent *r, uint64_t offset, uint64_t features);
 
 #endif

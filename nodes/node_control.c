@@ -150,6 +150,12 @@ static void dispatch (struct fm_node *node, const struct node_route *from, const
     case FACTMESH__CONTROL__BODY_CURSOR_DELETE:
     case FACTMESH__CONTROL__BODY_CURSOR_LIST:
     case FACTMESH__CONTROL__BODY_STATUS_GET:
+    case FACTMESH__CONTROL__BODY_GROUP_JOIN:
+    case FACTMESH__CONTROL__BODY_OUTCOMES:
+    case FACTMESH__CONTROL__BODY_GROUP_COMMAND:
+    case FACTMESH__CONTROL__BODY_GROUP_LIST:
+    case FACTMESH__CONTROL__BODY_FACT_GET:
+    case FACTMESH__CONTROL__BODY_LINKS_GET:
         break;
     default:
         return;         /* an answer that nobody waits for any more */

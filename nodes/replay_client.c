@@ -246,6 +246,8 @@ static bool read_control (struct replay_client *client, struct fm_slice frame, s
         return read_error (client, control, ret_event);
     case FACTMESH__CONTROL__BODY_CURSOR_REPLY:
     case FACTMESH__CONTROL__BODY_STATUS_REPLY:
+    case FACTMESH__CONTROL__BODY_FACT_REPLY:
+    case FACTMESH__CONTROL__BODY_LINKS_REPLY:
     case FACTMESH__CONTROL__BODY_GROUP_JOINED:
     case FACTMESH__CONTROL__BODY_GROUP_REPLY:
     case FACTMESH__CONTROL__BODY_OUTCOMES_CONFIRM:

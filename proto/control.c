@@ -45,6 +45,9 @@ static const struct rule {
     { &factmesh__group_join__descriptor, 11, GROUP_CREDIT_MAX, 0 },
     { &factmesh__group_command__descriptor, 1, 0, GROUP_NAME_MAX },
     { &factmesh__group_list__descriptor, 1, 0, GROUP_NAME_MAX },
+    { &factmesh__fact_get__descriptor, 2, 0, TOPIC_MAX },
+    { &factmesh__fact_get__descriptor, 3, 0, KEY_MAX },
+    { &factmesh__links_get__descriptor, 2, 0, CORRELATION_MAX },
     { &factmesh__outcomes__descriptor, 2, GROUP_CREDIT_MAX, 0 },
     { &factmesh__work__descriptor, 2, GROUP_CREDIT_MAX, 0 },
 };

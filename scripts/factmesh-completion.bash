@@ -6,7 +6,7 @@ _factmesh () {
     local cur prev command word i
     cur=${COMP_WORDS[COMP_CWORD]}
     prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local commands="journal pub sub replay cursor request respond work group nodes status inspect verify repair dump bench version help"
+    local commands="journal pub sub replay cursor get trace correct request respond work group nodes status inspect verify repair dump bench version help"
 
     command=
     for ((i = 1; i < COMP_CWORD; i++)); do

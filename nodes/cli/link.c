@@ -121,8 +121,7 @@ int link_wait (struct link *link, const char *what, struct replay_event *ret_eve
     }
 }
 
-/* As link_request; but this error is an answer, too: *ret_reply is NULL then. */
-static int request_or (struct link *link, Factmesh__Control *request, Factmesh__Control__BodyCase want,
+int link_request_or (struct link *link, Factmesh__Control *request, Factmesh__Control__BodyCase want,
                        Factmesh__ErrorCode expected, Factmesh__Control **ret_reply)
 {
     uint64_t number;
@@ -151,7 +150,7 @@ static int request_or (struct link *link, Factmesh__Control *request, Factmesh__
 int link_request (struct link *link, Factmesh__Control *request, Factmesh__Control__BodyCase want,
                   Factmesh__Control **ret_reply)
 {
-    return request_or (link, request, want, FACTMESH__ERROR_CODE__ERROR_NONE, ret_reply);
+    return link_request_or (link, request, want, FACTMESH__ERROR_CODE__ERROR_NONE, ret_reply);
 }
 
 /* *ret_reply is NULL when there is no such cursor, if that is `expected`. */
@@ -164,7 +163,7 @@ static int get_cursor (struct link *link, const char *name, Factmesh__ErrorCode 
     request.body_case = FACTMESH__CONTROL__BODY_CURSOR_GET;
     request.cursor_get = &get;
     Factmesh__Control *reply;
-    const int status = request_or (link, &request, FACTMESH__CONTROL__BODY_CURSOR_REPLY, expected, &reply);
+    const int status = link_request_or (link, &request, FACTMESH__CONTROL__BODY_CURSOR_REPLY, expected, &reply);
     if (status == CLI_OK)
         *ret_reply = reply ? reply->cursor_reply : NULL;
     return status;

@@ -36,6 +36,10 @@ void link_close (struct link *link);
 int link_request (struct link *link, Factmesh__Control *request, Factmesh__Control__BodyCase want,
                   Factmesh__Control **ret_reply);
 
+/* The same; but this error is an answer, too: *ret_reply is NULL then. */
+int link_request_or (struct link *link, Factmesh__Control *request, Factmesh__Control__BodyCase want, Factmesh__ErrorCode expected,
+                     Factmesh__Control **ret_reply);
+
 /* Wait for the next event of the client. CLI_OK; CLI_TIMEOUT after a message that says what was waited for; CLI_SIGNAL
  * and its number. */
 int link_wait (struct link *link, const char *what, struct replay_event *ret_event);
