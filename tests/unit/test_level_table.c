@@ -146,7 +146,8 @@ static void levels_that_changed_are_listed_in_turn (void **state)
         const size_t n = level_table_recent (t, marks, NEWEST, OTHERS, &since);
         assert_true (n <= NEWEST + OTHERS);
         for (size_t i = 0; i < n; i++) {
-            const unsigned number = (unsigned) atoi ((const char *) marks[i].level.data + 1);
+            (void) snprintf (name, sizeof name, "%.*s", (int) marks[i].level.len, (const char *) marks[i].level.data);
+            const unsigned number = (unsigned) atoi (name + 1);
             if (number < LEVELS - BUSY) {
                 assert_int_equal (marks[i].last_seq, number + 1);
                 listed[number]++;
