@@ -371,11 +371,13 @@ static void *indexer_run (void *arg)
     struct indexer *x = arg;
     struct journal_bell *bell = &x->context->bells[BELL_INDEXER];
     (void) pthread_setname_np (pthread_self (), "fm-indexer");  /* for people alone */
-    atomic_store (&bell->wanted, true);
     bool more = true;
+    uint64_t at = 0;
     while (!atomic_load (&x->stop)) {
         struct pollfd wait = { .fd = bell->wake.fd, .events = POLLIN };
-        (void) poll (&wait, 1, more ? 0 : WAIT_MAX_MS);         /* whatever it returns, all is looked at */
+        /* Syncs do not wake it: whoever asks does, and what comes meanwhile shares transactions. Whatever poll returns, all is looked at. */
+        (void) poll (&wait, 1, more ? 0 : x->at != at ? INDEXER_PAUSE_MS : WAIT_MAX_MS);
+        at = x->at;
         wake_clear (&bell->wake);
         const uint64_t now = node_now ();
         struct mail *mail;

@@ -13,6 +13,7 @@
 
 enum {
     INDEXER_ROWS = 4096,
+    INDEXER_PAUSE_MS = 50,              /* while something is recorded, between two looks */
     INDEXER_RECORDS = 4096,             /* read in one turn */
     INDEXER_PLACE_FACTS = 1 << 20,      /* passed over before the place is put down */
     INDEXER_WAITING_MAX = 1024,
