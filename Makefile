@@ -12,7 +12,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 VERSION := 0.1.0
 CC      ?= cc
-PKGS    := libzmq libczmq libprotobuf-c libxxhash json-c
+PKGS    := libzmq libczmq libprotobuf-c libxxhash libcrypto json-c
 
 # Targets that need no packages, and so no set-up.
 BARE := help clean format

@@ -1,4 +1,5 @@
 #include "control.h"
+#include "blob.h"
 #include "error.h"
 #include "wire.h"
 
@@ -48,6 +49,16 @@ static const struct rule {
     { &factmesh__fact_get__descriptor, 2, 0, TOPIC_MAX },
     { &factmesh__fact_get__descriptor, 3, 0, KEY_MAX },
     { &factmesh__links_get__descriptor, 2, 0, CORRELATION_MAX },
+    { &factmesh__blob_put_open__descriptor, 1, 0, BLOB_KEY_MAX },
+    { &factmesh__blob_put_open__descriptor, 4, 0, TYPE_MAX },
+    { &factmesh__blob_put_chunk__descriptor, 1, 0, BLOB_KEY_MAX },
+    { &factmesh__blob_put_chunk__descriptor, 3, 0, BLOB_BLOCK },
+    { &factmesh__blob_put_end__descriptor, 1, 0, BLOB_KEY_MAX },
+    { &factmesh__blob_put_state__descriptor, 1, 0, BLOB_KEY_MAX },
+    { &factmesh__blob_info__descriptor, 3, 0, TYPE_MAX },
+    { &factmesh__blob_data__descriptor, 2, 0, BLOB_BLOCK },
+    { &factmesh__blob_data__descriptor, 4, 0, TYPE_MAX },
+    { &factmesh__blob_reply__descriptor, 1, BLOB_LIST_MAX, 0 },
     { &factmesh__outcomes__descriptor, 2, GROUP_CREDIT_MAX, 0 },
     { &factmesh__work__descriptor, 2, GROUP_CREDIT_MAX, 0 },
 };
@@ -59,6 +70,11 @@ static const struct rule *find_rule (const ProtobufCMessageDescriptor *message, 
             return &rules[i];
     }
     return NULL;
+}
+
+static bool is_digest (const ProtobufCFieldDescriptor *field)
+{
+    return strcmp (field->name, "sha256") == 0;
 }
 
 static bool is_id (const ProtobufCFieldDescriptor *field)
@@ -84,6 +100,8 @@ static int check_value (const ProtobufCMessageDescriptor *in, const ProtobufCFie
         return 0;
     if (field->type == PROTOBUF_C_TYPE_BYTES && is_id (field) && len != 0 && len != ID_LEN)
         return error_set (FM_ERR_MALFORMED, "%s.%s: %zu bytes are no id", in->short_name, field->name, len);
+    if (field->type == PROTOBUF_C_TYPE_BYTES && is_digest (field) && len != 0 && len != BLOB_DIGEST_LEN)
+        return error_set (FM_ERR_MALFORMED, "%s.%s: %zu bytes are no SHA-256", in->short_name, field->name, len);
     if (rule && rule->len_max && len > rule->len_max)
         return error_set (FM_ERR_MALFORMED, "%s.%s: %zu bytes, more than %u", in->short_name, field->name, len, rule->len_max);
     return 0;

@@ -37,7 +37,10 @@ enum {
     STREAMS_PER_NODE_MAX = 1024,
     CURSOR_POSITIONS_MAX = 65536,
     GROUP_NAME_MAX = 63,
-    GROUP_CREDIT_MAX = 4096         /* facts in the hands of one instance; outcomes of one message */
+    GROUP_CREDIT_MAX = 4096,        /* facts in the hands of one instance; outcomes of one message */
+    BLOB_BLOCK = 256 << 10,         /* bytes of a blob that are sent, stored and checked together */
+    BLOB_KEY_MAX = 32,              /* of an upload: its name */
+    BLOB_LIST_MAX = 1000            /* blobs in one answer */
 };
 
 #endif

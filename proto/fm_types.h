@@ -47,6 +47,13 @@ struct fm_fact {
 };
 enum { FM_TOMBSTONE = 1 };
 
+/* A large content that a journal keeps beside its log: named by its SHA-256. A fact points to it (fm_fact.blob). */
+struct fm_blob {
+    uint8_t sha256[32];
+    uint64_t size;
+    struct fm_slice media_type;     /* "application/pdf"; at most 255 bytes; may be empty */
+};
+
 /* X (name, number, text). The numbers lie below every -errno; they never change. */
 #define FM_ERRORS(X)                                                                        \
     X (FM_TIMEOUT, -10001, "timed out")                                                     \

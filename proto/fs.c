@@ -122,6 +122,16 @@ static int real_size (void *context, int fd, uint64_t *ret_len)
     return 0;
 }
 
+static int real_modified (void *context, int fd, uint64_t *ret_unix_ns)
+{
+    (void) context;
+    struct stat st;
+    if (fstat (fd, &st) < 0)
+        return -errno;
+    *ret_unix_ns = (uint64_t) st.st_mtim.tv_sec * 1000000000 + (uint64_t) st.st_mtim.tv_nsec;
+    return 0;
+}
+
 static int real_rename (void *context, int from_dir, const char *from, int to_dir, const char *to)
 {
     (void) context;
@@ -190,6 +200,7 @@ const struct fs fs_real = {
     .sync_dir = real_sync_dir,
     .truncate = real_truncate,
     .size = real_size,
+    .modified = real_modified,
     .rename = real_rename,
     .unlink = real_unlink,
     .mkdir = real_mkdir,

@@ -22,6 +22,7 @@ struct fs {
     int (*sync_dir) (void *context, int dir);               /* fsync of a directory */
     int (*truncate) (void *context, int fd, uint64_t len);
     int (*size) (void *context, int fd, uint64_t *ret_len);
+    int (*modified) (void *context, int fd, uint64_t *ret_unix_ns);     /* when its bytes were last written */
     int (*rename) (void *context, int from_dir, const char *from, int to_dir, const char *to);
     int (*unlink) (void *context, int dir, const char *name);
     int (*mkdir) (void *context, int dir, const char *name);

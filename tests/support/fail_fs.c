@@ -15,7 +15,8 @@ enum { SECTOR = 512, FILES_MAX = 4096, NAME_LEN = 128 };
 struct undo {
     enum { UNDO_BYTES, UNDO_LENGTH, UNDO_CREATE, UNDO_RENAME, UNDO_UNLINK } kind;
     int fd;                         /* of the file (bytes, length) or the directory: our own descriptor */
-    ino_t inode;                    /* what a sync of it makes durable */
+    int from_fd;                    /* of a rename: the directory where the file was */
+    ino_t inode, from_inode;        /* what a sync of it makes durable; of a rename, either does */
     uint64_t pos, len;
     uint8_t *bytes;
     char name[NAME_LEN], old_name[NAME_LEN], backup[NAME_LEN];
@@ -81,7 +82,7 @@ static struct undo *push (struct fail_fs *f, int kind, int fd)
     need (u != NULL, "calloc");
     u->kind = kind;
     u->fd = keep (f, fd);
-    u->inode = inode_of (fd);
+    u->inode = u->from_inode = inode_of (fd);
     u->older = f->newest;
     f->newest = u;
     return u;
@@ -101,7 +102,7 @@ static void settle (struct fail_fs *f, int fd)
     const ino_t inode = inode_of (fd);
     for (struct undo **link = &f->newest; *link;) {
         struct undo *u = *link;
-        if (u->inode == inode && !u->lost) {
+        if ((u->inode == inode || u->from_inode == inode) && !u->lost) {
             *link = u->older;
             release (u);
         } else
@@ -285,12 +286,20 @@ static int ff_size (void *context, int fd, uint64_t *ret_len)
     return f->off ? -EIO : fs_real.size (NULL, fd, ret_len);
 }
 
+static int ff_modified (void *context, int fd, uint64_t *ret_unix_ns)
+{
+    struct fail_fs *f = context;
+    return f->off ? -EIO : fs_real.modified (NULL, fd, ret_unix_ns);
+}
+
 static int ff_rename (void *context, int from_dir, const char *from, int to_dir, const char *to)
 {
     struct fail_fs *f = context;
     int rc = enter (f, FAIL_ANY);
-    if (rc == 0 && from_dir == to_dir) {
+    if (rc == 0) {
         struct undo *u = push (f, UNDO_RENAME, to_dir);
+        u->from_fd = keep (f, from_dir);
+        u->from_inode = inode_of (from_dir);
         (void) snprintf (u->old_name, NAME_LEN, "%s", from);
         (void) snprintf (u->name, NAME_LEN, "%s", to);
         (void) snprintf (u->backup, NAME_LEN, ".undo-%lu", f->backups++);
@@ -356,6 +365,7 @@ struct fail_fs *fail_fs_new (void)
         .sync_dir = ff_sync_data,           /* the same bookkeeping: names hang on the directory's inode */
         .truncate = ff_truncate,
         .size = ff_size,
+        .modified = ff_modified,
         .rename = ff_rename,
         .unlink = ff_unlink,
         .mkdir = ff_mkdir,
@@ -469,7 +479,7 @@ void fail_fs_power_loss (struct fail_fs *f, unsigned seed, unsigned keep_percent
         else if (!keep_older && u->kind == UNDO_CREATE)
             (void) unlinkat (u->fd, u->name, 0);
         else if (!keep_older && u->kind == UNDO_RENAME) {
-            (void) renameat (u->fd, u->name, u->fd, u->old_name);
+            (void) renameat (u->fd, u->name, u->from_fd, u->old_name);
             (void) renameat (u->fd, u->backup, u->fd, u->name);
         }
         else if (!keep_older && u->kind == UNDO_UNLINK)
