@@ -1,6 +1,7 @@
 #include "checksum.h"
 
 #define XXH_INLINE_ALL
+#include <string.h>
 #include <xxhash.h>
 
 /* Below this much the choice costs more than it saves. */
@@ -29,4 +30,11 @@ uint64_t checksum (const void *data, size_t len)
 uint64_t checksum_seeded (const void *data, size_t len, uint64_t seed)
 {
     return XXH3_64bits_withSeed (data, len, seed);
+}
+
+void checksum_128 (const void *data, size_t len, uint8_t ret_bytes[16])
+{
+    XXH128_canonical_t canonical;
+    XXH128_canonicalFromHash (&canonical, XXH3_128bits (data, len));
+    memcpy (ret_bytes, canonical.digest, sizeof canonical.digest);
 }

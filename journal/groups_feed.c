@@ -80,6 +80,7 @@ static int take_batch (struct groups *gs, struct group *g, const struct log_item
 {
     struct batch b;
     struct batch_reader reader;
+    struct batch_duplicates duplicates;
     struct fm_fact fact;
     const uint64_t end = item->offset + (item->end_seq - item->first_seq);
     *ret_next = end;
@@ -91,6 +92,7 @@ static int take_batch (struct groups *gs, struct group *g, const struct log_item
     if (!match_topics (gs, g, &b, skipped))
         return 0;
     batch_reader_init (&reader, &b);
+    batch_duplicates_init (&duplicates, &b);
     uint64_t offset = item->offset;
     if (from > offset) {
         if (batch_reader_skip (&reader, from - offset))
@@ -98,7 +100,8 @@ static int take_batch (struct groups *gs, struct group *g, const struct log_item
         offset = from;
     }
     for (; batch_reader_next (&reader, &fact) == 0; offset++) {
-        rc = gs->matches[fact.topic_index] ? take_fact (gs, g, &b, &fact, offset, skipped) : 0;
+        const bool wanted = gs->matches[fact.topic_index] && !batch_duplicates_meet (&duplicates, fact.id.seq);
+        rc = wanted ? take_fact (gs, g, &b, &fact, offset, skipped) : 0;
         if (rc) {
             *ret_next = offset;
             return rc;

@@ -38,14 +38,14 @@ static void note_recent (struct intake *in, const struct batch *b, const struct 
     recent_add (in->context->recent, &r);
 }
 
-/* Call log_append or log_append_gap_of (b NULL) until there is room. */
-static int append (struct intake *in, const struct batch *b, const struct log_gap *gap)
+/* Call log_append_marked or log_append_gap_of (b NULL) until there is room. */
+static int append (struct intake *in, const struct batch *b, struct fm_slice front, const struct log_gap *gap)
 {
     struct journal_context *c = in->context;
     uint64_t offset = 0, since = 0;
     int rc;
     for (;;) {
-        rc = b ? log_append (c->log, b, &offset) : log_append_gap_of (c->log, gap, &offset);
+        rc = b ? log_append_marked (c->log, b, front, &offset) : log_append_gap_of (c->log, gap, &offset);
         if (rc != FM_ERR_FULL && rc != -ENOMEM)
             break;
         if (atomic_load (&in->stop)) {
@@ -88,15 +88,38 @@ static void note_refused (struct intake *in, struct intake_stream *s, const char
                     fm_error_text (rc), fm_error_detail ());
 }
 
+/* What is to be said of a batch that has identities: which of its facts are there already. The first one has the log's segments read. */
+static int look_for_duplicates (struct intake *in, const struct batch *b, struct fm_slice *ret_front, uint32_t *ret_count)
+{
+    struct journal_context *c = in->context;
+    uint32_t unread = 0;
+    int rc = in->identities.loaded ? 0 : identities_load (&in->identities, c->log, &unread);
+    if (unread)
+        journal_notice (c, "IDENTITIES-FORGOTTEN", "segments=%" PRIu32 ": damaged, or retention was faster; facts that repeat theirs will not be found out", unread);
+    if (!rc)
+        rc = identities_decide (&in->identities, b, ret_front, ret_count);
+    return rc;
+}
+
 /* Append a batch that is in turn. */
 static bool record (struct intake *in, struct intake_stream *s, const struct batch *b)
 {
-    const int rc = append (in, b, NULL);
+    struct journal_context *c = in->context;
+    struct fm_slice front = slice (NULL, 0);
+    uint32_t duplicates = 0;
+    const bool identities = identities_concern (b);
+    int rc = identities ? look_for_duplicates (in, b, &front, &duplicates) : 0;
+    if (!rc) {
+        rc = append (in, b, front, NULL);
+        if (rc && identities)
+            identities_undo (&in->identities);
+    }
     if (rc) {
-        note_refused (in, s, "not recorded", rc);
+        note_refused (in, s, "not recorded", rc);   /* without memory it is asked for again */
         return false;
     }
-    struct journal_context *c = in->context;
+    if (duplicates)
+        journal_count (c, JOURNAL_DUPLICATES_RECORDED, duplicates);
     journal_count (c, JOURNAL_BATCHES_RECORDED, 1);
     journal_count (c, JOURNAL_FACTS_RECORDED, b->count);
     journal_count (c, JOURNAL_BYTES_RECORDED, b->len);
@@ -130,7 +153,7 @@ void intake_record_gap (struct intake *in, struct intake_stream *s, const struct
         .reason = todo->reason,
         .closes = todo->closes,
     };
-    const int rc = append (in, NULL, &gap);
+    const int rc = append (in, NULL, slice (NULL, 0), &gap);
     if (rc) {
         note_refused (in, s, "gap not recorded", rc);
         return;
@@ -276,7 +299,8 @@ static struct intake_stream *stream_of (struct intake *in, const struct fm_id *i
 static void take_live_batch (struct intake *in, const struct live_frame *frame)
 {
     struct batch b;
-    if (batch_decode (frame->body.data, frame->body.len, node_mesh (in->context->node), &in->scratch, &b) != 0) {
+    /* What a journal says of facts is never a publisher's to say; from another journal it comes, but each decides for itself. */
+    if (batch_decode (frame->body.data, frame->body.len, node_mesh (in->context->node), &in->scratch, &b) != 0 || batch_strip_duplicates (&b) != 0) {
         journal_count (in->context, JOURNAL_BATCHES_REFUSED, 1);
         return;
     }
@@ -516,6 +540,7 @@ int intake_new (struct journal_context *context, struct intake **ret_intake)
     in->wake.fd = -1;
     atomic_init (&in->stop, false);
     limits_init (in);
+    identities_init (&in->identities, IDENTITIES_MAX);
     in->epoll_fd = epoll_create1 (EPOLL_CLOEXEC);
     int rc = in->epoll_fd < 0 ? -errno : wake_init (&in->wake);
     if (!rc)
@@ -552,6 +577,7 @@ void intake_destroy (struct intake **intake)
         wake_raise (&in->context->room);    /* it may wait there */
         pthread_join (in->thread, NULL);
     }
+    identities_release (&in->identities);
     live_set_destroy (&in->live);
     members_destroy (&in->members);
     intake_streams_release (in);

@@ -4,6 +4,7 @@
 #ifndef FM_JOURNAL_INTAKE_INNER_H
 #define FM_JOURNAL_INTAKE_INNER_H
 
+#include "identities.h"
 #include "intake.h"
 #include "intake_state.h"
 #include "live_set.h"
@@ -63,6 +64,7 @@ struct intake {
     bool read_only;                     /* nothing is recorded any more: live frames are read and dropped */
     struct batch_scratch scratch;       /* of the batch at hand */
     struct batch_scratch held_scratch;  /* of held ones, while another is at hand */
+    struct identities identities;
 
     struct intake_stream **buckets;
     uint32_t bucket_mask, stream_count;

@@ -160,7 +160,7 @@ static void take_data (struct intake *in, const struct intake_ask *a, struct rep
     while (replay_view_next (view, &bytes) == 0) {
         struct batch b;
         if (batch_decode (bytes.data, bytes.len, node_mesh (in->context->node), &in->scratch, &b) != 0 || !id_equal (&b.stream, &s->id)
-            || b.announced_len) {
+            || b.announced_len || batch_strip_duplicates (&b) != 0) {
             journal_count (in->context, JOURNAL_BATCHES_REFUSED, 1);
             continue;
         }

@@ -57,6 +57,7 @@ void journal_destroy (struct journal **journal);
 
 #define JOURNAL_COUNTERS(X)                                                                                                   \
     X (FACTS_RECORDED, "facts_recorded", "facts", "appended to the log")                                                      \
+    X (DUPLICATES_RECORDED, "duplicates_recorded", "facts", "of them, that repeat an earlier one under the same identity")                          \
     X (BATCHES_RECORDED, "batches_recorded", "batches", "appended to the log")                                                \
     X (BYTES_RECORDED, "bytes_recorded", "bytes", "of batches appended to the log")                                           \
     X (GAPS_RECORDED, "gaps_recorded", "gaps", "ranges recorded as void or not held")                                         \

@@ -14,6 +14,7 @@
 #include "batch.h"
 #include "clock.h"
 #include "fs.h"
+#include "identity_table.h"
 
 struct log;                                 /* opaque */
 
@@ -92,6 +93,9 @@ struct log_stream {
  * epoch; FM_ERR_ARGUMENT: not the next one; FM_ERR_TOO_LARGE; FM_ERR_READ_ONLY after a failed write or sync. */
 int log_append (struct log *log, const struct batch *b, uint64_t *ret_offset);
 
+/* The same, with what a journal says of its facts (batch_duplicates_close) in front of its bytes. */
+int log_append_marked (struct log *log, const struct batch *b, struct fm_slice front, uint64_t *ret_offset);
+
 /* Record that sequences [first, end) of a stream are in no holder: void, not held. Then last_seq is end - 1. */
 int log_append_gap (struct log *log, const struct fm_id *stream, uint64_t first_seq, uint64_t end_seq, uint32_t reason,
                     uint64_t *ret_offset);
@@ -111,6 +115,12 @@ int log_stream_get (struct log *log, const struct fm_id *stream, struct log_stre
 /* List the streams that are in memory, in id order from `after` (NULL: the first): up to max into ret, their number
  * into ret_count. The first call after a restart may read footers. Returns 0, -ENOMEM or -errno. */
 int log_stream_list (struct log *log, const struct fm_id *after, struct log_stream *ret, size_t max, size_t *ret_count);
+
+/* The identities that facts in segments numbered less than `below` were the first to bear (UINT64_MAX: all, those that are not written yet left out): at least
+ * the last `max` of them, if there are so many, in the order of their records. *ret_unread: segments that could not be read. Returns 0, -ENOMEM, or what
+ * `each` returned. */
+int log_identities (struct log *log, uint64_t below, uint64_t max, int (*each) (void *arg, const struct identity_entry *e), void *arg,
+                    uint32_t *ret_unread);
 
 /* --- Writing and syncing: the sync thread. */
 

@@ -43,12 +43,12 @@ uint64_t log_journal_time (const struct log *log, uint64_t now_ns)
     return now_ns > log->last_time_ns ? now_ns : log->last_time_ns;
 }
 
-static int check_batch (const struct log *log, const struct batch *b)
+static int check_batch (const struct log *log, const struct batch *b, struct fm_slice front)
 {
     if (log->options.read_only || atomic_load_explicit (&log->failed, memory_order_relaxed))
         return FM_ERR_READ_ONLY;
-    if (b->len > RECORD_BODY_MAX)
-        return error_set (FM_ERR_TOO_LARGE, "a batch of %zu bytes: the journal takes %d", b->len, RECORD_BODY_MAX);
+    if (b->len > RECORD_BODY_MAX || front.len > RECORD_BODY_MAX - b->len)
+        return error_set (FM_ERR_TOO_LARGE, "a batch of %zu bytes: the journal takes %d", b->len + front.len, RECORD_BODY_MAX);
     if (b->len == 0 || b->count == 0 || b->first_seq == 0 || b->first_seq > UINT64_MAX - b->count
         || b->announced_len > 0)
         return error_set (FM_ERR_ARGUMENT, "not a batch to record: %zu bytes, %u facts from %llu, %llu bytes announced",
@@ -110,11 +110,16 @@ static int entry_and_room (struct log *log, const struct fm_id *stream, uint64_t
 
 int log_append (struct log *log, const struct batch *b, uint64_t *ret_offset)
 {
-    int rc = check_batch (log, b);
+    return log_append_marked (log, b, slice (NULL, 0), ret_offset);
+}
+
+int log_append_marked (struct log *log, const struct batch *b, struct fm_slice front, uint64_t *ret_offset)
+{
+    int rc = check_batch (log, b, front);
     if (rc)
         return rc;
     const uint64_t now_ns = log->clock->unix_ns (log->clock->context);
-    const uint32_t body_len = (uint32_t) b->len;
+    const uint32_t body_len = (uint32_t) (front.len + b->len);
 
     pthread_mutex_lock (&log->append_lock);
     uint8_t *p;
@@ -137,7 +142,9 @@ int log_append (struct log *log, const struct batch *b, uint64_t *ret_offset)
             .incarnation = b->incarnation,
         };
         record_encode (p, &r);
-        memcpy (p + RECORD_HEADER_LEN, b->bytes, b->len);
+        if (front.len)
+            memcpy (p + RECORD_HEADER_LEN, front.data, front.len);
+        memcpy (p + RECORD_HEADER_LEN + front.len, b->bytes, b->len);
         e->epoch = b->epoch;
         e->incarnation = b->incarnation;
         e->last_seq = b->first_seq + b->count - 1;

@@ -254,12 +254,16 @@ static int check_sections (struct verify *v, const struct log_segment_view *s)
     struct index_stream *streams = NULL;
     struct index_position *positions = NULL;
     struct index_topic *topics = NULL;
+    struct identity_entry *identities = NULL;
     void *names = NULL;
     int rc = index_read_streams (v->log->fs, s->fd, &s->trailer, &streams);
     if (rc == 0)
         rc = index_read_positions (v->log->fs, s->fd, &s->trailer, &positions);
     if (rc == 0)
         rc = index_read_topics (v->log->fs, s->fd, &s->trailer, &names, &topics);
+    if (rc == 0)
+        rc = index_read_identities (v->log->fs, s->fd, &s->trailer, &identities);
+    free (identities);
     free (streams);
     free (positions);
     free (topics);
@@ -276,6 +280,8 @@ static int compare_footer (struct verify *v, const struct log_segment_view *s)
     size_t len = 0;
     uint64_t records_end, file_len;
     int rc = log_segment_scan_index (v->log, s, &index, &records_end);
+    if (rc == 0 && s->trailer.identity_count == 0)      /* of a version that did not keep them */
+        segment_index_drop_identities (index);
     if (rc == 0)
         rc = segment_index_encode (index, &s->header, s->end_pos, &footer, &len);
     if (rc == 0)

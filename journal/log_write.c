@@ -178,6 +178,17 @@ static int write_cursor_snapshots (struct log *log, struct segment *s, struct sn
     }
 }
 
+/* The nearest segment before a new one that has identities. Where that is not known, the one before: it tells of those before it. */
+static uint64_t identities_before (const struct log *log, uint64_t number)
+{
+    const struct segment_header *const active = &log->active.header;
+    uint32_t count;
+    if (number <= 1 || active->number != number - 1 || log->index_number != active->number)
+        return number - 1;
+    (void) segment_index_identities (log->index, &count);
+    return count > 0 ? active->number : active->identities_number;
+}
+
 int log_start_segment (struct log *log, uint64_t number, uint64_t created_ns, uint64_t prior_bytes, bool *ret_final)
 {
     struct segment s;
@@ -194,6 +205,7 @@ int log_start_segment (struct log *log, uint64_t number, uint64_t created_ns, ui
     id_random (&salt);
     memcpy (h.salt, salt.bytes, sizeof h.salt);
     memcpy (h.mesh, log->cookie.mesh, sizeof h.mesh);
+    h.identities_number = identities_before (log, number);
 
     struct snapshot_buffer buffer = { .capacity = RECORD_HEADER_LEN + LOG_SNAPSHOT_BODY + RECORD_ALIGN };
     buffer.bytes = malloc (buffer.capacity);
@@ -282,7 +294,7 @@ static bool is_old (const struct log *log, uint64_t now_ns)
 static bool is_full (const struct log *log, uint64_t pos, uint64_t len)
 {
     const uint64_t used = pos - log->active.header.snapshot_end;
-    return log->active.sealed || !segment_index_has_room (log->index)
+    return log->active.sealed || !segment_index_has_room (log->index) || !segment_index_takes_identities (log->index)
            || (used > 0 && (used >= log->options.segment_bytes || len > log->options.segment_bytes - used));
 }
 

@@ -6,6 +6,7 @@
 
 #include "error.h"
 #include "factmesh.pb-c.h"
+#include "identities.h"
 
 static const char file_name[] = "refetched.tmp";
 
@@ -180,10 +181,13 @@ int refetch_batch (struct refetch *f, struct fm_slice bytes)
     int rc = batch_decode (bytes.data, bytes.len, slice_of (log_mesh (f->log)), &f->scratch, &b);
     if (rc == -ENOMEM)
         return rc;
-    if (rc || b.announced_len || !id_equal (&b.stream, &lost->stream) || batch_check_facts (&b)) {
+    /* Which facts repeat others is for each journal to say; what is put back is told by the log that it goes into. */
+    if (rc || b.announced_len || !id_equal (&b.stream, &lost->stream) || batch_check_facts (&b) || batch_strip_duplicates (&b)) {
         f->refused++;
         return 0;
     }
+    bytes = slice (b.bytes, b.len);
+    f->identities |= identities_concern (&b);
     /* What lies beside a record that closes its epoch closes it, too: its own flag is lost. */
     const struct log_life life = { b.epoch, b.incarnation, (f->life.closed && f->life.epoch == b.epoch)
                                                                || (lost->before.closed && lost->before.epoch == b.epoch) };
@@ -233,6 +237,19 @@ int refetch_all (struct refetch *f, const struct refetch_source *source)
         range->end_part = f->part_count;
     }
     return rc;
+}
+
+int refetch_mark (struct refetch *f, struct refetch_part *part, const struct batch *b, struct fm_slice front)
+{
+    uint64_t pos, rest;
+    int rc = store (f, front, &pos);
+    if (rc == 0)
+        rc = store (f, slice (b->bytes, b->len), &rest);
+    if (rc)
+        return rc;
+    part->pos = pos;
+    part->len = (uint32_t) (front.len + b->len);
+    return 0;
 }
 
 int refetch_read (struct refetch *f, const struct refetch_part *part, uint64_t from, void *buffer, size_t len)

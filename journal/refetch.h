@@ -65,6 +65,7 @@ struct refetch {
     size_t part_count, part_size;
     uint64_t facts;                         /* that were found */
     uint64_t refused;                       /* batches that do not fit */
+    bool identities;                        /* some of them have */
 
     struct refetch_range *range;            /* that is being fetched */
     uint64_t next_seq;
@@ -87,6 +88,8 @@ void refetch_release (struct refetch *f);
 int refetch_add (struct refetch *f, const struct log_lost *lost);
 /* Ask for all ranges; source NULL: nobody is asked. Once, after the ranges were added. */
 int refetch_all (struct refetch *f, const struct refetch_source *source);
+/* Put bytes in front of a PART_BATCH, b: it is stored anew. */
+int refetch_mark (struct refetch *f, struct refetch_part *part, const struct batch *b, struct fm_slice front);
 /* The bytes of a PART_BATCH, into a buffer of its length. */
 int refetch_read (struct refetch *f, const struct refetch_part *part, uint64_t from, void *buffer, size_t len);
 

@@ -25,7 +25,7 @@ static bool any_match (const struct fm_slice *patterns, size_t count, struct fm_
 static uint32_t pass_matches (const struct batch *b, const struct fm_slice *patterns, size_t count, uint32_t first, uint64_t *skip)
 {
     bool matches[BATCH_TOPICS_MAX];
-    bool all = true, none = true;
+    bool all = !b->duplicates.len, none = true;
     for (uint32_t i = 0; i < b->topic_count; i++) {
         matches[i] = any_match (patterns, count, b->topics[i].name);
         all = all && matches[i];
@@ -40,10 +40,13 @@ static uint32_t pass_matches (const struct batch *b, const struct fm_slice *patt
         return first + (uint32_t) passed;
     }
     struct batch_reader facts;
+    struct batch_duplicates duplicates;
     struct fm_fact fact;
     batch_reader_init (&facts, b);
+    batch_duplicates_init (&duplicates, b);
     for (uint32_t i = 0; batch_reader_next (&facts, &fact) == 0; i++) {
-        if (i < first || fact.topic_index >= b->topic_count || !matches[fact.topic_index])
+        if (i < first || fact.topic_index >= b->topic_count || !matches[fact.topic_index]
+            || batch_duplicates_meet (&duplicates, fact.id.seq))
             continue;
         if (*skip == 0)
             return i;

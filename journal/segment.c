@@ -33,9 +33,10 @@ enum {
     AT_FIRST_NUMBER = 96,
     AT_MESH_LEN = 104,
     AT_MESH = 105,
+    AT_IDENTITIES_NUMBER = 168,
     AT_HEADER_SUM = SEGMENT_HEADER_LEN - 8
 };
-static_assert (AT_MESH + MESH_NAME_MAX <= AT_HEADER_SUM, "the mesh name fits");
+static_assert (AT_MESH + MESH_NAME_MAX <= AT_IDENTITIES_NUMBER && AT_IDENTITIES_NUMBER + 8 <= AT_HEADER_SUM, "the mesh name fits");
 static_assert (SEGMENT_HEADER_COPY_POS + SEGMENT_HEADER_LEN <= SEGMENT_RECORDS_POS, "the copy fits");
 
 /* Trailer fields; the sections follow one another. */
@@ -53,6 +54,8 @@ enum {
     AT_SECTIONS = 72,
     AT_TRAILER_NUMBER = 144,
     AT_TRAILER_SALT = 152,
+    AT_IDENTITY_COUNT = 168,
+    AT_IDENTITY_SUM = 176,
     AT_TRAILER_SUM = SEGMENT_TRAILER_LEN - 8,
     SECTION_LEN = 24,
     SECTIONS = 3
@@ -78,6 +81,7 @@ void segment_header_encode (const struct segment_header *h, uint8_t ret_bytes[SE
     bytes_put_u64le (p + AT_FIRST_NUMBER, h->first_number);
     p[AT_MESH_LEN] = (uint8_t) mesh_len;
     memcpy (p + AT_MESH, h->mesh, mesh_len);
+    bytes_put_u64le (p + AT_IDENTITIES_NUMBER, h->identities_number);
     bytes_put_u64le (p + AT_HEADER_SUM, checksum (p, AT_HEADER_SUM));
 }
 
@@ -97,6 +101,7 @@ int segment_header_decode (const uint8_t bytes[SEGMENT_HEADER_LEN], struct segme
         .prior_bytes = bytes_get_u64le (p + AT_PRIOR_BYTES),
         .snapshot_end = bytes_get_u64le (p + AT_SNAPSHOT_END),
         .first_number = bytes_get_u64le (p + AT_FIRST_NUMBER),
+        .identities_number = bytes_get_u64le (p + AT_IDENTITIES_NUMBER),
     };
     memcpy (h.journal.bytes, p + AT_JOURNAL, ID_LEN);
     memcpy (h.salt, p + AT_SALT, sizeof h.salt);
@@ -145,6 +150,8 @@ void segment_trailer_encode (const struct segment_trailer *t, const struct segme
     section_encode (p + AT_SECTIONS + 2 * SECTION_LEN, &t->positions);
     bytes_put_u64le (p + AT_TRAILER_NUMBER, h->number);
     memcpy (p + AT_TRAILER_SALT, h->salt, sizeof h->salt);
+    bytes_put_u32le (p + AT_IDENTITY_COUNT, t->identity_count);
+    bytes_put_u64le (p + AT_IDENTITY_SUM, t->identities.sum);
     bytes_put_u64le (p + AT_TRAILER_SUM, checksum (p, AT_TRAILER_SUM));
 }
 
@@ -169,6 +176,7 @@ int segment_trailer_decode (const uint8_t bytes[SEGMENT_TRAILER_LEN], const stru
         .stream_count = bytes_get_u32le (p + AT_STREAM_COUNT),
         .topic_count = bytes_get_u32le (p + AT_TOPIC_COUNT),
         .position_count = bytes_get_u32le (p + AT_POSITION_COUNT),
+        .identity_count = bytes_get_u32le (p + AT_IDENTITY_COUNT),
     };
     const uint64_t to = file_len - SEGMENT_HEADER_LEN - SEGMENT_TRAILER_LEN;
     if (t.records_end < SEGMENT_RECORDS_POS || t.records_end > to || t.end_offset < h->base_offset
@@ -176,6 +184,12 @@ int segment_trailer_decode (const uint8_t bytes[SEGMENT_TRAILER_LEN], const stru
         || !section_decode (p + AT_SECTIONS + SECTION_LEN, t.records_end, to, &t.topics)
         || !section_decode (p + AT_SECTIONS + 2 * SECTION_LEN, t.records_end, to, &t.positions))
         return FM_ERR_CORRUPT;
+    if (t.identity_count) {
+        t.identities = (struct segment_section) { .pos = t.topics.pos + t.topics.len, .len = (uint64_t) t.identity_count * SEGMENT_IDENTITY_LEN,
+                                                  .sum = bytes_get_u64le (p + AT_IDENTITY_SUM) };
+        if (t.identities.len > to - t.identities.pos)
+            return FM_ERR_CORRUPT;
+    }
     *ret_trailer = t;
     return 0;
 }

@@ -20,6 +20,7 @@ enum {
     SEGMENT_HEADER_COPY_POS = 2048,         /* the second copy, in another sector */
     SEGMENT_RECORDS_POS = 4096,
     SEGMENT_TRAILER_LEN = 192,
+    SEGMENT_IDENTITY_LEN = 40,              /* of an entry: the section's length follows from their number */
     SEGMENT_NAME_LEN = 32,
 
     /* Zero-filling ahead lets fdatasync write data alone (no new length, no extents to convert). It doubles the
@@ -39,6 +40,7 @@ struct segment_header {
     uint64_t prior_bytes;                   /* lengths of all segments before this one, dropped ones included */
     uint64_t snapshot_end;                  /* records below are the snapshots */
     uint64_t first_number;                  /* the oldest segment when this one was made: how far retention was */
+    uint64_t identities_number;             /* segments between that one and this one have no identities; 0: none before this one has */
     char mesh[MESH_NAME_MAX + 1];
 };
 
@@ -52,7 +54,7 @@ struct segment_section {
     uint64_t pos, len, sum;
 };
 
-/* The fixed end of a sealed segment; the three sections and a third copy of the header lie between the records and
+/* The fixed end of a sealed segment; the sections and a third copy of the header lie between the records and
  * it. */
 struct segment_trailer {
     uint64_t records_end;
@@ -61,8 +63,9 @@ struct segment_trailer {
     uint64_t records;                       /* without snapshots and marks */
     uint64_t facts;
     uint32_t flags;
-    uint32_t stream_count, topic_count, position_count;
+    uint32_t stream_count, topic_count, position_count, identity_count;
     struct segment_section streams, topics, positions;
+    struct segment_section identities;      /* behind the topics */
 };
 
 void segment_header_encode (const struct segment_header *h, uint8_t ret_bytes[SEGMENT_HEADER_LEN]);

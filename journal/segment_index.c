@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "checksum.h"
+#include "factmesh.pb-c.h"
 #include "fm_types.h"
 
 enum { STREAM_BUCKETS = 2 * INDEX_STREAMS_MAX, TOPIC_BUCKETS = 2 * INDEX_TOPICS_MAX };
@@ -31,6 +32,9 @@ struct segment_index {
     struct index_position *positions;
     uint32_t position_count;
 
+    struct identity_entry *identities;
+    uint32_t identity_count;
+
     uint64_t hash_seed;                     /* random: ids and names come from the wire */
     uint64_t end_offset, first_time_ns, last_time_ns, records, facts;
     uint32_t flags;
@@ -51,8 +55,9 @@ int segment_index_new (struct segment_index **ret_index)
     x->names = malloc (INDEX_TOPIC_BYTES_MAX);
     x->positions = malloc (INDEX_POSITIONS_MAX * sizeof *x->positions);
     x->topic_facts = malloc (BATCH_TOPICS_MAX * sizeof *x->topic_facts);
+    x->identities = malloc (INDEX_IDENTITIES_MAX * sizeof *x->identities);
     if (!x->streams || !x->stream_buckets || !x->topics || !x->topic_buckets || !x->names || !x->positions
-        || !x->topic_facts) {
+        || !x->topic_facts || !x->identities) {
         segment_index_destroy (&x);
         return -ENOMEM;
     }
@@ -71,6 +76,7 @@ void segment_index_destroy (struct segment_index **index)
     free (x->topic_buckets);
     free (x->names);
     free (x->positions);
+    free (x->identities);
     free (x->topic_facts);
     batch_scratch_release (&x->scratch);
     free (x);
@@ -81,7 +87,7 @@ void segment_index_reset (struct segment_index *x)
 {
     memset (x->stream_buckets, 0, STREAM_BUCKETS * sizeof *x->stream_buckets);
     memset (x->topic_buckets, 0, TOPIC_BUCKETS * sizeof *x->topic_buckets);
-    x->stream_count = x->topic_count = x->name_bytes = x->position_count = 0;
+    x->stream_count = x->topic_count = x->name_bytes = x->position_count = x->identity_count = 0;
     x->end_offset = x->first_time_ns = x->last_time_ns = x->records = x->facts = 0;
     x->flags = 0;
 }
@@ -89,6 +95,11 @@ void segment_index_reset (struct segment_index *x)
 bool segment_index_has_room (const struct segment_index *x)
 {
     return x->stream_count < INDEX_STREAMS_MAX;
+}
+
+bool segment_index_takes_identities (const struct segment_index *x)
+{
+    return x->identity_count <= INDEX_IDENTITIES_MAX - BATCH_FACTS_MAX;
 }
 
 /* The bucket of the stream, or the free one where it would go. */
@@ -145,7 +156,15 @@ static void add_topic (struct segment_index *x, struct fm_slice name, uint64_t f
     }
 }
 
-/* Only a batch of several topics needs a look at its facts. */
+static void add_identities (struct segment_index *x, const struct batch *b)
+{
+    struct identity_reader reader;
+    identity_reader_init (&reader, b);
+    while (x->identity_count < INDEX_IDENTITIES_MAX && identity_reader_next (&reader, &x->identities[x->identity_count]) == 0)
+        x->identity_count++;
+}
+
+/* Only a batch of several topics, or with identities, needs a look at its facts. */
 static void add_topics (struct segment_index *x, const struct record *r, const uint8_t *body)
 {
     struct batch b;
@@ -153,6 +172,8 @@ static void add_topics (struct segment_index *x, const struct record *r, const u
         x->flags |= SEGMENT_FLAG_TOPICS_INCOMPLETE;
         return;
     }
+    if (b.features & FACTMESH__FEATURE__FEATURE_IDENTITY)
+        add_identities (x, &b);
     if (b.topic_count == 1) {
         add_topic (x, b.topics[0].name, b.count);
         return;
@@ -212,6 +233,17 @@ void segment_index_damaged (struct segment_index *x)
     x->flags |= SEGMENT_FLAG_DAMAGED | SEGMENT_FLAG_TOPICS_INCOMPLETE;
 }
 
+const struct identity_entry *segment_index_identities (const struct segment_index *x, uint32_t *ret_count)
+{
+    *ret_count = x->identity_count;
+    return x->identities;
+}
+
+void segment_index_drop_identities (struct segment_index *x)
+{
+    x->identity_count = 0;
+}
+
 const struct index_stream *segment_index_stream (const struct segment_index *x, uint32_t number)
 {
     assert (number < x->stream_count);
@@ -259,6 +291,7 @@ void segment_index_summary (const struct segment_index *x, uint64_t records_end,
         .stream_count = x->stream_count,
         .topic_count = x->topic_count,
         .position_count = x->position_count,
+        .identity_count = x->identity_count,
     };
 }
 
@@ -313,7 +346,7 @@ static size_t footer_bound (const struct segment_index *x)
 {
     enum { TOPIC_OVERHEAD = 1 + 10 };       /* length, varint */
     return (size_t) x->stream_count * INDEX_STREAM_LEN + x->name_bytes + (size_t) x->topic_count * TOPIC_OVERHEAD
-           + (size_t) x->position_count * INDEX_POSITION_LEN + RECORD_ALIGN + SEGMENT_HEADER_LEN + SEGMENT_TRAILER_LEN;
+           + (size_t) x->position_count * INDEX_POSITION_LEN + (size_t) x->identity_count * SEGMENT_IDENTITY_LEN + RECORD_ALIGN + SEGMENT_HEADER_LEN + SEGMENT_TRAILER_LEN;
 }
 
 int segment_index_encode (const struct segment_index *x, const struct segment_header *h, uint64_t records_end,
@@ -356,6 +389,12 @@ int segment_index_encode (const struct segment_index *x, const struct segment_he
         p = bytes_put_varint (p + topics[i].name.len, topics[i].facts);
     }
     t.topics = section_of (start, p, footer, records_end);
+
+    start = p;
+    for (uint32_t i = 0; i < x->identity_count; i++)
+        p = identity_entry_encode (p, &x->identities[i]);
+    if (p > start)
+        t.identities = section_of (start, p, footer, records_end);
 
     while ((p - footer) % RECORD_ALIGN != 0)
         *p++ = 0;
@@ -482,6 +521,24 @@ int index_read_topics (const struct fs *fs, int fd, const struct segment_trailer
     *ret_bytes = bytes;
     *ret_topics = topics;
     return 0;
+}
+
+int index_read_identities (const struct fs *fs, int fd, const struct segment_trailer *t, struct identity_entry **ret_entries)
+{
+    uint8_t *bytes = NULL;
+    int rc = t->identity_count ? read_section (fs, fd, &t->identities, (uint64_t) INDEX_IDENTITIES_MAX * SEGMENT_IDENTITY_LEN, &bytes) : 0;
+    if (rc)
+        return rc;
+    struct identity_entry *entries = malloc ((t->identity_count + 1) * sizeof *entries);
+    if (!entries)
+        rc = -ENOMEM;
+    const uint8_t *p = bytes;
+    for (uint32_t i = 0; rc == 0 && i < t->identity_count; i++, p += SEGMENT_IDENTITY_LEN)
+        identity_entry_decode (p, &entries[i]);
+    free (bytes);
+    if (rc == 0)
+        *ret_entries = entries;
+    return rc;
 }
 
 const struct index_stream *index_streams_find (const struct index_stream *streams, size_t count,

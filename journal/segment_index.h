@@ -11,11 +11,13 @@
 #define FM_JOURNAL_SEGMENT_INDEX_H
 
 #include "batch.h"
+#include "identity_table.h"
 #include "record.h"
 #include "segment.h"
 
 enum {
     INDEX_STREAMS_MAX = 65536,              /* a segment rolls before it holds more */
+    INDEX_IDENTITIES_MAX = 262144,          /* the same */
     INDEX_TOPICS_MAX = 4096,                /* beyond: SEGMENT_FLAG_TOPICS_INCOMPLETE */
     INDEX_TOPIC_BYTES_MAX = 256 << 10,
     INDEX_POSITION_STEP = 256 << 10,
@@ -54,12 +56,19 @@ void segment_index_reset (struct segment_index *x);
 
 /* Is there room for one more stream? When not, the segment is full. */
 bool segment_index_has_room (const struct segment_index *x);
+/* And for the identities of any batch? When not, the segment is rolled: what does not fit would be forgotten by a start. */
+bool segment_index_takes_identities (const struct segment_index *x);
 
 /* Add a record; body NULL: a batch whose body is damaged. What can't be decoded makes the topics incomplete.
  * Returns the stream's number in the index (for segment_index_stream), UINT32_MAX for records without a stream. */
 uint32_t segment_index_add (struct segment_index *x, const struct record *r, const uint8_t *body, uint64_t pos);
 /* Records were lost here: the topics are incomplete, and the segment is never skipped. */
 void segment_index_damaged (struct segment_index *x);
+
+/* Identities that facts here were the first to bear, in the order of their records; until the next call that adds. */
+const struct identity_entry *segment_index_identities (const struct segment_index *x, uint32_t *ret_count);
+/* For the footer of a segment that an older version sealed: it has none. */
+void segment_index_drop_identities (struct segment_index *x);
 
 const struct index_stream *segment_index_stream (const struct segment_index *x, uint32_t number);
 const struct index_stream *segment_index_find (const struct segment_index *x, const struct fm_id *stream);
@@ -87,6 +96,8 @@ int index_read_positions (const struct fs *fs, int fd, const struct segment_trai
 /* The topics' names point into *ret_bytes. */
 int index_read_topics (const struct fs *fs, int fd, const struct segment_trailer *t, void **ret_bytes,
                        struct index_topic **ret_topics);
+
+int index_read_identities (const struct fs *fs, int fd, const struct segment_trailer *t, struct identity_entry **ret_entries);
 
 /* In arrays as read: streams are in id order, positions in position order. NULL: none. */
 const struct index_stream *index_streams_find (const struct index_stream *streams, size_t count,

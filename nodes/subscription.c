@@ -158,6 +158,9 @@ void subscription_walk (struct fm_subscription *s, struct stream *st, const stru
     s->walk_stream = st;
     s->walk_source = source;
     batch_reader_init (&s->reader, &s->batch);
+    batch_duplicates_init (&s->duplicates, &s->batch);
+    if (source == WALK_LIVE)
+        s->duplicates.next.seq = UINT64_MAX;    /* not a publisher's to say */
     if (from > s->batch.first_seq)
         (void) batch_reader_skip (&s->reader, from - s->batch.first_seq);   /* malformed: the next read says so too */
 }
@@ -183,6 +186,8 @@ static inline bool walk_next (struct fm_subscription *s, struct fm_event *ret_ev
             walk_end (s);
             return false;
         }
+        if (__builtin_expect (batch_duplicates_meet (&s->duplicates, ret_event->fact.id.seq), 0))
+            continue;
         if (s->match_all || s->matches[ret_event->fact.topic_index]) {
             ret_event->kind = FM_EVENT_FACT;
             ret_event->replayed = s->walk_source == WALK_REPLAY;

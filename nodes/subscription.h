@@ -198,6 +198,7 @@ struct fm_subscription {
     struct stream *walk_stream;
     struct batch batch;
     struct batch_reader reader;
+    struct batch_duplicates duplicates;     /* what a journal says of them */
     struct batch_scratch scratch, view_scratch;
     uint8_t *matches;                       /* by topic_index */
     size_t match_size;

@@ -67,7 +67,8 @@ static void take_batch (struct fm_subscription *s, struct stream *st, struct fm_
 {
     const struct batch *b = &s->batch;
     const uint64_t end = batch_end_seq (b);
-    if (b->announced_len) {
+    /* Which facts repeat others is a journal's to say: in SYNCED delivery what has identities is taken from it alone. */
+    if (b->announced_len || (s->synced_only && (b->features & FACTMESH__FEATURE__FEATURE_IDENTITY))) {
         if (end - 1 > st->h.complete && st->h.state != HANDOVER_REPLAY)
             handover_announced (&st->h, end);
         subscription_settle (s, st);

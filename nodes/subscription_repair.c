@@ -184,7 +184,10 @@ static struct live_peer *choose (struct fm_subscription *s, const struct stream 
         return publisher;
     }
     *ret_of_journal = true;
-    return subscription_journal (s, !st->positioned, publisher_first ? place - 1 : place);
+    place -= publisher_first;
+    /* Two journals may disagree about which of two facts repeats the other (SPEC.md, "Identity"): in SYNCED delivery the one that was replayed from comes first. */
+    struct live_peer *own = s->synced_only && place == 0 && s->has_base ? subscription_journal (s, true, 0) : NULL;
+    return own ? own : subscription_journal (s, !st->positioned, place);
 }
 
 static struct repair *free_repair (struct fm_subscription *s)

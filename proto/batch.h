@@ -35,6 +35,7 @@ struct batch {
     uint64_t features;
     uint64_t announced_len;         /* > 0: no facts within, fetch them */
     size_t facts_pos;               /* where the first fact's tag is (decode only) */
+    struct fm_slice duplicates;     /* what a journal says of its facts, see batch_duplicates_init; data NULL: nothing (decode only) */
     struct batch_topic *topics;     /* points into the scratch (decode) */
     uint32_t topic_count;
 };
@@ -93,6 +94,36 @@ int fact_header_next (struct fm_slice headers, size_t *pos, struct fm_slice *ret
 /* Length of, and write, one encoded `headers` field. */
 size_t fact_header_len (struct fm_slice name, struct fm_slice value);
 uint8_t *fact_header_encode (uint8_t *p, struct fm_slice name, struct fm_slice value);
+
+/* What a journal says of a batch's facts: which of them repeat a fact that it recorded before, under the same identity. By sequence; some may lie beside
+ * the batch, where that was cut. Checked when the batch was decoded. */
+struct batch_duplicate {
+    uint64_t seq;
+    struct fm_fact_id first;        /* the fact that it repeats */
+};
+struct batch_duplicates {
+    const uint8_t *pos, *end;
+    struct batch_duplicate next;    /* seq UINT64_MAX: there is none */
+};
+void batch_duplicates_init (struct batch_duplicates *d, const struct batch *b);
+void batch_duplicates_step (struct batch_duplicates *d);
+
+/* Does this fact repeat another, d->next.first? To be asked in the order of sequences. */
+static inline bool batch_duplicates_meet (struct batch_duplicates *d, uint64_t seq)
+{
+    while (__builtin_expect (d->next.seq < seq, 0))
+        batch_duplicates_step (d);
+    return d->next.seq == seq;
+}
+
+/* Make it the batch that its publisher sent: without what a journal put in front. FM_ERR_MALFORMED: that stands elsewhere, where no journal puts it. */
+int batch_strip_duplicates (struct batch *b);
+
+/* What a journal puts in front of a batch: a run of duplicates, encoded by sequence one behind the other, with BATCH_DUPLICATES_HEAD bytes free before them;
+ * batch_duplicates_close writes into those, and returns where the field begins. */
+enum { BATCH_DUPLICATES_HEAD = 2 + 5, BATCH_DUPLICATE_MAX = 2 + 11 + 2 + 18 + 11 };
+uint8_t *batch_duplicate_encode (uint8_t *p, const struct batch_duplicate *d);
+uint8_t *batch_duplicates_close (uint8_t *run, size_t len);
 
 /* What a batch's facts share: given to fact_encode so that what is the same is left out. */
 struct batch_defaults {

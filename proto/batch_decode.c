@@ -1,6 +1,7 @@
 /* The header of a batch: one pass over its fields, in any order, up to the first fact. */
 
 #include "batch.h"
+#include "batch_duplicates.h"
 #include "batch_fields.h"
 #include "error.h"
 #include "topic.h"
@@ -157,6 +158,12 @@ static int decode_field (struct batch *b, struct batch_scratch *scratch, uint32_
     case BATCH_CODED_FACTS:
     case BATCH_REDACTION:
         p = wire_get_slice (p, end, &s);
+        break;
+    case BATCH_DUPLICATES:
+        if (b->duplicates.data)
+            return fault ("its duplicates are told twice");
+        p = wire_get_slice (p, end, &b->duplicates);
+        rc = p ? batch_duplicates_check (b->duplicates) : 0;
         break;
     default:
         /* A field of ours in a shape that is not ours is damage; others are a newer minor version's. */

@@ -18,6 +18,8 @@ static const char help[] =
     "Changes nothing; the journal may be running.\n\n"
     "      --from N             from offset N on\n"
     "      --until N            up to before offset N\n" FORMAT_HELP "  %o offset\n"
+    "Facts that repeat an earlier one under the same identity are printed too: STREAM:SEQ=STREAM:SEQ names both; with --json\n"
+    "\"duplicate_of\".\n"
     "Missing facts (gaps) are told on standard error; with --json as objects with \"event\" on standard output.\n\n"
     "Examples:\n"
     "  factmesh dump ./orders-journal 'orders.>' | less\n"
@@ -82,13 +84,16 @@ static int dump_batch (struct dump *d, const struct log_item *item)
     if (rc < 0)
         return rc;
     struct batch_reader reader;
+    struct batch_duplicates duplicates;
     batch_reader_init (&reader, &batch);
+    batch_duplicates_init (&duplicates, &batch);
     struct fm_fact fact;
     uint64_t offset = item->offset;
     for (; (rc = batch_reader_next (&reader, &fact)) == 0; offset++) {
         if (offset < d->from || (d->until && offset >= d->until) || !patterns_match (&d->patterns, fact.topic))
             continue;
         d->facts++;
+        output_duplicate (d->out, batch_duplicates_meet (&duplicates, fact.id.seq) ? &duplicates.next.first : NULL);
         rc = output_fact (d->out, &fact, offset);
         if (rc < 0)
             return rc;

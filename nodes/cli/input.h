@@ -25,6 +25,7 @@ struct input_options {
 struct input_record {
     struct fm_slice payload;
     struct fm_slice key;   /* of the column or member that was asked for */
+    struct fm_slice identity;
     struct fm_slice level; /* likewise: a level to append to the topic */
     uint64_t line;         /* where it begins, from 1 */
 };

@@ -36,7 +36,7 @@ struct csv {
     char **columns;
     struct text prefixes; /* for each column: `{"name":` or `,"name":`, one behind the other */
     size_t *prefix_ends;
-    size_t key_column, level_column; /* SIZE_MAX: none */
+    size_t key_column, identity_column, level_column; /* SIZE_MAX: none */
     /* The row that is being read. */
     enum csv_state state;
     size_t pos; /* scanned so far */
@@ -44,7 +44,7 @@ struct csv {
     struct csv_field *fields;
     size_t field_count, fields_size;
     /* What was made of it. */
-    struct text payload, key, level, unescaped;
+    struct text payload, key, identity, level, unescaped;
 };
 
 int csv_new (struct input *in, const struct csv_options *options, struct csv **ret_csv)
@@ -56,7 +56,7 @@ int csv_new (struct input *in, const struct csv_options *options, struct csv **r
     csv->options = *options;
     if (!csv->options.delimiter)
         csv->options.delimiter = ',';
-    csv->key_column = csv->level_column = SIZE_MAX;
+    csv->key_column = csv->identity_column = csv->level_column = SIZE_MAX;
     *ret_csv = csv;
     return 0;
 }
@@ -74,6 +74,7 @@ void csv_destroy (struct csv **csv_p)
     text_release (&csv->prefixes);
     text_release (&csv->payload);
     text_release (&csv->key);
+    text_release (&csv->identity);
     text_release (&csv->level);
     text_release (&csv->unescaped);
     free (csv);
@@ -328,6 +329,8 @@ static int csv_header (struct csv *csv)
     }
     csv_row_done (csv, taken);
     rc = csv_choose_column (csv, csv->options.key, &csv->key_column);
+    if (rc == 0)
+        rc = csv_choose_column (csv, csv->options.identity, &csv->identity_column);
     return rc < 0 ? rc : csv_choose_column (csv, csv->options.level, &csv->level_column);
 }
 
@@ -367,6 +370,7 @@ static int csv_make_record (struct csv *csv, size_t len, struct input_record *re
                           csv_line (csv), csv->field_count, csv->column_count);
     struct input_record record = {
         .key = csv_keep (csv, csv->key_column, &csv->key),
+        .identity = csv_keep (csv, csv->identity_column, &csv->identity),
         .level = csv_keep (csv, csv->level_column, &csv->level),
         .line = csv_line (csv),
     };
@@ -378,7 +382,7 @@ static int csv_make_record (struct csv *csv, size_t len, struct input_record *re
             return rc;
         record.payload = slice (csv->payload.data, csv->payload.len);
     }
-    if (csv->key.failed || csv->level.failed || csv->unescaped.failed)
+    if (csv->key.failed || csv->identity.failed || csv->level.failed || csv->unescaped.failed)
         return csv_no_memory (csv);
     *ret_record = record;
     return 0;

@@ -17,6 +17,7 @@ struct csv_options {
     uint8_t delimiter; /* 0: a comma */
     bool raw;          /* the payload is the line as it is */
     const char *key;   /* names of columns; NULL: none */
+    const char *identity;
     const char *level;
 };
 

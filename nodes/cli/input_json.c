@@ -17,7 +17,7 @@ struct json_lines {
     struct input *in;
     struct json_lines_options options;
     struct json_tokener *tokener;
-    struct json_object *object; /* the last line's: key and level point into it */
+    struct json_object *object; /* the last line's: key, identity and level point into it */
 };
 
 int json_lines_new (struct input *in, const struct json_lines_options *options, struct json_lines **ret_json)
@@ -123,10 +123,12 @@ int json_lines_next (struct json_lines *json, struct input_record *ret_record)
     if (rc < 0)
         return rc;
     rc = json_lines_check (json, &record);
-    if (rc == 0 && (json->options.key || json->options.level))
+    if (rc == 0 && (json->options.key || json->options.identity || json->options.level))
         rc = json_lines_parse (json, &record);
     if (rc == 0)
         rc = json_lines_member (json, json->options.key, record.line, &record.key);
+    if (rc == 0)
+        rc = json_lines_member (json, json->options.identity, record.line, &record.identity);
     if (rc == 0)
         rc = json_lines_member (json, json->options.level, record.line, &record.level);
     if (rc == 0)

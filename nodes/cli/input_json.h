@@ -11,6 +11,7 @@
 
 struct json_lines_options {
     const char *key; /* names of members; NULL: none */
+    const char *identity;
     const char *level;
 };
 

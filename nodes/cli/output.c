@@ -34,9 +34,11 @@ struct output {
     /* The last stream's id and second's text: most facts share them with the one before. */
     struct fm_id stream;
     char stream_text[ID_TEXT_LEN + 1];
+    bool is_duplicate; /* of `first`: the fact that is put next */
+    struct fm_fact_id first;
 };
 
-static const char directive_letters[] = "ptkyciSsTNCAho";
+static const char directive_letters[] = "ptkyciSsTNCADho";
 
 static int custom_add (struct output *o, char letter)
 {
@@ -210,6 +212,10 @@ static void put_long (struct output *o, const struct fm_fact *f, uint64_t offset
     put_or_dash (o, f->type);
     text_put_byte (t, ' ');
     put_id (o, &f->id);
+    if (o->is_duplicate) {
+        text_put_byte (t, '=');
+        put_other_id (o, &o->first);
+    }
     text_put_byte (t, ' ');
     put_field (o, f->payload, true);
     text_put_byte (t, '\n');
@@ -274,6 +280,8 @@ static void put_json (struct output *o, const struct fm_fact *f, uint64_t offset
     put_json_bytes (o, "identity", f->identity);
     put_json_id (o, "causation", &f->causation);
     put_json_id (o, "corrects", &f->corrects);
+    if (o->is_duplicate)
+        put_json_id (o, "duplicate_of", &o->first);
     if (f->expires_ns) {
         text_put_cstr (t, ",\"expires\":\"");
         put_time (o, f->expires_ns);
@@ -339,6 +347,10 @@ static void put_directive (struct output *o, char letter, const struct fm_fact *
     case 'h':
         put_headers (o, f->headers);
         break;
+    case 'D':
+        if (o->is_duplicate)
+            put_other_id (o, &o->first);
+        break;
     default:
         break;
     }
@@ -363,6 +375,13 @@ static int output_record_end (struct output *o)
     if (o->text.failed)
         return error_set (-ENOMEM, "no memory to write a fact of %zu bytes", o->text.len);
     return o->text.len - o->written < OUTPUT_FLUSH_AT ? 0 : output_flush (o);
+}
+
+void output_duplicate (struct output *o, const struct fm_fact_id *first)
+{
+    o->is_duplicate = first != NULL;
+    if (first)
+        o->first = *first;
 }
 
 int output_fact (struct output *o, const struct fm_fact *fact, uint64_t offset)

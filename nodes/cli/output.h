@@ -26,7 +26,8 @@ enum output_format {
 #define OUTPUT_CUSTOM_HELP                                                                                             \
     "  %p payload   %t topic   %k key   %y type   %c content type   %i id, STREAM:SEQ   %s sequence\n"                 \
     "  %S stream    %T time    %N time in Unix ns   %C correlation   %A causation\n"                       \
-    "  %h headers, NAME=VALUE with commas between   %% a percent sign   \\n \\t \\0 \\\\ as in printf\n"
+    "  %h headers, NAME=VALUE with commas between   %D the fact that it repeats, where that was found out\n"                 \
+    "  %% a percent sign   \\n \\t \\0 \\\\ as in printf\n"
 
 struct output_options {
     enum output_format format;
@@ -43,6 +44,8 @@ int output_new (const struct output_options *options, struct output **ret_output
 void output_destroy (struct output **output);
 enum output_format output_format (const struct output *o);
 
+/* The fact that is put next repeats this one (NULL: none): OUTPUT_LONG writes STREAM:SEQ=STREAM:SEQ, OUTPUT_JSON "duplicate_of". */
+void output_duplicate (struct output *o, const struct fm_fact_id *first);
 /* Put one fact; flushes by itself once much has gathered. offset: with options.offsets. */
 int output_fact (struct output *o, const struct fm_fact *fact, uint64_t offset);
 /* Put one gap, as OUTPUT_JSON writes it: {"event":"gap",…}. */

@@ -128,7 +128,9 @@ static int pub_send (struct pub *p, const struct input_record *r)
 {
     struct fm_fact fact = p->o.fact;
     fact.payload = r->payload;
-    fact.key = p->o.format == PUB_CSV || p->o.format == PUB_JSON ? r->key : fm_text (p->o.key);
+    const bool named = p->o.format == PUB_CSV || p->o.format == PUB_JSON;
+    fact.key = named ? r->key : fm_text (p->o.key);
+    fact.identity = named ? r->identity : fm_text (p->o.fact_identity);
     int rc = pub_topic (p, r->level, &fact.topic);
     if (rc == 0)
         rc = pub_pace (p);
@@ -185,9 +187,9 @@ static int source_open (const struct pub_options *o, const char *path, struct so
         .idle_ms = PUB_SLICE_MS,
     };
     const struct csv_options csv = {
-        .delimiter = o->csv_delimiter, .raw = o->csv_raw, .key = o->key, .level = o->topic_column
+        .delimiter = o->csv_delimiter, .raw = o->csv_raw, .key = o->key, .identity = o->fact_identity, .level = o->topic_column
     };
-    const struct json_lines_options json = { .key = o->key, .level = o->topic_column };
+    const struct json_lines_options json = { .key = o->key, .identity = o->fact_identity, .level = o->topic_column };
     struct source s = { .format = o->format };
     int rc = input_open (path, &options, &s.in);
     if (rc == 0 && o->format == PUB_CSV)

@@ -25,6 +25,8 @@ static const char help[] =
     "  -H, --header NAME=VALUE  again for more\n"
     "      --correlation ID     the conversation that the facts belong to\n"
     "      --causation ID       the fact that caused them, STREAM:SEQ\n"
+    "      --fact-identity COL  column, member, or the identity itself, as with --key: of facts with one identity the journal tells\n"
+    "                           all but the first to be duplicates\n"
     "      --tombstone          the key's thing exists no longer\n"
     "      --payload-max SIZE   refuse larger facts [1M, at most 64M]\n"
     "How:\n"
@@ -59,6 +61,7 @@ enum {
     OPT_CONTENT_TYPE,
     OPT_CORRELATION,
     OPT_CAUSATION,
+    OPT_FACT_IDENTITY,
     OPT_TOMBSTONE,
     OPT_PAYLOAD_MAX,
     OPT_RATE,
@@ -86,6 +89,7 @@ static const struct option long_options[] = { { "file", required_argument, NULL,
                                               { "header", required_argument, NULL, 'H' },
                                               { "correlation", required_argument, NULL, OPT_CORRELATION },
                                               { "causation", required_argument, NULL, OPT_CAUSATION },
+                                              { "fact-identity", required_argument, NULL, OPT_FACT_IDENTITY },
                                               { "tombstone", no_argument, NULL, OPT_TOMBSTONE },
                                               { "payload-max", required_argument, NULL, OPT_PAYLOAD_MAX },
                                               { "rate", required_argument, NULL, OPT_RATE },
@@ -186,6 +190,9 @@ static int take_what (const struct cli *cli, struct pub_options *o, int option, 
         return fm_fact_id_parse (value, &o->fact.causation) < 0
                    ? cli_usage (cli, "--causation: '%s' is not STREAM:SEQ", value)
                    : -1;
+    case OPT_FACT_IDENTITY:
+        o->fact_identity = value;
+        return -1;
     case OPT_TOMBSTONE:
         o->fact.flags |= FM_TOMBSTONE;
         return -1;
@@ -258,6 +265,8 @@ static int check (const struct cli *cli, struct pub_options *o)
         return cli_usage (cli, "%s", fm_error_detail ());
     if (o->key && strlen (o->key) > KEY_MAX)
         return cli_usage (cli, "--key: more than %d bytes", KEY_MAX);
+    if (o->fact_identity && strlen (o->fact_identity) > IDENTITY_MAX)
+        return cli_usage (cli, "--fact-identity: more than %d bytes", IDENTITY_MAX);
     if (o->fact.type.len > TYPE_MAX || o->fact.content_type.len > TYPE_MAX || o->fact.correlation.len > CORRELATION_MAX)
         return cli_usage (cli, "--type, --content-type and --correlation: at most %d bytes", TYPE_MAX);
     return -1;

@@ -23,6 +23,7 @@ struct pub_options {
     bool csv_raw;
     uint8_t csv_delimiter;
     const char *key; /* of CSV and JSON the column or member, else the key itself */
+    const char *fact_identity; /* the same */
     const char *topic_column;
     struct fm_fact fact; /* what is the same for all */
     uint8_t headers[PUB_HEADERS_SIZE];

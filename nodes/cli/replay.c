@@ -27,6 +27,8 @@ static const char help[] =
     "                           batches: it prints the last one whole) [end].\n"
     "                           Times are the journal's. TIME: 2026-11-01T10:00, with Z or +01:00, Unix seconds, -1h\n"
     "      --stream ID          of this stream only\n"
+    "      --duplicates         also what repeats an earlier fact under the same identity: --long says STREAM:SEQ=STREAM:SEQ,\n"
+    "                           --json \"duplicate_of\"\n"
     "      --journal ID         from this journal; the first digits will do\n"
     "      --stats              at the end, on standard error: facts, bytes, seconds, rate, where it stopped\n"
     "      --fail-on-gap        end with 4 when facts are missing\n"
@@ -42,7 +44,7 @@ struct replay {
     struct when from, until;
     struct fm_id stream;
     const char *journal;
-    bool stats, fail_on_gap;
+    bool stats, fail_on_gap, duplicates;
     struct patterns patterns;
     struct link link;
     struct output *out;
@@ -52,7 +54,7 @@ struct replay {
     uint64_t facts, bytes, gaps, next_offset;
 };
 
-enum { OPT_FROM = OPT_FORMAT_OWN, OPT_UNTIL, OPT_STREAM, OPT_JOURNAL, OPT_STATS, OPT_FAIL_ON_GAP };
+enum { OPT_FROM = OPT_FORMAT_OWN, OPT_UNTIL, OPT_STREAM, OPT_JOURNAL, OPT_STATS, OPT_FAIL_ON_GAP, OPT_DUPLICATES };
 
 static const struct option long_options[] = { FORMAT_LONG,
                                               { "from", required_argument, NULL, OPT_FROM },
@@ -61,6 +63,7 @@ static const struct option long_options[] = { FORMAT_LONG,
                                               { "journal", required_argument, NULL, OPT_JOURNAL },
                                               { "stats", no_argument, NULL, OPT_STATS },
                                               { "fail-on-gap", no_argument, NULL, OPT_FAIL_ON_GAP },
+                                              { "duplicates", no_argument, NULL, OPT_DUPLICATES },
                                               COMMON_LONG };
 
 static int take_option (struct replay *r, int option, const char *value)
@@ -80,6 +83,9 @@ static int take_option (struct replay *r, int option, const char *value)
         return -1;
     case OPT_STATS:
         r->stats = true;
+        return -1;
+    case OPT_DUPLICATES:
+        r->duplicates = true;
         return -1;
     case OPT_FAIL_ON_GAP:
         r->fail_on_gap = true;
@@ -225,11 +231,17 @@ static int print_batch (struct replay *r, struct fm_slice bytes)
         return rc;
     const uint64_t done = through_get (&r->through, &batch.stream);
     struct batch_reader reader;
+    struct batch_duplicates duplicates;
     batch_reader_init (&reader, &batch);
+    batch_duplicates_init (&duplicates, &batch);
     struct fm_fact fact;
     while ((rc = batch_reader_next (&reader, &fact)) == 0) {
         if (fact.id.seq <= done || !patterns_match (&r->patterns, fact.topic))
             continue;
+        const bool repeats = batch_duplicates_meet (&duplicates, fact.id.seq);
+        if (repeats && !r->duplicates)
+            continue;
+        output_duplicate (r->out, repeats ? &duplicates.next.first : NULL);
         r->facts++;
         r->bytes += fact.payload.len;
         rc = output_fact (r->out, &fact, 0);

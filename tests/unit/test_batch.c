@@ -178,7 +178,7 @@ static void unknown_fields_are_skipped_before_and_behind_facts (void **state)
     struct sample s;
     sample_make_large (&s);
     uint8_t unknown[64], *p = unknown;
-    p = wire_put_u64_field (p, 20, 300);
+    p = wire_put_u64_field (p, 30, 300);
     p = wire_put_fixed64_field (p, 21, 1);
     p = wire_put_slice_field (p, 2000, slice_of ("news"));
     p = wire_put_tag (p, WIRE_TAG (23, WIRE_FIXED32));

@@ -26,6 +26,7 @@
 #define GOLDEN "tests/golden/journal"
 #define SEGMENT "segments/0000000042.seg"
 #define CLOSED_SEGMENT "closed/0000000043.seg"
+#define IDENTITIES_SEGMENT "identities/0000000044.seg"
 
 /* --- Parts. */
 
@@ -316,6 +317,57 @@ static void write_closed_segment (int dir)
     free (w);
 }
 
+/* A batch of three facts with identities, and behind it one of which the journal says that it repeats the second of them. */
+static void put_identities (struct writer *w)
+{
+    static const uint8_t backs[1];
+    static const char *const identities[] = { "first", "second", "third", "second" };
+    struct batch_topic topic = { .name = slice_of ("a"), .backs = slice (backs, 1) };
+    const struct batch_defaults defaults = { .time_ns = 5 };
+    for (unsigned k = 0; k < 2; k++) {
+        struct batch b = { .mesh = slice_of ("test"), .count = k ? 1 : 3, .stream = kit_stream (6 + k), .epoch = 1, .incarnation = 8, .epoch_first_seq = 1,
+                           .first_seq = k ? 300 : 1, .time_ns = 5, .features = FACTMESH__FEATURE__FEATURE_IDENTITY, .topics = &topic, .topic_count = 1 };
+        uint8_t body[1024], *p = body, run[128];
+        if (k) {
+            const struct batch_duplicate d = { .seq = 300, .first = { .stream = kit_stream (6), .seq = 2 } };
+            const uint8_t *const end = batch_duplicate_encode (run + BATCH_DUPLICATES_HEAD, &d);
+            const uint8_t *const front = batch_duplicates_close (run + BATCH_DUPLICATES_HEAD, (size_t) (end - run) - BATCH_DUPLICATES_HEAD);
+            memcpy (p, front, (size_t) (end - front));
+            p += end - front;
+        }
+        p = batch_encode_header (p, &b);
+        for (unsigned i = 0; i < b.count; i++)
+            p = fact_encode (p, &(struct fm_fact) { .identity = slice_of (identities[k ? 3 : i]), .payload = slice_of ("p"), .time_ns = 5 }, &defaults);
+        put (w,
+             (struct record) { .kind = RECORD_BATCH, .count = b.count, .stream = b.stream, .first_seq = b.first_seq, .epoch = 1, .incarnation = 8 },
+             body, (size_t) (p - body));
+    }
+}
+
+static void write_identities_segment (int dir)
+{
+    struct writer *w = calloc (1, sizeof *w);
+    struct segment_header h = sample_header ();
+    h.number += 2;
+    h.identities_number = 40;
+    w->offset = h.base_offset;
+    w->time_ns = h.created_ns;
+    assert_int_equal (segment_create (&w->segment, &fs_real, dir, &h), 0);
+    assert_int_equal (segment_index_new (&w->index), 0);
+    put (w, (struct record) { .kind = RECORD_STREAM_SNAPSHOT, .flags = RECORD_FLAG_COMPLETE }, NULL, 0);
+    assert_int_equal (segment_publish (&w->segment, dir), 0);
+    put_identities (w);
+    void *footer;
+    size_t footer_len;
+    bool final;
+    assert_int_equal (segment_index_encode (w->index, &w->segment.header, w->segment.pos, &footer, &footer_len), 0);
+    assert_int_equal (segment_seal (&w->segment, footer, footer_len, &final), 0);
+    free (footer);
+    segment_close (&w->segment);
+    segment_index_destroy (&w->index);
+    free (w);
+}
+
 static struct cookie golden_cookie (void)
 {
     const struct segment_header h = sample_header ();
@@ -360,21 +412,50 @@ static void the_code_writes_the_golden_bytes (void **state)
               dir = fs_real.open_dir (NULL, renew ? GOLDEN : directory, false);
     (void) snprintf (path, sizeof path, "%s/closed", renew ? GOLDEN : directory);
     const int closed = fs_real.open_dir (NULL, path, true);
-    if (dir < 0 || segments < 0 || closed < 0)
+    (void) snprintf (path, sizeof path, "%s/identities", renew ? GOLDEN : directory);
+    const int identities = fs_real.open_dir (NULL, path, true);
+    if (dir < 0 || segments < 0 || closed < 0 || identities < 0)
         fail_msg ("%s cannot be opened: run the test at the top of the tree", path);
     const struct cookie cookie = golden_cookie ();
     write_golden_segment (segments);
     write_closed_segment (closed);
+    write_identities_segment (identities);
     assert_int_equal (cookie_write (&fs_real, dir, &cookie), 0);
     close (dir);
     close (segments);
     close (closed);
+    close (identities);
     if (!renew) {
         expect_same_file (directory, SEGMENT);
         expect_same_file (directory, CLOSED_SEGMENT);
+        expect_same_file (directory, IDENTITIES_SEGMENT);
         expect_same_file (directory, COOKIE_NAME);
     }
     kit_remove (directory);
+}
+
+/* The same, of identities. */
+static void the_golden_identities_are_where_format_md_says (void **state)
+{
+    (void) state;
+    uint8_t *b;
+    const size_t len = read_file (GOLDEN, IDENTITIES_SEGMENT, &b);
+    assert_int_equal (bytes_get_u64le (b + 168), 40);
+    const uint8_t *const t = b + len - 192;
+    assert_int_equal (bytes_get_u32le (t + 168), 3);
+    const uint64_t pos = bytes_get_u64le (t + 96) + bytes_get_u64le (t + 104);
+    assert_int_equal (bytes_get_u64le (t + 176), checksum (b + pos, 3 * 40));
+    static const char *const identities[] = { "first", "second", "third" };
+    const struct fm_id stream = kit_stream (6);
+    for (uint64_t i = 0; i < 3; i++) {
+        const uint8_t *const e = b + pos + i * 40;
+        uint8_t hash[16];
+        checksum_128 (identities[i], strlen (identities[i]), hash);
+        assert_memory_equal (e, hash, 16);
+        assert_memory_equal (e + 16, stream.bytes, 16);
+        assert_int_equal (bytes_get_u64le (e + 32), i + 1);
+    }
+    free (b);
 }
 
 /* By the numbers that FORMAT.md gives, without the code's help: a reader of the document finds these. */
@@ -598,6 +679,7 @@ int main (void)
         cmocka_unit_test (a_cursor_entry_whose_name_holds_a_nul_is_refused),
         cmocka_unit_test (the_code_writes_the_golden_bytes),
         cmocka_unit_test (the_golden_bytes_are_where_format_md_says),
+        cmocka_unit_test (the_golden_identities_are_where_format_md_says),
         cmocka_unit_test (the_code_reads_the_golden_directory),
         cmocka_unit_test (the_code_reads_what_is_said_of_closed_epochs),
         cmocka_unit_test (an_index_reads_back_and_is_rebuilt_the_same),

@@ -1,0 +1,659 @@
+/* Identities: of facts that bear the same one the first is a fact and the others repeat it: in one batch, over streams, segments and starts, whatever call
+ * fails and whenever the power goes; and in what a repair puts back. */
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "../support/fail_fs.h"
+#include "../support/log_setting.h"
+#include "batch_cut.h"
+#include "error.h"
+#include "factmesh.pb-c.h"
+#include "identities.h"
+#include "log_repair.h"
+#include "log_state.h"
+
+/* --- Batches whose facts bear identities. */
+
+struct made {
+    uint8_t *bytes;
+    size_t len;
+    struct batch batch;
+    struct batch_scratch scratch;
+};
+
+static uint8_t padding[40000];
+
+/* Facts [first_seq, first_seq + count) of a stream; topics "a.b" and "a.c" in turns. */
+static void make (struct made *m, unsigned stream, uint64_t first_seq, const struct fm_slice *identities, uint32_t count, size_t payload_len)
+{
+    static const uint8_t backs[2];
+    struct batch_topic topics[2] = { { .name = slice_of ("a.b"), .backs = slice (backs, 2) }, { .name = slice_of ("a.c"), .backs = slice (backs, 2) } };
+    struct batch b = { .mesh = slice_of ("test"), .count = count, .stream = kit_stream (stream), .epoch = 1, .incarnation = 8, .epoch_first_seq = 1,
+                       .first_seq = first_seq, .time_ns = 5, .topics = topics, .topic_count = 2 };
+    const struct batch_defaults defaults = { .time_ns = 5 };
+    size_t size = batch_header_bound (&b);
+    for (uint32_t i = 0; i < count; i++)
+        size += identities[i].len + payload_len + 64;
+    m->bytes = malloc (size);
+    m->scratch = (struct batch_scratch) { 0 };
+    assert_non_null (m->bytes);
+    for (uint32_t i = 0; i < count; i++)
+        b.features |= identities[i].len ? (uint64_t) FACTMESH__FEATURE__FEATURE_IDENTITY : 0;
+    uint8_t *p = batch_encode_header (m->bytes, &b);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct fm_fact f = { .topic_index = i % 2, .identity = identities[i], .payload = slice (padding, payload_len), .time_ns = 5 };
+        p = fact_encode (p, &f, &defaults);
+    }
+    m->len = (size_t) (p - m->bytes);
+    assert_true (m->len <= size);
+    assert_int_equal (batch_decode (m->bytes, m->len, slice (NULL, 0), &m->scratch, &m->batch), 0);
+    assert_int_equal (batch_check_facts (&m->batch), 0);
+}
+
+static void drop (struct made *m)
+{
+    free (m->bytes);
+    batch_scratch_release (&m->scratch);
+}
+
+/* The batch with what a journal says in front, as it lies in a record. */
+static uint8_t *with_front (const struct made *m, struct fm_slice front, size_t *ret_len)
+{
+    uint8_t *bytes = malloc (front.len + m->len);
+    assert_non_null (bytes);
+    memcpy (bytes, front.data, front.len);
+    memcpy (bytes + front.len, m->bytes, m->len);
+    *ret_len = front.len + m->len;
+    return bytes;
+}
+
+/* Record as intake does. 0 or the log's error. */
+static int record (struct log *log, struct identities *x, const struct made *m)
+{
+    struct fm_slice front = slice (NULL, 0);
+    uint32_t count, unread;
+    uint64_t offset;
+    int rc = 0;
+    if (identities_concern (&m->batch)) {
+        rc = x->loaded ? 0 : identities_load (x, log, &unread);
+        if (rc == 0)
+            rc = identities_decide (x, &m->batch, &front, &count);
+    }
+    if (rc == 0)
+        rc = log_append_marked (log, &m->batch, front, &offset);
+    if (rc && identities_concern (&m->batch))
+        identities_undo (x);
+    return rc;
+}
+
+/* --- The oracle: reads the whole log, and knows every identity by its bytes. */
+
+enum { KNOWN_MAX = 4096 };
+struct known {
+    uint8_t bytes[255];
+    size_t len;
+    struct fm_fact_id first;
+};
+struct oracle {
+    struct known *known;
+    size_t count;
+    uint64_t facts, duplicates;
+};
+
+static void oracle_take (struct oracle *o, const struct fm_fact *f, struct batch_duplicates *d)
+{
+    const bool repeats = batch_duplicates_meet (d, f->id.seq);
+    o->facts++;
+    o->duplicates += repeats;
+    size_t i = 0;
+    while (i < o->count && !slice_equal (slice (o->known[i].bytes, o->known[i].len), f->identity))
+        i++;
+    if (!f->identity.len || i == o->count) {
+        assert_false (repeats);
+        if (!f->identity.len)
+            return;
+        assert_true (o->count < KNOWN_MAX);
+        struct known *const k = &o->known[o->count++];
+        memcpy (k->bytes, f->identity.data, f->identity.len);
+        k->len = f->identity.len;
+        k->first = f->id;
+        return;
+    }
+    assert_true (repeats);
+    assert_true (id_equal (&d->next.first.stream, &o->known[i].first.stream));
+    assert_int_equal (d->next.first.seq, o->known[i].first.seq);
+}
+
+/* Of each identity the first fact in the log is one, and all others repeat it. */
+static struct oracle check_log (struct log *log)
+{
+    struct oracle o = { .known = calloc (KNOWN_MAX, sizeof *o.known) };
+    struct log_reader *r;
+    struct log_item item;
+    struct batch_scratch scratch = { 0 };
+    assert_int_equal (log_reader_new (log, &r), 0);
+    while (log_reader_next (r, &item) == 0) {
+        struct batch b;
+        struct batch_reader facts;
+        struct batch_duplicates d;
+        struct fm_fact f;
+        if (item.kind != LOG_ITEM_BATCH)
+            continue;
+        assert_int_equal (batch_decode (item.bytes.data, item.bytes.len, slice (NULL, 0), &scratch, &b), 0);
+        batch_reader_init (&facts, &b);
+        batch_duplicates_init (&d, &b);
+        while (batch_reader_next (&facts, &f) == 0)
+            oracle_take (&o, &f, &d);
+    }
+    log_reader_destroy (&r);
+    batch_scratch_release (&scratch);
+    free (o.known);
+    o.known = NULL;
+    struct log_verify_result verified;
+    assert_int_equal (log_verify (log, NULL, NULL, NULL, &verified), 0);
+    assert_int_equal (verified.damaged, 0);
+    return o;
+}
+
+/* --- Bytes. */
+
+static void what_a_journal_says_stands_in_front_and_comes_off_again (void **state)
+{
+    (void) state;
+    const struct fm_slice ids[] = { slice_of ("x"), slice_of ("y"), slice_of ("x"), slice_of ("z"), slice_of ("y"), slice_of ("x") };
+    struct made m;
+    struct identities x;
+    struct fm_slice front;
+    uint32_t count;
+    identities_init (&x, 64);
+    make (&m, 3, 1000, ids, 6, 5);
+    assert_int_equal (identities_decide (&x, &m.batch, &front, &count), 0);
+    assert_int_equal (count, 3);
+    size_t len;
+    uint8_t *bytes = with_front (&m, front, &len);
+
+    Factmesh__Batch *message = factmesh__batch__unpack (NULL, len, bytes);     /* as any other language reads it */
+    assert_non_null (message);
+    assert_int_equal (message->n_facts, 6);
+    assert_int_equal (message->duplicates->n_facts, 3);
+    const uint64_t repeats[] = { 1002, 1004, 1005 }, firsts[] = { 1000, 1001, 1000 };
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal (message->duplicates->facts[i]->seq, repeats[i]);
+        assert_int_equal (message->duplicates->facts[i]->first->seq, firsts[i]);
+        assert_memory_equal (message->duplicates->facts[i]->first->stream.data, m.batch.stream.bytes, ID_LEN);
+    }
+    factmesh__batch__free_unpacked (message, NULL);
+
+    struct batch_scratch scratch = { 0 };
+    struct batch b;
+    assert_int_equal (batch_decode (bytes, len, slice (NULL, 0), &scratch, &b), 0);
+    assert_int_equal (batch_check_facts (&b), 0);
+    struct batch_duplicates d;
+    batch_duplicates_init (&d, &b);
+    for (uint64_t seq = 1000, i = 0; seq < 1006; seq++) {
+        const bool is = i < 3 && repeats[i] == seq;
+        assert_int_equal (batch_duplicates_meet (&d, seq), is);
+        if (is)
+            assert_int_equal (d.next.first.seq, firsts[i++]);
+    }
+    assert_int_equal (batch_strip_duplicates (&b), 0);
+    assert_int_equal (b.len, m.len);
+    assert_memory_equal (b.bytes, m.bytes, m.len);
+    assert_int_equal (batch_check_facts (&b), 0);
+    assert_int_equal (batch_strip_duplicates (&b), 0);
+
+    /* Cut short anywhere within, it is malformed; so it is out of order, twice, or behind the facts; and elsewhere in the header it does not come off. */
+    for (size_t cut = 1; cut < front.len; cut++) {
+        uint8_t *copy = malloc (len - 1);
+        memcpy (copy, bytes, cut);
+        memcpy (copy + cut, bytes + cut + 1, len - cut - 1);
+        (void) (batch_decode (copy, len - 1, slice (NULL, 0), &scratch, &b) == 0 && batch_check_facts (&b));   /* asan looks on */
+        assert_int_not_equal (batch_decode (copy, cut, slice (NULL, 0), &scratch, &b), 0);
+        free (copy);
+    }
+    struct made swapped = { .len = front.len + len, .bytes = malloc (front.len + len) };
+    memcpy (swapped.bytes, front.data, front.len);
+    memcpy (swapped.bytes + front.len, bytes, len);
+    assert_int_equal (batch_decode (swapped.bytes, swapped.len, slice (NULL, 0), &scratch, &b), FM_ERR_MALFORMED);
+    memcpy (swapped.bytes, m.bytes, m.len);
+    memcpy (swapped.bytes + m.len, front.data, front.len);
+    assert_int_equal (batch_decode (swapped.bytes, len, slice (NULL, 0), &scratch, &b), 0);
+    assert_int_equal (batch_check_facts (&b), FM_ERR_MALFORMED);
+    memcpy (swapped.bytes, m.bytes, 2);         /* behind field 1 */
+    memcpy (swapped.bytes + 2, front.data, front.len);
+    memcpy (swapped.bytes + 2 + front.len, m.bytes + 2, m.len - 2);
+    assert_int_equal (batch_decode (swapped.bytes, len, slice (NULL, 0), &scratch, &b), 0);
+    assert_int_equal (batch_strip_duplicates (&b), FM_ERR_MALFORMED);
+    uint8_t run[BATCH_DUPLICATES_HEAD + 2 * BATCH_DUPLICATE_MAX], *p = run + BATCH_DUPLICATES_HEAD;
+    for (uint64_t seq = 2; seq > 0; seq--)
+        p = batch_duplicate_encode (p, &(struct batch_duplicate) { .seq = seq, .first = { .stream = kit_stream (1), .seq = UINT64_MAX } });
+    assert_true (p <= run + sizeof run);
+    const uint8_t *const start = batch_duplicates_close (run + BATCH_DUPLICATES_HEAD, (size_t) (p - run) - BATCH_DUPLICATES_HEAD);
+    memcpy (swapped.bytes, start, (size_t) (p - start));
+    memcpy (swapped.bytes + (p - start), m.bytes, m.len);
+    assert_int_equal (batch_decode (swapped.bytes, (size_t) (p - start) + m.len, slice (NULL, 0), &scratch, &b), FM_ERR_MALFORMED);
+
+    free (swapped.bytes);
+    free (bytes);
+    batch_scratch_release (&scratch);
+    identities_release (&x);
+    drop (&m);
+}
+
+static bool is_wanted (const void *arg, struct fm_slice topic)
+{
+    return slice_equal (topic, slice_of (arg));
+}
+
+static void a_cut_batch_keeps_what_is_said_of_its_facts (void **state)
+{
+    (void) state;
+    /* A batch of two topics is cut where one is wanted; its facts of it bear "x" and "z", the second and third time. */
+    struct fm_slice ids[20];
+    for (size_t i = 0; i < 20; i++)
+        ids[i] = i == 3 || i == 9 || i == 13 ? slice_of ("x") : slice (NULL, 0);
+    struct made m;
+    struct identities x;
+    struct fm_slice front;
+    uint32_t count;
+    size_t len;
+    identities_init (&x, 64);
+    make (&m, 3, 50, ids, 20, 400);
+    assert_int_equal (identities_decide (&x, &m.batch, &front, &count), 0);
+    assert_int_equal (count, 2);
+    uint8_t *bytes = with_front (&m, front, &len);
+    struct batch_cut cut = { .bytes = NULL };
+    struct batch_scratch scratch = { 0 };
+    uint64_t facts = 0, duplicates = 0;
+    const bool is_cut = batch_cut (&cut, slice (bytes, len), is_wanted, "a.c");
+    for (size_t i = 0; i < cut.piece_count && is_cut; i++) {
+        struct batch b;
+        struct batch_reader r;
+        struct batch_duplicates d;
+        struct fm_fact f;
+        assert_int_equal (batch_decode (cut.pieces[i].data, cut.pieces[i].len, slice (NULL, 0), &scratch, &b), 0);
+        batch_reader_init (&r, &b);
+        batch_duplicates_init (&d, &b);
+        for (; batch_reader_next (&r, &f) == 0; facts++) {
+            const bool repeats = batch_duplicates_meet (&d, f.id.seq);
+            assert_int_equal (repeats, f.id.seq == 59 || f.id.seq == 63);
+            duplicates += repeats;
+        }
+    }
+    if (is_cut) {
+        assert_int_equal (facts, 10);
+        assert_int_equal (duplicates, 2);
+    }
+    batch_cut_release (&cut);
+    batch_scratch_release (&scratch);
+    free (bytes);
+    identities_release (&x);
+    drop (&m);
+}
+
+/* --- The table. */
+
+static struct identity_entry entry_of (uint64_t n)
+{
+    struct identity_entry e = { .fact = { .stream = kit_stream (1), .seq = n } };
+    identity_hash (slice (&n, sizeof n), e.hash);
+    return e;
+}
+
+static void the_table_remembers_the_last_ones_and_no_more (void **state)
+{
+    (void) state;
+    enum { MAX = 2048 };
+    struct identity_table t;
+    identity_table_init (&t, MAX);
+    uint64_t end = 1;
+    for (unsigned round = 0; round < 400; round++) {
+        const uint64_t put = round * 37 % 101, back = round * 13 % 59;
+        for (uint64_t i = 0; i < put; i++, end++) {
+            const struct identity_entry e = entry_of (end);
+            assert_null (identity_table_find (&t, e.hash));
+            assert_int_equal (identity_table_put (&t, &e), 0);
+        }
+        const uint32_t before = t.count;
+        const uint64_t taken = back < put ? back : put;
+        identity_table_take_back (&t, (uint32_t) taken);
+        end -= taken;
+        assert_int_equal (t.count, before - taken);
+        for (uint64_t n = 1; n < end + 60; n += n + MAX + 70 < end ? 41 : 1) {
+            const struct identity_entry e = entry_of (n);
+            const struct fm_fact_id *const first = identity_table_find (&t, e.hash);
+            assert_int_equal (first != NULL, n < end && n >= end - t.count);
+            if (first)
+                assert_int_equal (first->seq, n);
+        }
+    }
+    assert_true (end > 2 * MAX && t.count <= MAX && t.count > MAX - 100);
+    identity_table_release (&t);
+}
+
+/* --- Deciding, recording, starting. */
+
+static void the_first_with_an_identity_is_a_fact_and_the_others_repeat_it (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    static uint8_t longest[255], nearly[255];
+    memset (longest, 7, sizeof longest);
+    memset (nearly, 7, sizeof nearly);
+    nearly[254] = 8;
+    const struct fm_slice big = slice (longest, 255), near = slice (nearly, 255), shorter = slice (longest, 254), none = slice (NULL, 0),
+                          zero = slice ("", 1);
+    const struct fm_slice first[] = { none, big, none, near, big, zero }, second[] = { shorter, near, none, zero }, third[] = { none, none };
+    struct made m[3];
+    struct identities x;
+    identities_init (&x, 64);
+    make (&m[0], 1, 1, first, 6, 10);
+    make (&m[1], 2, 1, second, 4, 10);
+    make (&m[2], 3, 1, third, 2, 10);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal (record (s->log, &x, &m[i]), 0);
+    kit_sync (s->log);
+    const struct oracle o = check_log (s->log);
+    assert_int_equal (o.facts, 12);
+    assert_int_equal (o.duplicates, 3);
+    assert_int_equal (x.table.count, 4);
+    for (size_t i = 0; i < 3; i++)
+        drop (&m[i]);
+    identities_release (&x);
+}
+
+static void what_was_not_recorded_is_nobodys_first (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    const struct fm_slice ids[] = { slice_of ("one"), slice_of ("two"), slice_of ("one") };
+    struct made lost, next, again;
+    struct identities x;
+    identities_init (&x, 64);
+    make (&next, 1, 1, ids, 1, 10);
+    make (&lost, 1, 7, ids, 3, 10);             /* not the stream's next */
+    make (&again, 2, 1, ids, 3, 10);
+    assert_int_equal (record (s->log, &x, &next), 0);
+    assert_int_equal (record (s->log, &x, &lost), FM_ERR_ARGUMENT);
+    assert_int_equal (record (s->log, &x, &again), 0);
+    kit_sync (s->log);
+    assert_int_equal (check_log (s->log).duplicates, 2);
+    drop (&lost);
+    drop (&next);
+    drop (&again);
+    identities_release (&x);
+}
+
+static void beyond_the_horizon_an_identity_is_new (void **state)
+{
+    (void) state;
+    struct identities x;
+    struct made m;
+    struct fm_slice front;
+    uint32_t count;
+    char text[8][8];
+    struct fm_slice ids[10];
+    for (size_t i = 0; i < 8; i++) {
+        (void) snprintf (text[i], sizeof text[i], "n%zu", i);
+        ids[i] = slice_of (text[i]);
+    }
+    ids[8] = ids[0];
+    ids[9] = ids[1];
+    identities_init (&x, 8);
+    make (&m, 1, 1, ids, 10, 1);
+    assert_int_equal (identities_decide (&x, &m.batch, &front, &count), 0);
+    assert_int_equal (count, 2);
+    identities_release (&x);
+    identities_init (&x, 4);
+    assert_int_equal (identities_decide (&x, &m.batch, &front, &count), 0);
+    assert_int_equal (count, 0);
+    identities_release (&x);
+    drop (&m);
+}
+
+/* The next batch of a stream: identities from a number of texts that grows slowly, and none at times. */
+static int record_next (struct log *log, struct identities *x, unsigned stream, size_t payload_len)
+{
+    const uint64_t first = work_next_seq (log, stream);
+    char text[3][32];
+    struct fm_slice ids[3];
+    for (uint64_t i = 0; i < 3; i++) {
+        const uint64_t seq = first + i, n = seq % 5 == 0 ? seq : (seq * 7 + stream) % (seq / 2 + 3);
+        ids[i] = slice (text[i], (size_t) snprintf (text[i], sizeof text[i], "identity %llu", (unsigned long long) n));
+        if (seq % 4 == stream)
+            ids[i].len = 0;
+    }
+    struct made m;
+    make (&m, stream, first, ids, 3, payload_len);
+    const int rc = record (log, x, &m);
+    drop (&m);
+    return rc;
+}
+
+static int record_some (struct log *log, struct identities *x, int rounds)
+{
+    int rc = 0;
+    for (int round = 0; round < rounds && rc == 0; round++) {
+        for (unsigned stream = 1; stream <= WORK_STREAMS && rc == 0; stream++)
+            rc = record_next (log, x, stream, 30000);
+        if (rc == 0) {
+            while ((rc = log_write (log)) == 0)
+                continue;
+            rc = rc == FM_ERR_END ? 0 : rc;
+        }
+        if (rc == 0 && round % 2)
+            rc = log_sync (log, NULL);
+    }
+    return rc;
+}
+
+static void a_start_remembers_what_its_log_tells (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    struct identities x;
+    identities_init (&x, IDENTITIES_MAX);
+    assert_int_equal (record_some (s->log, &x, 30), 0);
+    kit_sync (s->log);
+    const uint32_t count = x.table.count;
+    struct log_position position;
+    for (int start = 0; start < 3; start++) {
+        const struct oracle before = check_log (s->log);
+        assert_true (before.duplicates > 50);
+        reopen (s);
+        identities_release (&x);
+        uint32_t unread = 1;
+        assert_int_equal (identities_load (&x, s->log, &unread), 0);
+        assert_int_equal (unread, 0);
+        if (start == 0)
+            assert_int_equal (x.table.count, count);
+        assert_int_equal (x.table.count, before.count);
+        /* Segments without any between: they are stepped over. */
+        for (int i = 0; i < 90; i++)
+            kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 9, .first_seq = 1 + (uint64_t) (90 * start + i), .count = 1, .payload_len = 40000 });
+        kit_sync (s->log);
+        if (start == 1) {
+            reopen (s);
+            identities_release (&x);
+        }
+        assert_int_equal (record_some (s->log, &x, 5), 0);
+        kit_sync (s->log);
+        assert_true (check_log (s->log).duplicates > before.duplicates);
+    }
+    log_position (s->log, &position);
+    struct log_segment_info segments[64];
+    size_t segment_count;
+    assert_int_equal (log_segment_list (s->log, segments, 64, &segment_count), 0);
+    assert_true (segment_count > 12);
+    identities_release (&x);
+}
+
+static void a_damaged_footer_costs_no_identity (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    struct identities x;
+    char path[256];
+    uint32_t unread;
+    identities_init (&x, IDENTITIES_MAX);
+    assert_int_equal (record_some (s->log, &x, 30), 0);
+    kit_sync (s->log);
+    const uint32_t count = x.table.count;
+    log_destroy (&s->log);
+    kit_segment_path (s->directory, 2, path);
+    kit_flip (path, -20);                       /* the trailer */
+    kit_segment_path (s->directory, 1, path);
+    kit_flip (path, -(192 + 256 + 40));         /* the last section */
+    assert_int_equal (log_open (s->directory, &s->options, NULL, &s->log), 0);
+    identities_release (&x);
+    assert_int_equal (identities_load (&x, s->log, &unread), 0);
+    assert_int_equal (unread, 0);
+    assert_int_equal (x.table.count, count);
+    /* A segment that is lost whole takes its own. */
+    log_destroy (&s->log);
+    kit_segment_path (s->directory, 2, path);
+    assert_int_equal (remove (path), 0);
+    assert_int_equal (log_open (s->directory, &s->options, NULL, &s->log), 0);
+    identities_release (&x);
+    assert_int_equal (identities_load (&x, s->log, &unread), 0);
+    assert_int_equal (unread, 1);
+    assert_true (x.table.count < count && x.table.count > count / 3);
+    identities_release (&x);
+}
+
+/* One life that ends at the n-th call; then what was there is gone on with. False: it did not end. */
+static bool live_and_die (unsigned long n, unsigned keep_percent, bool power)
+{
+    char directory[128];
+    struct log *log = NULL;
+    struct identities x;
+    struct fail_fs *f = fail_fs_new ();
+    struct log_options options = { .mesh = "test", .segment_bytes = 1 << 20, .buffer_bytes = 4 << 20, .fs = fail_fs_seam (f) };
+    kit_directory (directory);
+    identities_init (&x, IDENTITIES_MAX);
+    if (power)
+        fail_fs_power_off (f, n);
+    else
+        fail_fs_fail (f, FAIL_ANY, n, -EIO);
+    if (log_open (directory, &options, NULL, &log) == 0)
+        (void) record_some (log, &x, 14);
+    log_destroy (&log);
+    identities_release (&x);
+    const bool happened = fail_fs_happened (f);
+    if (power)
+        fail_fs_power_loss (f, (unsigned) n, keep_percent);
+    fail_fs_destroy (&f);
+    options.fs = NULL;
+    for (int start = 0; start < 2; start++) {
+        assert_int_equal (log_open (directory, &options, NULL, &log), 0);
+        const uint64_t before = check_log (log).facts;
+        assert_int_equal (record_some (log, &x, 4), 0);
+        kit_sync (log);
+        const struct oracle o = check_log (log);
+        assert_int_equal (o.facts, before + 4 * 3 * WORK_STREAMS);
+        assert_true (o.duplicates > 3);
+        log_destroy (&log);
+        identities_release (&x);
+    }
+    kit_remove (directory);
+    return happened;
+}
+
+static void whenever_the_power_goes_each_identity_has_one_first (void **state)
+{
+    (void) state;
+    unsigned long n = 1;
+    while (live_and_die (n, (unsigned) (n * 37) % 101, true))
+        n++;
+    assert_true (n > 40);
+}
+
+static void whichever_call_fails_each_identity_has_one_first (void **state)
+{
+    (void) state;
+    unsigned long n = 1;
+    while (live_and_die (n, 0, false))
+        n++;
+    assert_true (n > 40);
+}
+
+/* --- Another holder. */
+
+static void repair_from (const char *directory, const char *from)
+{
+    const struct log_options options = { .mesh = "test", .segment_bytes = 1 << 20 }, other_options = { .mesh = "test", .read_only = true };
+    struct log *log, *other;
+    struct repair_result result;
+    assert_int_equal (log_open (directory, &options, NULL, &log), 0);
+    assert_int_equal (log_open (from, &other_options, NULL, &other), 0);
+    const struct refetch_source source = { .context = other, .fetch = refetch_from_log };
+    const struct repair_options how = { .source = &source };
+    if (log_repair (log, &how, &result))
+        fail_msg ("log_repair: %s", fm_error_detail ());
+    assert_int_equal (result.left, 0);
+    assert_true (result.refetched > 0);
+    log_destroy (&log);
+    log_destroy (&other);
+}
+
+/* The other journal met the same facts in another order: it takes others for the first. What it says must not come along. */
+static void what_a_repair_puts_back_is_judged_by_the_log_that_it_goes_into (void **state)
+{
+    (void) state;
+    char directory[128], other[128];
+    struct log_options options = { .mesh = "test", .segment_bytes = 1 << 20, .buffer_bytes = 4 << 20 };
+    struct identities x;
+    struct log *log;
+    uint64_t duplicates = 0;
+    char path[256];
+    kit_directory (directory);
+    kit_directory (other);
+    for (int k = 0; k < 2; k++) {
+        identities_init (&x, IDENTITIES_MAX);
+        assert_int_equal (log_open (k ? other : directory, &options, NULL, &log), 0);
+        for (int i = 0; i < 60; i++)
+            assert_int_equal (record_next (log, &x, k ? 1 + (unsigned) (WORK_STREAMS - 1 - i / 20) : 1 + (unsigned) i % WORK_STREAMS, 12000), 0);
+        kit_sync (log);
+        duplicates = check_log (log).duplicates;
+        assert_int_equal (log_mark_idle (log), 0);
+        log_destroy (&log);
+        identities_release (&x);
+    }
+    assert_true (duplicates > 40);
+    kit_segment_path (directory, 2, path);
+    for (int64_t pos = 100000; pos < 900000; pos += 90000)
+        kit_flip (path, pos);                   /* bodies: each owns what it lost */
+    repair_from (directory, other);
+    assert_int_equal (log_open (directory, &options, NULL, &log), 0);
+    const struct oracle mended = check_log (log);
+    assert_int_equal (mended.facts, 180);
+    log_destroy (&log);
+    kit_segment_path (directory, 1, path);
+    kit_flip (path, 4096 + 3000);
+    assert_int_equal (log_open (directory, &options, NULL, &log), 0);
+    log_destroy (&log);
+    kit_remove (directory);
+    kit_remove (other);
+}
+
+int main (void)
+{
+    const struct CMUnitTest tests[] = {
+#define CASE(name) cmocka_unit_test_setup_teardown (name, log_set_up, log_tear_down)
+        cmocka_unit_test (what_a_journal_says_stands_in_front_and_comes_off_again),
+        cmocka_unit_test (a_cut_batch_keeps_what_is_said_of_its_facts),
+        cmocka_unit_test (the_table_remembers_the_last_ones_and_no_more),
+        cmocka_unit_test (beyond_the_horizon_an_identity_is_new),
+        CASE (the_first_with_an_identity_is_a_fact_and_the_others_repeat_it),
+        CASE (what_was_not_recorded_is_nobodys_first),
+        CASE (a_start_remembers_what_its_log_tells),
+        CASE (a_damaged_footer_costs_no_identity),
+        cmocka_unit_test (whenever_the_power_goes_each_identity_has_one_first),
+        cmocka_unit_test (whichever_call_fails_each_identity_has_one_first),
+        cmocka_unit_test (what_a_repair_puts_back_is_judged_by_the_log_that_it_goes_into),
+#undef CASE
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
