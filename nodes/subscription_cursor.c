@@ -248,12 +248,19 @@ static void adopt_folded (struct fm_subscription *s, const Factmesh__Cursor *mes
     cursor_release (&folded);
 }
 
+/* A journal that has just started says for a moment that it is none; one that is busy, to ask again. */
+static bool is_passing (Factmesh__ErrorCode code)
+{
+    return code == FACTMESH__ERROR_CODE__ERROR_NO_JOURNAL || code == FACTMESH__ERROR_CODE__ERROR_LIMIT || code == FACTMESH__ERROR_CODE__ERROR_TIMEOUT;
+}
+
 static void on_put_answer (struct fm_subscription *s, const struct replay_event *e)
 {
     s->put_out = false;
     s->put_error = 0;
     if (e->kind == REPLAY_ERROR) {
-        s->put_error = error_set (subscription_error_of (e->code), "cursor '%s': the journal says: %s", s->cursor_name, e->text);
+        if (!is_passing (e->code))
+            s->put_error = error_set (subscription_error_of (e->code), "cursor '%s': the journal says: %s", s->cursor_name, e->text);
         s->ack_changed = true;
         s->put_due_ns = node_now () + NS_OF_MS (COMMIT_RETRY_MS);
         return;

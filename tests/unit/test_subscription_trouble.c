@@ -69,6 +69,26 @@ static void a_journal_that_comes_back_is_read_on_where_it_stopped (void **state)
     mesh_close (&m);
 }
 
+static void a_journal_that_is_just_starting_is_asked_again_for_the_cursor (void **state)
+{
+    (void) state;
+    struct mesh m;
+    mesh_open (&m, true, 0);
+    mesh_add_stream (&m, 3, 10, false);
+    struct checker c;
+    checker_open (&c, &m, (struct fm_subscription_options) { .from = FM_FROM_START, .cursor = "place", .commit_ms = 60000 });
+    mesh_publish (&m, 0, 1, 10);
+    checker_run_until (&c, 0, 9);
+    /* Its node answers, and says that it is no journal: as it does for a moment at each start. */
+    journal_destroy (&m.journal);
+    assert_int_equal (fm_subscription_ack (c.s), 0);
+    assert_int_equal (fm_subscription_commit (c.s, 500), FM_TIMEOUT);
+    assert_int_equal (journal_new (m.journal_node, m.directory, NULL, &m.journal), 0);
+    assert_int_equal (fm_subscription_commit (c.s, MESH_PATIENCE_MS), 0);
+    fm_subscription_close (&c.s);
+    mesh_close (&m);
+}
+
 static void others_fill_in_for_a_journal_that_is_gone (void **state)
 {
     (void) state;
@@ -422,6 +442,7 @@ int main (int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (who_is_too_slow_falls_behind_and_misses_nothing),
         cmocka_unit_test (a_journal_that_comes_back_is_read_on_where_it_stopped),
+        cmocka_unit_test (a_journal_that_is_just_starting_is_asked_again_for_the_cursor),
         cmocka_unit_test (others_fill_in_for_a_journal_that_is_gone),
         cmocka_unit_test (a_stream_that_was_closed_is_heard_of_though_its_node_lives_on),
         cmocka_unit_test (what_its_publisher_had_alone_dies_with_it_as_a_gap),
