@@ -154,8 +154,13 @@ FM_EXPORT int fm_publish_text (struct fm_publisher *publisher, const char *topic
 FM_EXPORT int fm_publisher_flush (struct fm_publisher *publisher);
 
 /* Wait until sequence seq (0: all so far, and what came back from a window on disk) is synced by the journals that count: it survives power loss. FM_TIMEOUT (the detail says how far it is);
- * the facts stay in the window, and waiting again is fine. */
+ * the facts stay in the window, and waiting again is fine. FM_ERR_LOST: a journal refuses the stream; or some of what came back (seq itself) is nowhere but here: a journal
+ * waited for this publisher for its time, then gave those sequences up, and takes them no more. The detail has the ranges; the rest is synced. */
 FM_EXPORT int fm_publisher_wait_synced (struct fm_publisher *publisher, uint64_t seq, int timeout_ms);
+/* After that: the next fact that was lost so, in order, under its old name (ret_fact->id); valid until the next call. Publish it again (fm_publish takes it as it is, and
+ * gives it a new name), or leave it: with the next call it is let go. FM_ERR_END: there is none (any more), -errno. Until they are taken they stay in the window and
+ * count in its bytes; a process that is killed meanwhile is handed them again, so facts that must not come twice need an identity. One thread at a time. */
+FM_EXPORT int fm_publisher_lost_next (struct fm_publisher *publisher, struct fm_fact *ret_fact);
 
 struct fm_publisher_state {
     struct fm_id stream;

@@ -129,9 +129,9 @@ static int make_room (struct fm_publisher *p, const struct fm_fact *fact, uint64
 {
     uint64_t deadline = 0, blocked_since = 0;
     int rc = 0;
-    while (rc == 0 && !window_has_room (&p->window, publisher_open_cost (p, fact))) {
+    while (rc == 0 && !window_has_room (&p->window, publisher_open_cost (p, fact) + p->given_up.bytes)) {
         if (p->when_full == FM_DROP_OLDEST) {
-            (void) window_drop_oldest (&p->window);     /* there is one: an empty window has room */
+            (void) (window_drop_oldest (&p->given_up) || window_drop_oldest (&p->window));      /* there is one: an empty window has room */
         } else if (p->open.count > 0) {
             /* Journals cannot sync what they have not got. */
             rc = publisher_send_open (p, *now);
@@ -329,12 +329,13 @@ int fm_publisher_wait_synced (struct fm_publisher *publisher, uint64_t seq, int 
     pthread_mutex_lock (&p->lock);
     int rc = p->open.count > 0 ? publisher_send_open (p, publisher_now (p)) : 0;
     /* All so far is of this epoch, and what came back from disk: what else earlier ones left unsynced is nobody's to wait for. */
-    if (seq == 0)
+    const bool all = seq == 0;
+    if (all)
         seq = p->next_seq > p->identity.epoch_first_seq ? p->next_seq - 1 : p->recovered_seq;
     while (rc == 0 && p->window.synced < seq && !p->lost)
         rc = wait_changed (p, deadline);
     if (p->window.synced >= seq)
-        rc = 0;
+        rc = all || publisher_is_lost (p, seq) ? publisher_set_lost_ranges (p) : 0;
     else if (p->lost)
         rc = set_lost (p);
     see_progress (p, seq, &progress);
@@ -356,7 +357,7 @@ void fm_publisher_state (struct fm_publisher *publisher, struct fm_publisher_sta
         .written = reached.written,
         .synced = p->window.synced,
         .recovered = p->recovered_seq,
-        .window_bytes = p->window.bytes + (p->open.count ? window_cost (p->open.facts_len + p->open.head_len) : 0),
+        .window_bytes = p->window.bytes + p->given_up.bytes + (p->open.count ? window_cost (p->open.facts_len + p->open.head_len) : 0),
     };
     pthread_mutex_unlock (&p->lock);
 }
@@ -435,6 +436,9 @@ static int open_disk (struct fm_publisher *p, const struct fm_publisher_options 
         return rc;
     if (found.facts) {
         p->recovered_seq = found.end_seq - 1;
+        rc = publisher_lost_open (p);
+        if (rc)
+            return rc;
         node_notice (p->node, "WINDOW-RECOVERED", "stream %s: %" PRIu64 " facts up to sequence %" PRIu64 " came back from disk: journals that lack them are given them",
                      p->name, found.facts, p->recovered_seq);
     }
@@ -467,13 +471,14 @@ static int open_stream (struct fm_publisher *p, const struct fm_publisher_option
 /* Let go of the data directory. */
 static int close_directory (struct fm_publisher *p)
 {
-    window_file_close (&p->disk, p->window.count == 0);
+    window_file_close (&p->disk, p->window.count == 0 && p->given_up.count == 0);
     return identity_close (&p->identity, p->next_seq);
 }
 
 static void publisher_free (struct fm_publisher *p)
 {
     publisher_repair_destroy (&p->repair);
+    publisher_lost_close (p);
     level_table_destroy (&p->levels);
     window_release (&p->window);
     (void) pthread_cond_destroy (&p->changed);

@@ -3,18 +3,21 @@
  *     publisher.c         open, publish, flush, wait, close
  *     publisher_send.c    the open batch, frames, head notices, watermarks passed on
  *     publisher_node.c    what the node's thread does for it: time, control messages
- *     publisher_repair.c  serving the window to who missed something */
+ *     publisher_repair.c  serving the window to who missed something
+ *     publisher_lost.c    what came back from disk, and journals gave up meanwhile */
 
 #ifndef FM_NODES_PUBLISHER_H
 #define FM_NODES_PUBLISHER_H
 
 #include <pthread.h>
 
+#include "batch.h"
 #include "clock.h"
 #include "identity.h"
 #include "level_table.h"
 #include "node.h"
 #include "publisher_marks.h"
+#include "recovered.h"
 #include "window.h"
 #include "window_file.h"
 
@@ -41,6 +44,9 @@ enum {
     PUBLISHER_OFFSET_MS = 10,               /* how long the distance of Unix and monotonic time is taken as fixed */
     PUBLISHER_REASON_MAX = 127,
     PUBLISHER_BLOB_REF_MAX = 512,           /* bytes of an encoded BlobRef */
+    PUBLISHER_LOST_POLL_MS = 5,             /* an answer about what came back from disk is looked for so often, */
+    PUBLISHER_LOST_ANSWER_MS = 2000,        /* waited for so long, */
+    PUBLISHER_LOST_RETRY_MS = 200,          /* and asked for again so much later */
     PUBLISHER_FACT_OVERHEAD_MAX = 192       /* what a fact's encoding adds to its slices, at most */
 };
 
@@ -58,6 +64,16 @@ struct open_batch {
 };
 
 struct publisher_repair;
+struct publisher_lost;
+
+/* Of fm_publisher_lost_next: the batch that is being handed out. */
+struct lost_reader {
+    bool open;
+    zmq_msg_t message;
+    struct batch batch;
+    struct batch_scratch scratch;
+    struct batch_reader facts;
+};
 
 struct fm_publisher {
     struct fm_node *node;
@@ -87,6 +103,11 @@ struct fm_publisher {
     bool disk_told;                 /* of the node's thread: the notice of disk_rc */
     bool disk_given_up;             /* FM_DROP_OLDEST: goes on in memory */
     uint64_t recovered_seq;         /* the last one that came back from disk; 0: none */
+    struct recovered *recovered;    /* NULL: none did */
+    struct window given_up;         /* of them, taken out of the window: journals have told them as gaps */
+    uint64_t given_up_from;         /* those below were handed out by fm_publisher_lost_next */
+    struct lost_reader lost_reader;
+    bool given_up_news;             /* to be told by the node's thread */
     struct publisher_marks marks;
     uint64_t bucket_ns;             /* token bucket: the time up to which tokens are spent */
     uint64_t unix_offset, unix_offset_until;
@@ -109,6 +130,7 @@ struct fm_publisher {
 
     uint64_t notice_due;            /* of the node's thread alone */
     struct publisher_repair *repair;    /* of the node's thread alone, without the lock */
+    struct publisher_lost *lost_asks;   /* the same */
 };
 
 static inline uint64_t publisher_now (const struct fm_publisher *p)
@@ -173,5 +195,19 @@ void publisher_repair_destroy (struct publisher_repair **repair);
 int publisher_repair_control (struct fm_publisher *p, const struct node_route *from, const Factmesh__Control *control, uint64_t now);
 /* Send what credit allows. Returns when to come again. */
 uint64_t publisher_repair_tick (struct fm_publisher *p, uint64_t now);
+
+/* --- publisher_lost.c. */
+
+/* After an open that brought facts back. -ENOMEM. */
+int publisher_lost_open (struct fm_publisher *p);
+void publisher_lost_close (struct fm_publisher *p);
+/* Under the lock, after the marks, or what is known of what came back, changed: let go what the journals that count have. */
+void publisher_settle (struct fm_publisher *p);
+/* Came this fact back, did journals give it up, and was it not handed out? Under the lock. */
+bool publisher_is_lost (struct fm_publisher *p, uint64_t seq);
+/* FM_ERR_LOST with the ranges as its detail; 0: nothing is lost. Under the lock. */
+int publisher_set_lost_ranges (struct fm_publisher *p);
+/* Ask journals, take their answers. Of the node's thread, without the lock. Returns when to come again. */
+uint64_t publisher_lost_tick (struct fm_publisher *p, uint64_t now);
 
 #endif

@@ -115,10 +115,10 @@ uint64_t publisher_tick (void *arg, uint64_t now)
     if (p->disk || p->disk_given_up)
         tell_disk (p);
     reserve_more (p, now);
-    const uint64_t repair_due = publisher_repair_tick (p, now);
+    const uint64_t other_due = min_u64 (publisher_repair_tick (p, now), publisher_lost_tick (p, now));
 
     pthread_mutex_lock (&p->lock);
-    p->tick_due = lost ? repair_due : min_u64 (next_due (p, now, was_hot), repair_due);
+    p->tick_due = lost ? other_due : min_u64 (next_due (p, now, was_hot), other_due);
     const uint64_t due = p->tick_due;
     pthread_mutex_unlock (&p->lock);
     return due;
@@ -159,12 +159,14 @@ static void take_mark (struct fm_publisher *p, const Factmesh__Watermark *w, con
         rc = publisher_marks_update (&p->marks, &journal, w->generation, (struct mark) { m->received, m->written, m->synced },
                                      publisher_sent (p));
     if (rc == 0) {
-        (void) window_synced (&p->window, publisher_marks_reached (&p->marks).synced);
+        publisher_settle (p);
         waited = p->waiting > 0;
         if (live_watermarks_wanted (p->live) > 0)
             publisher_pass_marks (p, &journal);
     }
     pthread_mutex_unlock (&p->lock);
+    if (rc == 0 && p->recovered)
+        node_wake (p->node);        /* there may be something to ask */
     if (waited)
         pthread_cond_broadcast (&p->changed);       /* without the lock: who wakes up wants it */
     if (rc == 0)

@@ -241,7 +241,13 @@ static void take_batches (struct fm_publisher *p, const struct session *s, struc
     pthread_mutex_lock (&p->lock);
     t->synced = p->window.synced;
     t->sent = publisher_sent (p);
-    struct window_item *item = window_find_from (&p->window, s->next_seq);
+    struct window *window = &p->window;
+    struct window_item *item = window_find_from (window, s->next_seq);
+    struct window_item *given_up = window_find_from (&p->given_up, s->next_seq);
+    if (given_up && (!item || given_up->first_seq < item->first_seq)) {     /* journals gave it up: whoever wants it has it from here alone */
+        window = &p->given_up;
+        item = given_up;
+    }
     t->held_seq = !item ? p->window.next_seq : item->first_seq > s->next_seq ? item->first_seq : s->next_seq;
     if (t->held_seq > s->next_seq)
         item = NULL;                    /* the gap first */
@@ -255,7 +261,7 @@ static void take_batches (struct fm_publisher *p, const struct session *s, struc
         zmq_msg_init (&b->message);
         zmq_msg_copy (&b->message, &item->message);
         t->bytes += len;
-        item = window_after (&p->window, item);
+        item = window_after (window, item);
     }
     pthread_mutex_unlock (&p->lock);
 }

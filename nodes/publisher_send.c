@@ -95,9 +95,16 @@ static int keep_batch (struct fm_publisher *p, uint64_t end_seq, size_t body_pos
         int rc = window_reserve (&p->window);       /* so that the file has nothing that the window does not take */
         if (rc)
             return rc;
-        const struct window_item *oldest = window_first (&p->window);
+        const struct window_item *oldest = window_first (p->given_up.count ? &p->given_up : &p->window);
         const struct fm_slice batch = slice ((const uint8_t *) zmq_msg_data (message) + body_pos, zmq_msg_size (message) - body_pos);
         rc = window_file_append (p->disk, batch, oldest ? oldest->place : UINT64_MAX, &place);
+        if (rc == FM_ERR_FULL && p->given_up.count) {
+            /* What was given up lies far behind. */
+            struct window *const windows[] = { &p->given_up, &p->window };
+            rc = window_file_compact (p->disk, &p->identity, node_mesh (p->node), windows, sizeof windows / sizeof windows[0]);
+            if (rc == 0)
+                rc = window_file_append (p->disk, batch, window_first (&p->given_up)->place, &place);
+        }
         if (rc)
             rc = disk_failed (p, rc, now);
         else

@@ -490,6 +490,53 @@ out:
     return 0;
 }
 
+static struct fm_slice batch_of (struct window_item *item)
+{
+    return slice ((const uint8_t *) zmq_msg_data (&item->message) + item->body_pos, zmq_msg_size (&item->message) - item->body_pos);
+}
+
+static int append_all (struct window_file *f, struct window *w)
+{
+    uint64_t place;
+    int rc = 0;
+    for (struct window_item *item = window_first (w); item && rc == 0; item = window_find_from (w, item->end_seq))
+        rc = window_file_append (f, batch_of (item), 0, &place);
+    return rc;
+}
+
+int window_file_compact (struct window_file *f, const struct identity *identity, struct fm_slice mesh, struct window *const windows[], size_t count)
+{
+    struct window_file *n = calloc (1, sizeof *n);
+    if (!n)
+        return -ENOMEM;
+    *n = (struct window_file) { .fs = f->fs, .directory = f->directory, .dir = f->dir, .fd = -1, .capacity = f->capacity };
+    int rc = new_create (n, identity, mesh);
+    for (size_t i = 0; i < count && rc == 0; i++)
+        rc = append_all (n, windows[i]);
+    if (rc == 0) {
+        rc = new_settle (n);
+        f->broken = rc != 0;            /* which of the two the directory has is not known */
+    }
+    if (rc) {
+        if (n->fd >= 0)
+            (void) f->fs->close (f->fs->context, n->fd);
+        free (n);
+        return rc;
+    }
+    uint64_t place = 0;
+    for (size_t i = 0; i < count; i++) {
+        for (struct window_item *item = window_first (windows[i]); item; item = window_find_from (windows[i], item->end_seq)) {
+            item->place = place;
+            place += record_len (batch_of (item).len);
+        }
+    }
+    (void) f->fs->close (f->fs->context, f->fd);        /* all of it is in the new one */
+    n->sync = f->sync;
+    *f = *n;
+    free (n);
+    return 0;
+}
+
 bool window_file_exists (const struct fs *fs, const struct identity *identity)
 {
     const int fd = fs->open (fs->context, identity_dir (identity), file_name, O_RDONLY, 0);

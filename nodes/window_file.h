@@ -84,6 +84,10 @@ bool window_file_exists (const struct fs *fs, const struct identity *identity);
  * FM_ERR_FULL (with a detail), -errno: the batch is not kept, try again later. After a failed sync every append fails: only a new file can be trusted. */
 int window_file_append (struct window_file *file, struct fm_slice batch, uint64_t start, uint64_t *ret_place);
 
+/* Make room where an append found none (FM_ERR_FULL) though little is needed, because the oldest of it lies far behind: all that the windows hold, in order, is
+ * written into a new file, which takes the old one's place; their items' places change. -ENOMEM, -errno: then it is as it was, or takes nothing more. */
+int window_file_compact (struct window_file *file, const struct identity *identity, struct fm_slice mesh, struct window *const windows[], size_t count);
+
 /* Let go of it (NULL is fine). empty: all is synced, the file is removed. */
 void window_file_close (struct window_file **file, bool empty);
 

@@ -80,7 +80,7 @@ struct fm_blob {
     X (FM_ERR_ARGUMENT, -10022, "bad argument")                                             \
     X (FM_ERR_LIMIT, -10023, "a limit was reached")                                         \
     X (FM_INTERRUPTED, -10024, "interrupted")                                               \
-    X (FM_ERR_LOST, -10025, "the stream was taken over by a newer incarnation")             \
+    X (FM_ERR_LOST, -10025, "lost: a journal refuses the stream, or gave up facts of it")             \
     X (FM_ERR_LEASE, -10026, "the lease has run out: another instance may have it")
 
 enum fm_error {

@@ -321,6 +321,43 @@ static int pub_wait_synced (struct pub *p, int rc_so_far)
     return cli_is_signalled () ? FM_INTERRUPTED : 0;
 }
 
+/* Go on waiting? 0, or why not. */
+static int pub_waits (struct pub *p)
+{
+    const int rc = pub_tend (p);
+    return rc < 0 ? rc : cli_is_signalled () ? FM_INTERRUPTED : pub_is_stuck (p) ? FM_TIMEOUT : 0;
+}
+
+/* Publish what journals gave up anew, and wait for that. */
+static int pub_lost_again (struct pub *p)
+{
+    struct fm_fact fact;
+    unsigned long long facts = 0;
+    int rc;
+    p->moved_ms = cli_monotonic_ms ();
+    while ((rc = fm_publisher_lost_next (p->publisher, &fact)) == 0) {
+        while ((rc = fm_publish (p->publisher, &fact, NULL)) == FM_ERR_WINDOW_FULL && (rc = pub_waits (p)) == 0)
+            continue;
+        if (rc < 0)
+            return rc;
+        facts++;
+    }
+    if (rc != FM_ERR_END)
+        return rc;
+    while ((rc = fm_publisher_wait_synced (p->publisher, 0, PUB_SLICE_MS)) == FM_TIMEOUT && (rc = pub_waits (p)) == 0)
+        continue;
+    if (rc == 0)
+        cli_say (&p->cli, "%llu facts that a journal gave up were published again", facts);
+    return rc;
+}
+
+/* What came back from disk may have been given up: then it is not recorded, however far the journals are. */
+static int pub_end_lost (struct pub *p)
+{
+    const int rc = fm_publisher_wait_synced (p->publisher, 0, 0);
+    return rc == FM_ERR_LOST && p->o.lost_again ? pub_lost_again (p) : rc;
+}
+
 /* --no-wait: give what is on its way a moment to leave. A journal that has received all is a sign that it did. */
 static void pub_linger (struct pub *p)
 {
@@ -447,6 +484,8 @@ int command_pub (int argc, char **argv)
             pub_linger (&p);
         else
             synced_rc = pub_wait_synced (&p, rc);
+        if (!p.o.no_wait && p.recovered && rc == 0 && (synced_rc == 0 || synced_rc == FM_ERR_LOST))
+            synced_rc = pub_end_lost (&p);
         const int ids_rc = p.ids ? output_flush (p.ids) : 0;
         status = pub_report (&p, rc, synced_rc);
         if (status == CLI_OK && ids_rc < 0 && ids_rc != -EPIPE)

@@ -42,7 +42,9 @@ static const char help[] =
     "      --identity DIR       the stream that is kept in DIR\n"
     "      --ephemeral          a new stream, for this run only\n"
     "      --window-on-disk     keep what no journal has in the stream's directory as well: after a kill -9 the next run\n"
-    "                           of the stream gives it to the journal; --window-on-disk=synced outlives power loss too\n\n"
+    "                           of the stream gives it to the journal; --window-on-disk=synced outlives power loss too\n"
+    "      --lost-again         what came back from disk too late, after a journal gave it up, is published again at the\n"
+    "                           end, as new facts; without, the run fails and names the sequences\n\n"
     "A line that cannot be published (malformed, too large) ends it there: what stands before it is recorded, the\n"
     "message names the line, nothing behind it is sent.\n\n"
     "Examples:\n"
@@ -72,7 +74,8 @@ enum {
     OPT_STREAM,
     OPT_IDENTITY,
     OPT_EPHEMERAL,
-    OPT_WINDOW_ON_DISK
+    OPT_WINDOW_ON_DISK,
+    OPT_LOST_AGAIN
 };
 
 static const struct option long_options[] = { { "file", required_argument, NULL, 'f' },
@@ -101,6 +104,7 @@ static const struct option long_options[] = { { "file", required_argument, NULL,
                                               { "identity", required_argument, NULL, OPT_IDENTITY },
                                               { "ephemeral", no_argument, NULL, OPT_EPHEMERAL },
                                               { "window-on-disk", optional_argument, NULL, OPT_WINDOW_ON_DISK },
+                                              { "lost-again", no_argument, NULL, OPT_LOST_AGAIN },
                                               COMMON_LONG };
 
 static int set_format (const struct cli *cli, struct pub_options *o, enum pub_format format)
@@ -240,6 +244,9 @@ static int take_how (struct cli *cli, struct pub_options *o, int option, const c
         return -1;
     case OPT_WINDOW_ON_DISK:
         return set_window (cli, o, value);
+    case OPT_LOST_AGAIN:
+        o->lost_again = true;
+        return -1;
     default:
         return cli_option (cli, option, value);
     }

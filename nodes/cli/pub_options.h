@@ -35,6 +35,7 @@ struct pub_options {
     const char *journals;
     bool no_wait, print_ids;
     enum fm_window window; /* --window-on-disk */
+    bool lost_again;
     const char *ack_log;
 };
 

@@ -630,7 +630,8 @@ int fm_node_members (struct fm_node *node, int (*each) (void *arg, const struct 
 {
     for (size_t i = 0; i < node->member_count; i++) {
         const struct fm_member m = { .node = node->members[i].node, .name = node->members[i].name, .self = i == 0,
-                                     .is_journal = node->members[i].is_journal };
+                                     .is_journal = node->members[i].is_journal, .journal = node->members[i].journal,
+                                     .generation = node->members[i].generation, .control = node->members[i].control };
         const int rc = each (arg, &m);
         if (rc)
             return rc;

@@ -34,6 +34,15 @@ struct fm_node {
     size_t worker_count, handler_count;
     uint64_t counters[NODE_COUNTER_COUNT];
     unsigned wakes, streams_changed, journals;
+    struct fake_journal {           /* members with a control endpoint, which fake_journals_answer serves */
+        struct fm_id journal;
+        void *router;
+        char address[32];
+        uint64_t gap_first, gap_end;    /* what it has given up; 0: nothing */
+        uint32_t gap_reason;
+        unsigned asked;
+    } answering[4];
+    unsigned answering_count;
     char notice[64];
     uint64_t now;                   /* of the publishers' clock */
     int64_t unix_offset;
@@ -159,6 +168,16 @@ int node_socket (struct fm_node *node, int type, void **ret_socket)
     return zmq_setsockopt (*ret_socket, ZMQ_LINGER, &linger, sizeof linger);
 }
 
+int node_connect (void *socket, const char *address)
+{
+    return zmq_connect (socket, address);
+}
+
+void node_socket_patient (void *socket)
+{
+    (void) socket;
+}
+
 int node_bind (void *socket, const char *address, char ret_bound[FM_PEER_ADDRESS_MAX])
 {
     strcpy (ret_bound, address);
@@ -171,6 +190,11 @@ int fm_node_members (struct fm_node *node, int (*each) (void *arg, const struct 
     (void) each (arg, &self);
     for (unsigned i = 0; i < node->journals; i++) {
         const struct fm_member journal = { .name = "journal", .is_journal = true };
+        (void) each (arg, &journal);
+    }
+    for (unsigned i = 0; i < node->answering_count; i++) {
+        const struct fake_journal *j = &node->answering[i];
+        const struct fm_member journal = { .name = "journal", .is_journal = true, .journal = j->journal, .generation = 1, .control = j->address };
         (void) each (arg, &journal);
     }
     return 0;
@@ -231,6 +255,8 @@ static int fake_tear_down (void **state)
     (void) state;
     for (size_t i = 0; i < fake.reply_count; i++)
         factmesh__control__free_unpacked (fake.replies[i], NULL);
+    for (unsigned i = 0; i < fake.answering_count; i++)
+        zmq_close (fake.answering[i].router);
     zmq_close (subscriber);
     live_destroy (&fake.live);
     zmq_ctx_term (fake.zmq);
@@ -310,6 +336,73 @@ static inline int give_watermark (struct fm_publisher *p, const struct fm_id *jo
     control.body_case = FACTMESH__CONTROL__BODY_WATERMARK;
     control.watermark = &watermark;
     return hand_over (&control, 'j');
+}
+
+/* A journal that can be asked. */
+static inline struct fake_journal *fake_journal_add (const struct fm_id *journal)
+{
+    const int linger = 0;
+    struct fake_journal *j = &fake.answering[fake.answering_count];
+    *j = (struct fake_journal) { .journal = *journal, .router = zmq_socket (fake.zmq, ZMQ_ROUTER), .gap_reason = FACTMESH__GAP_REASON__GAP_NOT_HELD };
+    assert_int_equal (zmq_setsockopt (j->router, ZMQ_LINGER, &linger, sizeof linger), 0);
+    snprintf (j->address, sizeof j->address, "inproc://journal-%u", fake.answering_count++);
+    assert_int_equal (zmq_bind (j->router, j->address), 0);
+    return j;
+}
+
+static inline void fake_journal_send (struct fake_journal *j, const void *route, int route_len, zmq_msg_t *message)
+{
+    assert_int_equal (zmq_send (j->router, route, (size_t) route_len, ZMQ_SNDMORE), route_len);
+    assert_true (zmq_msg_send (message, j->router, 0) >= 0);
+}
+
+/* Answer one ReplayOpen: the gap, all else is there. */
+static inline void fake_journal_answer (struct fake_journal *j, const void *route, int route_len, const Factmesh__Control *control)
+{
+    if (control->body_case != FACTMESH__CONTROL__BODY_REPLAY_OPEN)
+        return;
+    const Factmesh__ReplayOpen *open = control->replay_open;
+    struct fm_id stream;
+    zmq_msg_t message;
+    j->asked++;
+    assert_int_equal (control_get_id (&open->stream, &stream), 0);
+    const struct replay_gap gap = { .stream = stream, .first_seq = j->gap_first, .end_seq = j->gap_end, .reason = j->gap_reason };
+    const struct replay_covered covered = { .stream = stream, .through = open->end_seq - 1 };
+    const bool meets = j->gap_first < open->end_seq && j->gap_end > open->from_seq;
+    const struct replay_header h = { .session = open->session, .gaps = &gap, .gap_count = meets, .covered = &covered, .covered_count = 1 };
+    assert_int_equal (replay_data_encode (&h, slice_of ("test"), slice (NULL, 0), &message), 0);
+    fake_journal_send (j, route, route_len, &message);
+    Factmesh__ReplayEnd end = FACTMESH__REPLAY_END__INIT;
+    end.session = open->session;
+    Factmesh__Control reply = FACTMESH__CONTROL__INIT;
+    reply.body_case = FACTMESH__CONTROL__BODY_REPLAY_END;
+    reply.replay_end = &end;
+    assert_int_equal (control_encode (&reply, slice_of ("test"), &message), 0);
+    fake_journal_send (j, route, route_len, &message);
+}
+
+/* The node's thread comes, and journals answer what they are asked, until nobody asks any more. */
+static inline void fake_journals_answer (struct fm_publisher *p)
+{
+    for (int idle = 0; idle < 3; idle++) {
+        fake.now += (uint64_t) PUBLISHER_LOST_RETRY_MS * 1000000;
+        (void) publisher_tick (p, fake.now);
+        for (unsigned i = 0; i < fake.answering_count; i++) {
+            uint8_t route[64];
+            int len;
+            while ((len = zmq_recv (fake.answering[i].router, route, sizeof route, ZMQ_DONTWAIT)) >= 0) {
+                zmq_msg_t message;
+                Factmesh__Control *control;
+                zmq_msg_init (&message);
+                assert_true (zmq_msg_recv (&message, fake.answering[i].router, ZMQ_DONTWAIT) >= 0);
+                assert_int_equal (control_decode (zmq_msg_data (&message), zmq_msg_size (&message), slice_of ("test"), &control), 0);
+                fake_journal_answer (&fake.answering[i], route, len, control);
+                factmesh__control__free_unpacked (control, NULL);
+                zmq_msg_close (&message);
+                idle = -1;
+            }
+        }
+    }
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown (name, fake_set_up, fake_tear_down)

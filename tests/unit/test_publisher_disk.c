@@ -10,7 +10,7 @@
 
 enum { MS = 1000000, FRAMES_MAX = 512 };
 
-static const struct fm_id journal_a = { "journal-a-0000-" };
+static const struct fm_id journal_a = { "journal-a-0000-" }, journal_b = { "journal-b-0000-" };
 static char root[64];
 
 static const char *path (const char *name)
@@ -276,10 +276,14 @@ static void what_a_journal_synced_does_not_come_back (void **state)
     assert_int_equal (p->window.start_seq, 16);
     assert_int_equal (p->recovered_seq, 21);
     assert_int_equal (fm_publisher_wait_synced (p, 0, 0), FM_TIMEOUT);      /* what came back is waited for */
+    (void) fake_journal_add (&journal_a);
     assert_int_equal (give_watermark (p, &journal_a, 1, 18, 18), 0);
+    assert_int_equal (p->window.start_seq, 16);         /* below the epoch a mark alone says nothing */
+    fake_journals_answer (p);
     assert_int_equal (p->window.start_seq, 19);
     assert_int_equal (fm_publisher_wait_synced (p, 0, 0), FM_TIMEOUT);
     assert_int_equal (give_watermark (p, &journal_a, 1, 21, 21), 0);
+    fake_journals_answer (p);
     assert_int_equal (fm_publisher_wait_synced (p, 0, 0), 0);
     assert_int_equal (p->window.count, 0);
     assert_int_equal (p->window.start_seq, p->identity.epoch_first_seq);
@@ -300,7 +304,9 @@ static void what_was_not_synced_at_the_close_comes_back_too (void **state)
     p = open_in ("a", (struct fm_publisher_options) { 0 });
     assert_int_equal (p->recovered_seq, 1);
     assert_int_equal (p->identity.epoch_first_seq, 2);      /* closed in order: nothing lies between */
+    (void) fake_journal_add (&journal_a);
     assert_int_equal (give_watermark (p, &journal_a, 1, 1, 1), 0);
+    fake_journals_answer (p);
     fm_publisher_close (&p);
     assert_int_equal (fm_publisher_open (&fake, &without, &refused), 0);
     fm_publisher_close (&refused);
@@ -329,10 +335,212 @@ static void a_window_that_came_back_is_bounded_and_counted (void **state)
     assert_int_equal (p->recovered_seq, last);
     const struct fm_fact fact = { .topic = slice_of ("t"), .payload = slice (payload, sizeof payload) };
     assert_int_equal (fm_publish (p, &fact, NULL), FM_ERR_WINDOW_FULL);
+    (void) fake_journal_add (&journal_a);
     assert_int_equal (give_watermark (p, &journal_a, 1, last, last / 4), 0);
+    fake_journals_answer (p);
     assert_int_equal (fm_publish (p, &fact, NULL), FM_ERR_WINDOW_FULL);
     assert_int_equal (give_watermark (p, &journal_a, 1, last, last), 0);
+    fake_journals_answer (p);
     assert_int_equal (fm_publish (p, &fact, NULL), 0);
+    fm_publisher_close (&p);
+}
+
+/* ------------------------------------------------------------------ what journals gave up */
+
+enum { LOST_FACTS = 20, LOST_FIRST = 6, LOST_END = 11 };
+
+/* Facts 1 to LOST_FACTS, each a batch, come back in directory b; the window is a small one. */
+static struct fm_publisher *come_back (const char *journals)
+{
+    struct fm_publisher_options options = { .batch_us = -1, .window_bytes = 200000, .payload_max = 100000, .when_full = FM_FAIL };
+    struct fm_publisher *p = open_in ("a", options);
+    for (int i = 0; i < LOST_FACTS; i++)
+        (void) publish (p, "t", slice_of ("x"));
+    kill_into ("a", "b");
+    fm_publisher_close (&p);
+    forget_sent ();
+    options.journals = journals;
+    return open_in ("b", options);
+}
+
+static void mark_all (struct fm_publisher *p, const struct fm_id *journal)
+{
+    const uint64_t last = p->identity.epoch_first_seq - 1;
+    assert_int_equal (give_watermark (p, journal, 1, last, last), 0);
+}
+
+/* [first, end) is lost, each once, and no more. */
+static void expect_lost (struct fm_publisher *p, uint64_t first, uint64_t end)
+{
+    struct fm_fact fact;
+    assert_int_equal (fm_publisher_wait_synced (p, 0, 0), FM_ERR_LOST);
+    for (uint64_t seq = first; seq < end; seq++) {
+        assert_int_equal (fm_publisher_wait_synced (p, seq, 0), FM_ERR_LOST);
+        assert_int_equal (fm_publisher_lost_next (p, &fact), 0);
+        assert_int_equal (fact.id.seq, seq);
+        assert_true (slice_equal (fact.payload, slice_of ("x")));
+    }
+    assert_int_equal (fm_publisher_lost_next (p, &fact), FM_ERR_END);
+    assert_int_equal (fm_publisher_wait_synced (p, 0, 0), 0);
+    assert_int_equal (p->given_up.count, 0);
+}
+
+static void what_a_journal_gave_up_is_kept_told_and_served (void **state)
+{
+    (void) state;
+    uint64_t gap_end;
+    struct fm_publisher *p = come_back (NULL);
+    struct fake_journal *a = fake_journal_add (&journal_a);
+    a->gap_first = LOST_FIRST, a->gap_end = LOST_END;
+    mark_all (p, &journal_a);
+    assert_int_equal (fm_publisher_wait_synced (p, 0, 0), FM_TIMEOUT);      /* not before it was asked */
+    fake_journals_answer (p);
+    assert_string_equal (fake.notice, "WINDOW-LOST");
+    assert_int_equal (p->window.count, 0);
+    ask (p, LOST_FIRST, LOST_END);
+    assert_int_equal (take_answer (LOST_FIRST, &gap_end), LOST_END);
+    assert_int_equal (gap_end, 0);
+    /* In the epoch that is, marks are believed as ever. */
+    const uint64_t seq = publish (p, "t", slice_of ("y"));
+    assert_int_equal (fm_publisher_wait_synced (p, seq, 0), FM_TIMEOUT);
+    assert_int_equal (give_watermark (p, &journal_a, 1, seq, seq), 0);
+    assert_int_equal (fm_publisher_wait_synced (p, seq, 0), 0);
+    const unsigned asked = a->asked;
+    expect_lost (p, LOST_FIRST, LOST_END);
+    fake_journals_answer (p);
+    assert_int_equal (a->asked, asked);
+    forget_sent ();
+    fm_publisher_close (&p);
+    assert_false (has_file ("b/window"));
+}
+
+static void what_expired_at_a_journal_was_there (void **state)
+{
+    (void) state;
+    struct fm_publisher *p = come_back (NULL);
+    struct fake_journal *a = fake_journal_add (&journal_a);
+    a->gap_first = LOST_FIRST, a->gap_end = LOST_END, a->gap_reason = FACTMESH__GAP_REASON__GAP_EXPIRED;
+    mark_all (p, &journal_a);
+    fake_journals_answer (p);
+    assert_int_equal (fm_publisher_wait_synced (p, 0, 0), 0);
+    fm_publisher_close (&p);
+}
+
+/* Without a list a fact is synced when any journal has it: lost, only when all that are there gave it up. */
+static void of_several_journals_one_that_has_it_is_enough (void **state)
+{
+    (void) state;
+    struct fm_publisher *p = come_back (NULL);
+    struct fake_journal *a = fake_journal_add (&journal_a), *b = fake_journal_add (&journal_b);
+    a->gap_first = LOST_FIRST, a->gap_end = LOST_END;
+    b->gap_first = LOST_END - 2, b->gap_end = LOST_END + 2;
+    mark_all (p, &journal_a);
+    assert_int_equal (give_watermark (p, &journal_b, 1, 3, 3), 0);
+    fake_journals_answer (p);
+    assert_int_equal (fm_publisher_wait_synced (p, LOST_FIRST - 1, 0), 0);
+    assert_int_equal (fm_publisher_wait_synced (p, LOST_FIRST, 0), FM_TIMEOUT);     /* b may still take it */
+    mark_all (p, &journal_b);
+    fake_journals_answer (p);
+    expect_lost (p, LOST_END - 2, LOST_END);
+    fm_publisher_close (&p);
+}
+
+static void a_journal_that_went_is_not_waited_for (void **state)
+{
+    (void) state;
+    struct fm_publisher *p = come_back (NULL);
+    struct fake_journal *a = fake_journal_add (&journal_a);
+    a->gap_first = LOST_FIRST, a->gap_end = LOST_END;
+    assert_int_equal (give_watermark (p, &journal_b, 1, 3, 3), 0);          /* and it is no member */
+    mark_all (p, &journal_a);
+    fake_journals_answer (p);
+    expect_lost (p, LOST_FIRST, LOST_END);
+    fm_publisher_close (&p);
+}
+
+/* With a list all must have it. */
+static void of_the_journals_listed_one_that_gave_it_up_is_enough (void **state)
+{
+    (void) state;
+    char list[2 * ID_TEXT_LEN + 2], id[ID_TEXT_LEN + 1], other[ID_TEXT_LEN + 1];
+    (void) snprintf (list, sizeof list, "%s,%s", id_text (&journal_a, id), id_text (&journal_b, other));
+    struct fm_publisher *p = come_back (list);
+    struct fake_journal *a = fake_journal_add (&journal_a);
+    a->gap_first = LOST_FIRST, a->gap_end = LOST_END;
+    mark_all (p, &journal_a);
+    fake_journals_answer (p);
+    assert_int_equal (fm_publisher_wait_synced (p, 1, 0), FM_TIMEOUT);
+    (void) fake_journal_add (&journal_b);
+    mark_all (p, &journal_b);
+    fake_journals_answer (p);
+    expect_lost (p, LOST_FIRST, LOST_END);
+    fm_publisher_close (&p);
+}
+
+/* They pin the file's oldest place: it is written anew when it has gone round, as often as need be. */
+static void what_was_given_up_does_not_fill_the_file (void **state)
+{
+    (void) state;
+    static uint8_t payload[60000];
+    uint64_t gap_end;
+    struct fm_publisher *p = come_back (NULL);
+    struct fake_journal *a = fake_journal_add (&journal_a);
+    a->gap_first = LOST_FIRST, a->gap_end = LOST_END;
+    mark_all (p, &journal_a);
+    fake_journals_answer (p);
+    struct stat st;
+    uint64_t synced = 0, last = 0, bytes = 0;
+    while (bytes < (UINT64_C (20) << 20)) {
+        const struct fm_fact fact = { .topic = slice_of ("t"), .payload = slice (payload, sizeof payload) };
+        struct fm_fact_id named;
+        assert_int_equal (fm_publish (p, &fact, &named), 0);
+        bytes += sizeof payload;
+        synced = last, last = named.seq;        /* one behind */
+        if (synced)
+            assert_int_equal (give_watermark (p, &journal_a, 1, synced, synced), 0);
+        zmq_msg_t message;
+        while (receive (subscriber, &message))
+            zmq_msg_close (&message);
+    }
+    assert_int_equal (stat (path ("b/window"), &st), 0);
+    assert_true (st.st_size < 200000 + 100000 + PUBLISHER_DISK_SLACK + 2 * WINDOW_FILE_RING_POS);
+    kill_into ("b", "c");
+    fm_publisher_close (&p);
+    p = open_in ("c", (struct fm_publisher_options) { .batch_us = -1 });
+    assert_int_equal (p->recovered_seq, last);
+    ask (p, LOST_FIRST, LOST_END);
+    assert_int_equal (take_answer (LOST_FIRST, &gap_end), LOST_END);
+    ask (p, last, last + 1);
+    assert_int_equal (take_answer (last, &gap_end), last + 1);
+    fm_publisher_close (&p);
+}
+
+/* What is published again is on disk before what it stands for is let go. */
+static void a_kill_amid_handing_out_loses_nothing (void **state)
+{
+    (void) state;
+    struct fm_fact fact;
+    struct fm_publisher *p = come_back (NULL);
+    struct fake_journal *a = fake_journal_add (&journal_a);
+    a->gap_first = LOST_FIRST, a->gap_end = LOST_END;
+    mark_all (p, &journal_a);
+    fake_journals_answer (p);
+    p->batch_ns = (uint64_t) 1000 * MS;                 /* facts wait for company */
+    p->bucket_ns = UINT64_MAX / 2;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal (fm_publisher_lost_next (p, &fact), 0);
+        assert_int_equal (fm_publish (p, &fact, NULL), 0);
+    }
+    assert_int_equal (p->open.count, 1);
+    assert_int_equal (p->given_up.start_seq, LOST_FIRST + 2);
+    kill_into ("b", "c");
+    const uint64_t first = p->identity.epoch_first_seq;
+    fm_publisher_close (&p);
+    p = open_in ("c", (struct fm_publisher_options) { .batch_us = -1 });
+    assert_int_equal (p->window.start_seq <= LOST_FIRST + 2, true);
+    assert_non_null (window_find (&p->window, LOST_FIRST + 2));
+    assert_non_null (window_find (&p->window, first));
+    assert_non_null (window_find (&p->window, first + 1));
     fm_publisher_close (&p);
 }
 
@@ -441,6 +649,13 @@ int main (void)
         DISK_CASE (what_a_journal_synced_does_not_come_back),
         DISK_CASE (what_was_not_synced_at_the_close_comes_back_too),
         DISK_CASE (a_window_that_came_back_is_bounded_and_counted),
+        DISK_CASE (what_a_journal_gave_up_is_kept_told_and_served),
+        DISK_CASE (what_expired_at_a_journal_was_there),
+        DISK_CASE (of_several_journals_one_that_has_it_is_enough),
+        DISK_CASE (a_journal_that_went_is_not_waited_for),
+        DISK_CASE (of_the_journals_listed_one_that_gave_it_up_is_enough),
+        DISK_CASE (what_was_given_up_does_not_fill_the_file),
+        DISK_CASE (a_kill_amid_handing_out_loses_nothing),
         DISK_CASE (a_full_disk_fails_at_once_and_nothing_leaves_that_is_not_kept),
         DISK_CASE (a_full_disk_blocks_for_its_time),
         DISK_CASE (a_full_disk_is_done_without_where_losing_is_chosen),
