@@ -447,9 +447,26 @@ def b13():
     return row
 
 
+def b16():
+    row = Row("B16", "a request with a live responder, one at a time: p50", "us", "1.5 x raw PUB/SUB ping-pong", less=True)
+    floor, mine, count = [], [], sized(10000, 3000)
+    for _ in rounds():
+        floor.append(sides.zmq_ping(count))
+        where = directory("request")
+        with Journal(where) as journal:
+            mine.append(sides.fm_requests(journal, count))
+            check_recorded(journal, 2 * count, 2)
+        remove(where)
+        row.add(mine[-1]["p50_us"])
+    row.against("ping-pong", 1.5, [f["p50_us"] for f in floor], "ping-pong p50")
+    row.peers["ping-pong p99"] = median(f["p99_us"] for f in floor)
+    row.peers["request p99"] = median(m["p99_us"] for m in mine)
+    return row
+
+
 # In this order: B11 looks back on all.
 ROWS = {"B1": b1, "B2": b2, "B3": b3, "B4": b4, "B5": b5, "B6": b6, "B7": b7, "B8": b8, "B9": b9, "B10": b10, "B12": b12, "B13": b13, "B14": b14,
-        "B15": b15, "B11": b11}
+        "B15": b15, "B16": b16, "B11": b11}
 
 
 # ---------------------------------------------------------------- beside the table

@@ -83,6 +83,16 @@ def rtt_sync(count):
     return Process(f"{BENCH}/rtt_sync", "--count", count, "--file", f"{TMP}/rtt_sync", "--address", f"tcp://127.0.0.1:{free_port()}").answer()
 
 
+def zmq_ping(count):
+    """A raw ping-pong over two PUB/SUB pairs, one at a time."""
+    return Process(f"{BENCH}/zmq_ping", "--count", count, "--ping", f"tcp://127.0.0.1:{free_port()}", "--pong", f"tcp://127.0.0.1:{free_port()}").answer()
+
+
+def fm_requests(journal, count):
+    """Requests to a live responder, one at a time; all is synced at the end."""
+    return Process(f"{BENCH}/fm_request", "--seed", journal.address, "--count", count).answer()
+
+
 def peer_flow(program, server, port, count, size):
     try:
         wait_port(server, port)
