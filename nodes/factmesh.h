@@ -240,7 +240,7 @@ struct fm_requester;
 /* Zero is the default of every option but topic. */
 struct fm_requester_options {
     const char *topic;              /* of requests that name none */
-    const char *responses;          /* pattern of the topics on which responses come; default TOPIC.response */
+    const char *responses;          /* pattern of the topics on which responses come; default TOPIC-response */
     int open_timeout_ms;            /* to begin to listen; default 5000 */
 };
 
@@ -256,8 +256,8 @@ FM_EXPORT int fm_request (struct fm_requester *requester, const struct fm_fact *
 FM_EXPORT int fm_request_many (struct fm_requester *requester, const struct fm_fact *request, int timeout_ms, unsigned max,
                                int (*each) (void *arg, const struct fm_fact *response), void *arg, unsigned *ret_count);
 
-/* Publish a response to a request that was taken: topic (when it has none: the request's and ".response"), correlation and causation are set. An identity,
- * as for any fact, is the caller's. Errors: those of fm_publish; FM_ERR_TOPIC: no room for ".response". */
+/* Publish a response to a request that was taken: topic (when it has none: the request's and "-response"), correlation and causation are set. An identity,
+ * as for any fact, is the caller's. Errors: those of fm_publish; FM_ERR_TOPIC: no room for "-response". */
 FM_EXPORT int fm_respond (struct fm_publisher *publisher, const struct fm_fact *request, const struct fm_fact *response, struct fm_fact_id *ret_id);
 /* Has its deadline passed? Responders skip such requests: nobody waits any more. */
 FM_EXPORT bool fm_fact_expired (const struct fm_fact *fact);

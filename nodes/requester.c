@@ -15,7 +15,9 @@
 #include "topic.h"
 
 enum { OPEN_TIMEOUT_MS = 5000, NS_PER_MS = 1000000, NS_PER_S = 1000000000, CORRELATION_TEXT = 34 };
-static const char response_level[] = ".response";
+/* Beside the request's topic, not below it: who subscribes below a topic is sent what is on the topic too (SPEC.md, "Subscribing"), and would have each of
+ * its own requests back. */
+static const char response_suffix[] = "-response";
 
 struct fm_requester {
     struct fm_publisher *publisher;
@@ -36,14 +38,14 @@ bool fm_fact_expired (const struct fm_fact *fact)
     return fact->expires_ns && unix_ns () >= fact->expires_ns;
 }
 
-/* TOPIC.response, with a NUL. */
+/* TOPIC-response, with a NUL. */
 static int response_topic (struct fm_slice topic, char ret_topic[TOPIC_MAX + 1])
 {
-    if (topic.len > TOPIC_MAX - (sizeof response_level - 1))
+    if (topic.len > TOPIC_MAX - (sizeof response_suffix - 1))
         return error_set (FM_ERR_TOPIC, "'%.*s%s' would be longer than %d bytes: name a topic for responses", (int) topic.len, (const char *) topic.data,
-                          response_level, (int) TOPIC_MAX);
+                          response_suffix, (int) TOPIC_MAX);
     memcpy (ret_topic, topic.data, topic.len);
-    memcpy (ret_topic + topic.len, response_level, sizeof response_level);
+    memcpy (ret_topic + topic.len, response_suffix, sizeof response_suffix);
     return 0;
 }
 

@@ -14,10 +14,10 @@
 static const char help[] =
     "usage: factmesh request TOPIC [TEXT] [OPTION…]\n"
     "Publish a request (TEXT, or else standard input) and print its first response. A request is a fact with a correlation\n"
-    "and a deadline; a response is a fact on TOPIC.response. Ends with 3 when no response came in time: nothing tells why.\n\n"
+    "and a deadline; a response is a fact on TOPIC-response. Ends with 3 when no response came in time: nothing tells why.\n\n"
     "  -n, --count N            wait for N responses\n"
     "      --all                print all that come until the time is over\n"
-    "      --responses PATTERN  where responses come [TOPIC.response]\n"
+    "      --responses PATTERN  where responses come [TOPIC-response]\n"
     "  -k, --key KEY            of the request\n"
     "  -t, --type TYPE          of the request\n"
     "      --wait TIME          for somebody else to be in the mesh [5s]\n"

@@ -19,7 +19,7 @@ def a_request_gets_its_response_and_both_are_recorded(lab):
     out = lab.ok("request", "stock.query", "lamp", "--seed", bind, "--timeout", "10s")
     check(out == b"lamp: 12\n\n", f"the response is {out}")
     facts = [json.loads(line) for line in lab.ok("replay", "stock.>", "--seed", bind, "--json").splitlines()]
-    check([f["topic"] for f in facts] == ["stock.query", "stock.query.response"], f"recorded: {[f['topic'] for f in facts]}")
+    check([f["topic"] for f in facts] == ["stock.query", "stock.query-response"], f"recorded: {[f['topic'] for f in facts]}")
     request, response = facts
     check(response["correlation"] == request["correlation"] != "", "the response has another correlation")
     check(response["causation"] == f"{request['stream']}:{request['seq']}", "the response does not name its cause")
@@ -61,7 +61,7 @@ def a_group_answers_what_was_asked_while_it_was_away_unless_it_has_expired(lab):
     waiting.ends_well(20)
     check(waiting.out() == "new\n", f"the response is {waiting.out()!r}")
     one.terminate()
-    recorded = lab.ok("replay", "price.query.response", "--seed", bind)
+    recorded = lab.ok("replay", "price.query-response", "--seed", bind)
     check(recorded == b"new\n", f"responses: {recorded}")
 
 
