@@ -98,6 +98,7 @@ int blob_store_list (struct blob_store *store, const uint8_t *after, struct blob
 /* Is it in use? 0: no; 1: yes; negative: can't be told now (the sweep ends with it). Called without the lock. */
 typedef int blob_used_fn (void *arg, const uint8_t digest[BLOB_DIGEST_LEN]);
 struct blob_sweep {
+    uint64_t expired_ns;                /* leases that ran out by then, Unix time; 0: by now */
     unsigned folder;                    /* where to go on; 0 and no name: at the beginning */
     uint8_t after[BLOB_DIGEST_LEN];
     bool within;

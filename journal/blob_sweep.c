@@ -12,8 +12,13 @@ enum { NS_PER_MS = 1000000, PARTS_MAX = 1024 };
 
 /* --- Blobs. */
 
+static uint64_t as_of (const struct blob_store *s, const struct blob_sweep *sweep)
+{
+    return sweep->expired_ns ? sweep->expired_ns : blob_now (s);
+}
+
 /* Under the lock, for a lease may have been given since it was looked at. 1: it went. */
-static int remove_blob (struct blob_store *s, const uint8_t digest[BLOB_DIGEST_LEN])
+static int remove_blob (struct blob_store *s, const struct blob_sweep *sweep, const uint8_t digest[BLOB_DIGEST_LEN])
 {
     const struct fs *fs = blob_fs (s);
     char text[BLOB_DIGEST_TEXT_LEN + 1];
@@ -23,7 +28,7 @@ static int remove_blob (struct blob_store *s, const uint8_t digest[BLOB_DIGEST_L
         return rc == FM_ERR_UNKNOWN || rc == FM_ERR_CORRUPT ? 0 : rc;
     pthread_mutex_lock (&s->lock);
     blob_handle_refresh (s, &h);
-    const bool over = h.lease.until_ns <= blob_now (s);
+    const bool over = h.lease.until_ns <= as_of (s, sweep);
     if (over)
         rc = blob_folder_open (s, digest[0], false, &folder);
     if (over && !rc) {
@@ -40,11 +45,11 @@ static int remove_blob (struct blob_store *s, const uint8_t digest[BLOB_DIGEST_L
 static int look (struct blob_store *s, struct blob_sweep *sweep, const uint8_t digest[BLOB_DIGEST_LEN], blob_used_fn *used, void *arg)
 {
     struct blob_info info;
-    if (blob_store_stat (s, digest, &info) != 0 || info.lease_ns > blob_now (s))
+    if (blob_store_stat (s, digest, &info) != 0 || info.lease_ns > as_of (s, sweep))
         return 0;                       /* it is kept, or told already */
     int rc = used (arg, digest);
     if (rc == 0)
-        rc = remove_blob (s, digest);
+        rc = remove_blob (s, sweep, digest);
     else
         return rc > 0 ? 0 : rc;
     if (rc > 0)

@@ -15,7 +15,7 @@ struct marks;
 struct recent;
 
 /* Who reads the synced log. */
-enum journal_bells { BELL_SERVER, BELL_GROUPS, BELL_INDEXER, BELL_COUNT };
+enum journal_bells { BELL_SERVER, BELL_GROUPS, BELL_INDEXER, BELL_BLOBS, BELL_COUNT };
 struct journal_bell {
     struct wake wake;
     atomic_bool wanted;

@@ -9,7 +9,7 @@
 
 #include "error.h"
 
-enum { INDEX_VERSION = 1, PARENT_LEN = ID_LEN + 8, BUSY_MS = 5000, PATH_BYTES = 1024 };
+enum { INDEX_VERSION = 2, PARENT_LEN = ID_LEN + 8, BUSY_MS = 5000, PATH_BYTES = 1024 };
 
 /* place has one row. A parent is a fact's stream and its sequence, big-endian so that rows of a stream lie together. */
 static const char schema[] =
@@ -19,7 +19,9 @@ static const char schema[] =
     "CREATE TABLE link (parent BLOB, offset INTEGER, kind INTEGER, PRIMARY KEY (parent, offset, kind)) WITHOUT ROWID;"
     "CREATE INDEX link_offset ON link (offset);"
     "CREATE TABLE correlation (hash INTEGER, offset INTEGER, PRIMARY KEY (hash, offset)) WITHOUT ROWID;"
-    "CREATE INDEX correlation_offset ON correlation (offset);";
+    "CREATE INDEX correlation_offset ON correlation (offset);"
+    "CREATE TABLE blob (digest BLOB PRIMARY KEY, offset INTEGER) WITHOUT ROWID;"
+    "CREATE INDEX blob_offset ON blob (offset);";
 
 #define INDEX_STATEMENTS(X)                                                                                                             \
     X (BEGIN, "BEGIN")                                                                                                                  \
@@ -30,6 +32,9 @@ static const char schema[] =
     X (DROP_LATEST, "DELETE FROM latest WHERE topic = ?1 AND key = ?2 AND offset < ?3")                                                  \
     X (PUT_LINK, "INSERT OR IGNORE INTO link VALUES (?1, ?2, ?3)")                                                                       \
     X (PUT_CORRELATION, "INSERT OR IGNORE INTO correlation VALUES (?1, ?2)")                                                             \
+    X (PUT_BLOB, "INSERT INTO blob VALUES (?1, ?2) ON CONFLICT DO UPDATE SET offset = ?2 WHERE offset < ?2")                              \
+    X (FORGET_BLOB, "DELETE FROM blob WHERE digest IN (SELECT digest FROM blob WHERE offset < ?1 LIMIT ?2)")                             \
+    X (BLOB, "SELECT offset FROM blob WHERE digest = ?1")                                                                                \
     X (FORGET_LATEST, "DELETE FROM latest WHERE (topic, key) IN (SELECT topic, key FROM latest WHERE offset < ?1 LIMIT ?2)")             \
     X (FORGET_LINK, "DELETE FROM link WHERE (parent, offset, kind) IN (SELECT parent, offset, kind FROM link WHERE offset < ?1 LIMIT ?2)") \
     X (FORGET_CORRELATION, "DELETE FROM correlation WHERE (hash, offset) IN (SELECT hash, offset FROM correlation WHERE offset < ?1 LIMIT ?2)") \
@@ -248,6 +253,17 @@ int index_db_put_correlation (struct index_db *db, uint64_t hash, uint64_t offse
     return run (db, s);
 }
 
+int index_db_put_blob (struct index_db *db, struct fm_slice digest, uint64_t offset)
+{
+    sqlite3_stmt *s;
+    const int rc = statement (db, STATEMENT_PUT_BLOB, &s);
+    if (rc)
+        return rc;
+    (void) bind_blob (s, 1, digest);
+    (void) sqlite3_bind_int64 (s, 2, (sqlite3_int64) offset);
+    return run (db, s);
+}
+
 int index_db_commit (struct index_db *db, uint64_t next)
 {
     sqlite3_stmt *s;
@@ -272,7 +288,7 @@ void index_db_rollback (struct index_db *db)
 
 int index_db_forget (struct index_db *db, uint64_t first_offset, unsigned limit, bool *ret_more)
 {
-    static const enum statement all[] = { STATEMENT_FORGET_LATEST, STATEMENT_FORGET_LINK, STATEMENT_FORGET_CORRELATION };
+    static const enum statement all[] = { STATEMENT_FORGET_LATEST, STATEMENT_FORGET_LINK, STATEMENT_FORGET_CORRELATION, STATEMENT_FORGET_BLOB };
     bool more = false;
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         sqlite3_stmt *s;
@@ -359,4 +375,18 @@ int index_db_correlation (struct index_db *db, uint64_t hash, uint64_t after, un
         each (arg, (uint64_t) sqlite3_column_int64 (s, 0));
     (void) sqlite3_reset (s);
     return code == SQLITE_DONE ? 0 : failed (db, code);
+}
+
+int index_db_blob (struct index_db *db, struct fm_slice digest, uint64_t *ret_offset)
+{
+    sqlite3_stmt *s;
+    const int rc = statement (db, STATEMENT_BLOB, &s);
+    if (rc)
+        return rc;
+    (void) bind_blob (s, 1, digest);
+    const int code = sqlite3_step (s);
+    if (code == SQLITE_ROW)
+        *ret_offset = (uint64_t) sqlite3_column_int64 (s, 0);
+    (void) sqlite3_reset (s);
+    return code == SQLITE_ROW ? 0 : code == SQLITE_DONE ? FM_ERR_UNKNOWN : failed (db, code);
 }

@@ -30,6 +30,8 @@ int index_db_begin (struct index_db *db);
 int index_db_put_latest (struct index_db *db, struct fm_slice topic, struct fm_slice key, uint64_t offset, bool tombstone);
 int index_db_put_link (struct index_db *db, const struct fm_fact_id *parent, enum index_link kind, uint64_t offset);
 int index_db_put_correlation (struct index_db *db, uint64_t hash, uint64_t offset);
+/* A fact points to this blob. An empty digest: here something can't be read that may point to any. */
+int index_db_put_blob (struct index_db *db, struct fm_slice digest, uint64_t offset);
 int index_db_commit (struct index_db *db, uint64_t next);
 void index_db_rollback (struct index_db *db);
 /* Forget what points below an offset: retention took it. At most `limit` rows of each kind; *ret_more: there are others. */
@@ -42,5 +44,8 @@ int index_db_latest_each (struct index_db *db, uint64_t from, uint64_t end, unsi
 /* What was caused by a fact or corrects it, in order of offset above `after`. */
 int index_db_links (struct index_db *db, const struct fm_fact_id *parent, uint64_t after, unsigned limit, void (*each) (void *arg, enum index_link kind, uint64_t offset), void *arg);
 int index_db_correlation (struct index_db *db, uint64_t hash, uint64_t after, unsigned limit, void (*each) (void *arg, uint64_t offset), void *arg);
+
+/* The newest fact that points to a blob (empty: see index_db_put_blob). 0, FM_ERR_UNKNOWN. */
+int index_db_blob (struct index_db *db, struct fm_slice digest, uint64_t *ret_offset);
 
 #endif

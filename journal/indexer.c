@@ -17,7 +17,8 @@
 
 enum { NS_PER_MS = 1000000, WAIT_MAX_MS = 1000, PATH_BYTES = 4096 };
 #define CACHE_BYTES ((size_t) 4 << 20)
-#define FEATURES (FACTMESH__FEATURE__FEATURE_KEY | FACTMESH__FEATURE__FEATURE_CAUSATION | FACTMESH__FEATURE__FEATURE_CORRECTS | FACTMESH__FEATURE__FEATURE_CORRELATION)
+#define FEATURES (FACTMESH__FEATURE__FEATURE_KEY | FACTMESH__FEATURE__FEATURE_CAUSATION | FACTMESH__FEATURE__FEATURE_CORRECTS | FACTMESH__FEATURE__FEATURE_CORRELATION | \
+                  FACTMESH__FEATURE__FEATURE_BLOB)
 
 /* A request that waits until the index is at `offset`. */
 struct waiting {
@@ -30,6 +31,7 @@ struct indexer {
     struct journal_context *context;
     pthread_t thread;
     bool runs, handles;
+    struct blobs *blobs;
     atomic_bool stop;
     struct mailbox box;
     char path[PATH_BYTES];
@@ -63,6 +65,20 @@ const char *indexer_path (const struct indexer *x)
 
 /* --- Reading the log. */
 
+/* What can't be read may point to any blob: none goes as long as it is held. */
+static int index_unread (struct indexer *x, uint64_t offset)
+{
+    return index_db_put_blob (x->db, slice (NULL, 0), offset);
+}
+
+static int index_blob (struct indexer *x, struct fm_slice ref, uint64_t offset)
+{
+    struct fm_blob blob;
+    if (blob_ref_decode (ref, &blob) != 0)
+        return index_unread (x, offset);
+    return index_db_put_blob (x->db, slice (blob.sha256, BLOB_DIGEST_LEN), offset);
+}
+
 static int index_fact (struct indexer *x, const struct fm_fact *f, uint64_t offset)
 {
     int rc = 0;
@@ -74,6 +90,8 @@ static int index_fact (struct indexer *x, const struct fm_fact *f, uint64_t offs
         rc = index_db_put_link (x->db, &f->corrects, INDEX_CORRECTED, offset);
     if (!rc && f->correlation.len)
         rc = index_db_put_correlation (x->db, indexer_correlation_hash (f->correlation), offset);
+    if (!rc && f->blob.len)
+        rc = index_blob (x, f->blob, offset);
     return rc;
 }
 
@@ -82,8 +100,12 @@ static int index_batch (struct indexer *x, const struct log_item *item, unsigned
     struct batch b;
     struct batch_reader reader;
     struct fm_fact fact;
-    if (!item->bytes.len || batch_decode (item->bytes.data, item->bytes.len, slice (NULL, 0), &x->scratch, &b) != 0 || !(b.features & FEATURES))
-        return 0;                       /* what a newer version recorded and we can't read says nothing to us */
+    if (!item->bytes.len || batch_decode (item->bytes.data, item->bytes.len, slice (NULL, 0), &x->scratch, &b) != 0) {
+        ++*rows;
+        return index_unread (x, item->offset);      /* a newer version recorded it */
+    }
+    if (!(b.features & FEATURES))
+        return 0;
     batch_reader_init (&reader, &b);
     int rc = 0;
     for (uint64_t offset = item->offset; !rc && batch_reader_next (&reader, &fact) == 0; offset++, (*rows)++)
@@ -129,6 +151,10 @@ static int index_some (struct indexer *x, bool *ret_more)
         rc = log_reader_next (x->reader, &item);
         if (!rc && item.kind == LOG_ITEM_BATCH)
             rc = index_batch (x, &item, &rows);
+        else if (!rc && item.reason == FACTMESH__GAP_REASON__GAP_DAMAGED) {
+            rows++;
+            rc = index_unread (x, item.offset);     /* a repair may bring it back */
+        }
         if (!rc)
             log_reader_position (x->reader, &next, &remaining);
     }
@@ -160,6 +186,34 @@ static int forget_some (struct indexer *x, uint64_t now, bool *ret_more)
     if (!*ret_more)
         x->forget_ns = now + (uint64_t) INDEXER_FORGET_MS * NS_PER_MS;
     return rc;
+}
+
+/* --- What blobs are pointed to. */
+
+static bool has_passed (void *arg, uint64_t offset)
+{
+    const struct indexer *x = arg;
+    return x->db && x->at >= offset;
+}
+
+static int is_used (void *arg, const uint8_t *digest)
+{
+    struct indexer *x = arg;
+    struct log_position at;
+    uint64_t newest;
+    log_position (x->context->log, &at);
+    int rc = index_db_blob (x->db, slice (NULL, 0), &newest);
+    if (rc == 0 && newest >= at.first_offset)
+        return FM_ERR_CORRUPT;          /* what can't be read may point to it */
+    if (rc == 0 || rc == FM_ERR_UNKNOWN)
+        rc = index_db_blob (x->db, slice (digest, BLOB_DIGEST_LEN), &newest);
+    return rc == FM_ERR_UNKNOWN ? 0 : rc ? rc : newest >= at.first_offset;
+}
+
+static bool sweep_blobs (struct indexer *x, uint64_t now)
+{
+    const struct blobs_use use = { .arg = x, .passed = has_passed, .used = is_used };
+    return blobs_sweep (x->blobs, now, &use);
 }
 
 /* Bring the index on. True: there is more to do at once. */
@@ -385,18 +439,20 @@ static void *indexer_run (void *arg)
             take_mail (x, mail, now);
         more = work (x, now);
         settle (x, now);
+        more |= sweep_blobs (x, now);
     }
     return NULL;
 }
 
 /* --- Life. */
 
-int indexer_new (struct journal_context *context, const char *directory, struct indexer **ret_indexer)
+int indexer_new (struct journal_context *context, const char *directory, struct blobs *blobs, struct indexer **ret_indexer)
 {
     struct indexer *x = calloc (1, sizeof *x);
     if (!x)
         return -ENOMEM;
     x->context = context;
+    x->blobs = blobs;
     x->waiting_end = &x->waiting;
     atomic_init (&x->stop, false);
     atomic_init (&x->next, 0);

@@ -9,6 +9,7 @@
 #ifndef FM_JOURNAL_INDEXER_H
 #define FM_JOURNAL_INDEXER_H
 
+#include "blobs.h"
 #include "context.h"
 
 enum {
@@ -26,8 +27,8 @@ enum {
 
 struct indexer;
 
-/* In DIRECTORY/index/, made if it is not there. */
-int indexer_new (struct journal_context *context, const char *directory, struct indexer **ret_indexer);
+/* In DIRECTORY/index/, made if it is not there. Tells the blobs, which it borrows, what is pointed to. */
+int indexer_new (struct journal_context *context, const char *directory, struct blobs *blobs, struct indexer **ret_indexer);
 void indexer_destroy (struct indexer **indexer);
 
 /* How far it is: everything below is in the index. Any thread. */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "blobs.h"
 #include "context.h"
 #include "error.h"
 #include "groups.h"
@@ -23,6 +24,7 @@ struct journal {
     struct sync *sync;
     struct server *server;
     struct groups *groups;
+    struct blobs *blobs;
     struct indexer *indexer;
     struct intake *intake;
 };
@@ -101,6 +103,11 @@ static void options_fill (struct journal_options *o, const struct journal_option
     default_unsigned (&o->holders_wait_ms, JOURNAL_HOLDERS_WAIT_MS);
     default_unsigned (&o->orphan_wait_ms, JOURNAL_ORPHAN_WAIT_MS);
     default_unsigned (&o->settle_ms, JOURNAL_SETTLE_MS);
+    default_unsigned (&o->blob_sweep_ms, JOURNAL_BLOB_SWEEP_MS);
+    if (!o->blob_size_max)
+        o->blob_size_max = BLOB_SIZE_MAX_DEFAULT;
+    if (!o->blob_lease_ms)
+        o->blob_lease_ms = BLOB_LEASE_MS;
 }
 
 /* --- Life. */
@@ -138,7 +145,9 @@ static int start (struct journal *j, const char *directory)
     if (!rc)
         rc = groups_new (c, &j->groups);
     if (!rc)
-        rc = indexer_new (c, directory, &j->indexer);
+        rc = blobs_new (c, directory, &j->blobs);
+    if (!rc)
+        rc = indexer_new (c, directory, j->blobs, &j->indexer);
     if (!rc)
         rc = node_set_journal (c->node, &c->journal, c->generation);
     if (!rc)
@@ -186,6 +195,7 @@ void journal_destroy (struct journal **journal)
     server_destroy (&j->server);
     groups_destroy (&j->groups);
     indexer_destroy (&j->indexer);
+    blobs_destroy (&j->blobs);
     recent_destroy (&c->recent);
     marks_destroy (&c->marks);
     log_destroy (&c->log);

@@ -21,6 +21,7 @@ enum {
     JOURNAL_HOLDERS_WAIT_MS = 3000,
     JOURNAL_ORPHAN_WAIT_MS = 60000,
     JOURNAL_SETTLE_MS = 3000,
+    JOURNAL_BLOB_SWEEP_MS = 60000,
     JOURNAL_SERVE_NICE = 2                     /* lower than recording: of the server's thread, and, by fm_node_options.serve_nice, of the one that sends for it */
 };
 #define JOURNAL_HELD_BYTES ((size_t) 256 << 20)
@@ -42,6 +43,9 @@ struct journal_options {
     unsigned holders_wait_ms;                   /* for a journal that may have what its publisher has no more: that is to come, went, or says `not yet` */
     unsigned orphan_wait_ms;                    /* for a publisher that vanished, before what it alone had is told as not held */
     unsigned settle_ms;                         /* after the start, to learn of other journals */
+    uint64_t blob_size_max;                     /* of one blob */
+    uint64_t blob_lease_ms;                     /* an uploaded blob is kept so long before a fact points to it */
+    unsigned blob_sweep_ms;                     /* between two looks at what blobs may go */
     /* One line about things that no call returns, with a stable id ("STREAM-CONFLICT"). Called by any of the journal's threads, one at a time;
      * must not call back. NULL: the node's own notice. */
     void (*notice) (void *arg, const char *id, const char *text);
@@ -78,6 +82,13 @@ void journal_destroy (struct journal **journal);
     X (SESSIONS_DROPPED, "sessions_dropped", "sessions", "replays whose asker went, or was silent too long")                  \
     X (REPLAY_MESSAGES, "replay_messages", "messages", "of replays")                                                          \
     X (REPLAY_BYTES, "replay_bytes", "bytes", "of replays")                                                                   \
+    X (BLOBS_STORED, "blobs_stored", "blobs", "uploaded and durable")                                                         \
+    X (BLOBS_KNOWN, "blobs_known", "blobs", "uploaded, and stored already")                                                   \
+    X (BLOBS_REFUSED, "blobs_refused", "blobs", "that were not what their digest or size said")                               \
+    X (BLOBS_DAMAGED, "blobs_damaged", "blobs", "put into quarantine")                                                        \
+    X (BLOBS_SWEPT, "blobs_swept", "blobs", "removed: no fact that is held points to them")                                   \
+    X (BLOB_BYTES_TAKEN, "blob_bytes_taken", "bytes", "of uploads")                                                           \
+    X (BLOB_BYTES_READ, "blob_bytes_read", "bytes", "of blobs, sent")                                                         \
     X (CURSORS_PUT, "cursors_put", "cursors", "stored")                                                                       \
     X (REQUESTS_REFUSED, "requests_refused", "requests", "malformed, or the queue of requests was full")
 enum journal_counter {

@@ -230,6 +230,69 @@ FM_EXPORT int fm_subscription_commit (struct fm_subscription *subscription, int 
 /* The place behind the last event taken, as bytes for the service's own database; valid until the next call. */
 FM_EXPORT int fm_subscription_cursor (struct fm_subscription *subscription, struct fm_slice *ret_cursor);
 
+/* ------------------------------------------------------------------ large payloads
+
+ * A journal keeps large contents beside its log: blobs, each named by its SHA-256. A fact points to one (fm_fact.blob) and is small itself. A blob stays as
+ * long as any recorded fact points to it; before that, for its lease. Any size passes in bounded memory; what was cut goes on where it was. */
+
+/* Zero is the default of every option. */
+struct fm_blob_options {
+    const char *journal;            /* its id, or the first digits of it. NULL: put: the one with the lowest id; get, stat: any that has the blob */
+    const char *media_type;         /* put: "application/pdf" */
+    uint64_t lease_ms;              /* put: kept for so long, also when no fact points to it; default an hour */
+    uint64_t offset, length;        /* get: a range; length 0: to the end */
+    bool resume;                    /* fm_blob_get_fd: what the file has is the beginning of the blob: go on behind it */
+    int timeout_ms;                 /* without progress; default 30000; -1: for ever */
+    /* Called now and then, at least four times a second, but not while the source or the sink blocks. size 0: not known yet. Anything but 0 ends the call,
+     * which returns it; what was put so far can be gone on with. */
+    int (*progress) (void *arg, uint64_t done, uint64_t size);
+    void *progress_arg;
+};
+
+/* Fill up to size bytes; *ret_len 0: that is all. 0 or a negative code, which ends the put and is returned. */
+typedef int fm_blob_read_fn (void *arg, void *buffer, size_t size, size_t *ret_len);
+/* Take the next bytes. 0 or a negative code, which ends the get and is returned. */
+typedef int fm_blob_write_fn (void *arg, const void *data, size_t len);
+
+struct fm_blob_info {
+    struct fm_blob blob;            /* media_type points to the text below */
+    uint64_t stored_ns;             /* Unix time */
+    uint64_t lease_ns;              /* kept at least until then */
+    char media_type[256];
+};
+
+/* Store what a callback gives, and say under which name; it is durable then. Cuts are mended, the death of the journal too, from at most 16 MiB that are
+ * kept in memory. Errors: FM_ERR_NO_JOURNAL, FM_TIMEOUT, FM_ERR_TOO_LARGE (for that journal), -ENOSPC (its disk is full), -EIO (it lost what it had taken), what the callback returned. */
+FM_EXPORT int fm_blob_put (struct fm_node *node, fm_blob_read_fn *read, void *arg, const struct fm_blob_options *options, struct fm_blob *ret_blob);
+/* The same of a descriptor. A regular file is read from its beginning, twice: where its content is stored already nothing is sent, and what another process
+ * had sent of it before it died is gone on with. FM_ERR_CORRUPT: the file changed while it was read. */
+FM_EXPORT int fm_blob_put_fd (struct fm_node *node, int fd, const struct fm_blob_options *options, struct fm_blob *ret_blob);
+FM_EXPORT int fm_blob_put_bytes (struct fm_node *node, struct fm_slice bytes, const struct fm_blob_options *options, struct fm_blob *ret_blob);
+
+/* Fetch a blob, or a range of it, from whichever journal has it; each block was checked there, and the whole is checked here. ret_info may be NULL.
+ * Errors: FM_ERR_UNKNOWN (no journal has it), FM_ERR_CORRUPT (damaged at each that has it; or the whole is not what its name says: forget what was
+ * handed out), FM_ERR_END (the range begins behind its end), FM_ERR_NO_JOURNAL, FM_TIMEOUT, what the callback returned. */
+FM_EXPORT int fm_blob_get (struct fm_node *node, const uint8_t sha256[32], fm_blob_write_fn *write, void *arg, const struct fm_blob_options *options, struct fm_blob_info *ret_info);
+FM_EXPORT int fm_blob_get_fd (struct fm_node *node, const uint8_t sha256[32], int fd, const struct fm_blob_options *options, struct fm_blob_info *ret_info);
+FM_EXPORT int fm_blob_stat (struct fm_node *node, const uint8_t sha256[32], const struct fm_blob_options *options, struct fm_blob_info *ret_info);
+
+/* 64 hex digits; text has room for FM_BLOB_TEXT. */
+#define FM_BLOB_TEXT 65
+FM_EXPORT char *fm_blob_text (const uint8_t sha256[32], char *text);
+FM_EXPORT int fm_blob_parse (const char *text, uint8_t ret_sha256[32]);
+/* The pointer for fm_fact.blob, encoded; FM_BLOB_REF bytes are enough. */
+#define FM_BLOB_REF 320
+FM_EXPORT int fm_blob_ref (const struct fm_blob *blob, void *buffer, size_t size, struct fm_slice *ret_ref);
+/* What a fact points to; the media type points into the fact. FM_ERR_UNKNOWN: to nothing. */
+FM_EXPORT int fm_fact_blob (const struct fm_fact *fact, struct fm_blob *ret_blob);
+
+/* Publish a fact of any size: a payload longer than `limit` (0: than the publisher takes) becomes a blob, and the fact points to it. The media type is the
+ * fact's content type. Errors: those of fm_publish and of fm_blob_put. */
+FM_EXPORT int fm_publish_large (struct fm_publisher *publisher, const struct fm_fact *fact, size_t limit, const struct fm_blob_options *options, struct fm_fact_id *ret_id);
+/* The payload of a fact that was taken, wherever it is: *ret_buffer is for the caller to free, NULL where the payload was in the fact. FM_ERR_TOO_LARGE:
+ * more than size_max bytes (the detail says how many). Else the errors of fm_blob_get. */
+FM_EXPORT int fm_fact_payload (struct fm_node *node, const struct fm_fact *fact, size_t size_max, const struct fm_blob_options *options, void **ret_buffer, struct fm_slice *ret_payload);
+
 /* ------------------------------------------------------------------ requests and responses
 
  * A request is a fact with a correlation and a deadline (expires_ns); a response is a fact with that correlation whose cause is the request. Both are

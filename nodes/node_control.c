@@ -156,6 +156,12 @@ static void dispatch (struct fm_node *node, const struct node_route *from, const
     case FACTMESH__CONTROL__BODY_GROUP_LIST:
     case FACTMESH__CONTROL__BODY_FACT_GET:
     case FACTMESH__CONTROL__BODY_LINKS_GET:
+    case FACTMESH__CONTROL__BODY_BLOB_PUT_OPEN:
+    case FACTMESH__CONTROL__BODY_BLOB_PUT_CHUNK:
+    case FACTMESH__CONTROL__BODY_BLOB_PUT_END:
+    case FACTMESH__CONTROL__BODY_BLOB_READ:
+    case FACTMESH__CONTROL__BODY_BLOB_STAT:
+    case FACTMESH__CONTROL__BODY_BLOB_LIST:
         break;
     default:
         return;         /* an answer that nobody waits for any more */

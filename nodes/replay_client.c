@@ -252,6 +252,9 @@ static bool read_control (struct replay_client *client, struct fm_slice frame, s
     case FACTMESH__CONTROL__BODY_GROUP_REPLY:
     case FACTMESH__CONTROL__BODY_OUTCOMES_CONFIRM:
     case FACTMESH__CONTROL__BODY_WORK:
+    case FACTMESH__CONTROL__BODY_BLOB_PUT_STATE:
+    case FACTMESH__CONTROL__BODY_BLOB_DATA:
+    case FACTMESH__CONTROL__BODY_BLOB_REPLY:
         *ret_event = (struct replay_event) { .kind = REPLAY_OTHER, .request = control->request, .control = client->control };
         return true;
     default:

@@ -15,6 +15,7 @@ int command_request (int argc, char **argv);
 int command_respond (int argc, char **argv);
 int command_work (int argc, char **argv);
 int command_group (int argc, char **argv);
+int command_blob (int argc, char **argv);
 int command_nodes (int argc, char **argv);
 int command_status (int argc, char **argv);
 int command_inspect (int argc, char **argv);

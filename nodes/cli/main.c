@@ -27,6 +27,7 @@ static const struct command {
     { "respond", command_respond, "answer requests with what a command prints" },
     { "work", command_work, "share the facts of a topic among instances: run a command for each" },
     { "group", command_group, "list, show and steer the groups that share work" },
+    { "blob", command_blob, "store and fetch large contents, which facts point to" },
     { "nodes", command_nodes, "list the nodes of the mesh" },
     { "status", command_status, "what a journal holds and counts" },
     { "inspect", command_inspect, "what a journal's directory holds" },

@@ -50,8 +50,11 @@ void progress_draw_bytes (struct progress *p, uint64_t done, uint64_t all, const
     if (!progress_is_due (p, &now))
         return;
     char done_text[TEXT_GROUPED], all_text[TEXT_GROUPED];
-    (void) fprintf (stderr, "\r\033[K%s of %s MiB %s", text_grouped (done >> 20, done_text),
-                    text_grouped (all >> 20, all_text), verb);
+    if (all)
+        (void) fprintf (stderr, "\r\033[K%s of %s MiB %s", text_grouped (done >> 20, done_text),
+                        text_grouped (all >> 20, all_text), verb);
+    else
+        (void) fprintf (stderr, "\r\033[K%s MiB %s", text_grouped (done >> 20, done_text), verb);
     (void) fflush (stderr);
 }
 

@@ -17,7 +17,7 @@ void progress_init (struct progress *p, bool quiet);
  * is not due. */
 void progress_draw (struct progress *p, uint64_t done, uint64_t all, const char *verb);
 
-/* The same for bytes: "1,234 of 4,096 MiB VERB". */
+/* The same for bytes: "1,234 of 4,096 MiB VERB"; all: 0 when it is not known. */
 void progress_draw_bytes (struct progress *p, uint64_t done, uint64_t all, const char *verb);
 
 /* Wipe the line, before something else is written to the terminal. */

@@ -1,0 +1,56 @@
+/* blob_link: journals, one after the other, for whoever puts or gets a blob.
+ *
+ * Owns:    a connection to one of them at a time.
+ * Thread:  its caller's. */
+
+#ifndef FM_NODES_BLOB_LINK_H
+#define FM_NODES_BLOB_LINK_H
+
+#include "blob.h"
+#include "replay_client.h"
+
+enum {
+    BLOB_TIMEOUT_MS = 30000,            /* without progress */
+    BLOB_SILENT_MS = 5000,              /* a journal that says nothing for so long is connected to anew */
+    BLOB_RETRY_MS = 200,                /* after a connection, or a refusal that will pass */
+    BLOB_WAIT_MS = 50,                  /* an upload that must wait asks again so often */
+    BLOB_DISK_RETRY_MS = 1000,
+    BLOB_PROGRESS_MS = 200,
+    BLOB_JOURNALS_MAX = 64,
+    BLOB_READS = 8                      /* blocks that are asked for at once */
+};
+
+struct blob_link {
+    struct fm_node *node;
+    const struct fm_blob_options *options;
+    struct replay_client *client;       /* NULL: none now */
+    bool chosen;
+    struct fm_id journal;               /* of the connection, or the last one */
+    uint64_t heard_ns, retry_ns;        /* monotonic */
+    uint64_t progress_ns;               /* something moved */
+    uint64_t told_ns;                   /* the callback was called */
+    int problem;                        /* what is in the way, if anything; told when time is over */
+    char problem_text[256];
+};
+
+void blob_link_init (struct blob_link *l, struct fm_node *node, const struct fm_blob_options *options);
+void blob_link_release (struct blob_link *l);
+
+/* The journals that may be asked, in order of their ids. FM_ERR_NO_JOURNAL: there is none, also not within the time-out. */
+int blob_link_journals (struct blob_link *l, struct fm_id *ret, size_t max, size_t *ret_count);
+/* Connect to one. FM_ERR_UNKNOWN: it is away. */
+int blob_link_connect (struct blob_link *l, const struct fm_id *journal);
+void blob_link_cut (struct blob_link *l, unsigned retry_ms);
+
+/* What comes next: 0; -EAGAIN: nothing until until_ns at the latest, which may have come early. */
+int blob_link_next (struct blob_link *l, uint64_t until_ns, struct replay_event *ret_event);
+/* Something moved. */
+void blob_link_moved (struct blob_link *l);
+/* Remember what is in the way. Returns code. */
+int blob_link_problem (struct blob_link *l, int code, const char *text);
+/* Is it time to give up, or does the caller say so? 0: go on. */
+int blob_link_tend (struct blob_link *l, uint64_t done, uint64_t size);
+/* Our code for a journal's. */
+int blob_link_error (Factmesh__ErrorCode code);
+
+#endif
