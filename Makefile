@@ -40,7 +40,7 @@ OPT_coverage := -O1 -g --coverage -fprofile-update=atomic
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
-JOURNAL_LIBS := -lsqlite3
+JOURNAL_LIBS := -lsqlite3 -lmicrohttpd
 CFLAGS_ALL = -std=c17 -D_GNU_SOURCE -DFM_VERSION='"$(VERSION)"' $(OPT_$(VARIANT)) -fPIC -pthread -fvisibility=hidden \
     -Iproto -Inodes -Ijournal -I$(BUILD)/gen $(PKG_CFLAGS) $(CFLAGS)
 LIBS = $(PKG_LIBS) -pthread -lm

@@ -94,14 +94,22 @@ static void refuse (struct blobs *b, const struct mail *mail, int rc)
     refuse_as (b, mail, error_code (rc), rc);
 }
 
-static void answer (struct blobs *b, const struct mail *mail, Factmesh__Control *control)
+static int send_to (struct blobs *b, const struct node_route *to, uint64_t request, Factmesh__Control *control)
 {
     zmq_msg_t message;
-    control->request = mail->control->request;
-    if (control_encode (control, node_mesh (b->context->node), &message) != 0)
-        return;
-    if (node_reply (b->context->node, &mail->from, &message) != 0)
+    control->request = request;
+    int rc = control_encode (control, node_mesh (b->context->node), &message);
+    if (rc)
+        return rc;
+    rc = node_reply (b->context->node, to, &message);
+    if (rc)
         zmq_msg_close (&message);
+    return rc;
+}
+
+static void answer (struct blobs *b, const struct mail *mail, Factmesh__Control *control)
+{
+    (void) send_to (b, &mail->from, mail->control->request, control);   /* whoever does not get it asks again */
 }
 
 /* Points into info. */
@@ -192,6 +200,16 @@ static int new_put (struct blobs *b, struct fm_slice key, const Factmesh__BlobPu
     return 0;
 }
 
+/* Is an upload's asker still there? A state that answers nothing finds out. */
+static bool is_gone (struct blobs *b, const struct put *p, uint64_t now)
+{
+    Factmesh__BlobPutState state = FACTMESH__BLOB_PUT_STATE__INIT;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.body_case = FACTMESH__CONTROL__BODY_BLOB_PUT_STATE;
+    control.blob_put_state = &state;
+    return now - p->heard_ns >= (uint64_t) BLOBS_TAKEOVER_MS * NS_PER_MS || send_to (b, &p->route, 0, &control) == FM_ERR_UNREACHABLE;
+}
+
 static void put_open (struct blobs *b, const struct mail *mail, uint64_t now)
 {
     const Factmesh__BlobPutOpen *open = mail->control->blob_put_open;
@@ -217,7 +235,7 @@ static void put_open (struct blobs *b, const struct mail *mail, uint64_t now)
         return;
     }
     struct put *p = find_put (b, key);
-    if (p && !same_route (&p->route, &mail->from) && now - p->heard_ns < (uint64_t) BLOBS_TAKEOVER_MS * NS_PER_MS) {
+    if (p && !same_route (&p->route, &mail->from) && !is_gone (b, p, now)) {
         answer_state (b, mail, NULL, true, NULL);
         return;
     }

@@ -24,7 +24,7 @@ enum {
     BLOBS_RESUME_BLOCKS = 64,           /* read again in one turn */
     BLOBS_READERS = 16,
     BLOBS_IDLE_MS = 60000,              /* an upload without a word for so long is put to rest; its file stays */
-    BLOBS_TAKEOVER_MS = 2000,           /* somebody else may go on with an upload that is silent for so long */
+    BLOBS_TAKEOVER_MS = 2000,           /* somebody else may go on with an upload whose asker went, or is silent for so long */
     BLOBS_SWEEP_MS = 60000,             /* between two rounds over all blobs */
     BLOBS_SWEEP_LOOKS = 256             /* blobs that one turn of it looks at */
 };

@@ -11,6 +11,7 @@
 #include "context.h"
 #include "error.h"
 #include "groups.h"
+#include "http.h"
 #include "indexer.h"
 #include "intake.h"
 #include "marks.h"
@@ -25,6 +26,7 @@ struct journal {
     struct server *server;
     struct groups *groups;
     struct blobs *blobs;
+    struct http *http;
     struct indexer *indexer;
     struct intake *intake;
 };
@@ -146,6 +148,8 @@ static int start (struct journal *j, const char *directory)
         rc = groups_new (c, &j->groups);
     if (!rc)
         rc = blobs_new (c, directory, &j->blobs);
+    if (!rc && c->options.http)
+        rc = http_new (c, blobs_store (j->blobs), c->options.http, &j->http);
     if (!rc)
         rc = indexer_new (c, directory, j->blobs, &j->indexer);
     if (!rc)
@@ -195,6 +199,7 @@ void journal_destroy (struct journal **journal)
     server_destroy (&j->server);
     groups_destroy (&j->groups);
     indexer_destroy (&j->indexer);
+    http_destroy (&j->http);
     blobs_destroy (&j->blobs);
     recent_destroy (&c->recent);
     marks_destroy (&c->marks);

@@ -45,6 +45,7 @@ struct journal_options {
     unsigned settle_ms;                         /* after the start, to learn of other journals */
     uint64_t blob_size_max;                     /* of one blob */
     uint64_t blob_lease_ms;                     /* an uploaded blob is kept so long before a fact points to it */
+    const char *http;                           /* serve blobs over HTTP at HOST:PORT; NULL: no HTTP */
     unsigned blob_sweep_ms;                     /* between two looks at what blobs may go */
     /* One line about things that no call returns, with a stable id ("STREAM-CONFLICT"). Called by any of the journal's threads, one at a time;
      * must not call back. NULL: the node's own notice. */
@@ -88,6 +89,8 @@ void journal_destroy (struct journal **journal);
     X (BLOBS_DAMAGED, "blobs_damaged", "blobs", "put into quarantine")                                                        \
     X (BLOBS_SWEPT, "blobs_swept", "blobs", "removed: no fact that is held points to them")                                   \
     X (BLOB_BYTES_TAKEN, "blob_bytes_taken", "bytes", "of uploads")                                                           \
+    X (HTTP_REQUESTS, "http_requests", "requests", "over HTTP")                                                               \
+    X (HTTP_REFUSED, "http_refused", "requests", "over HTTP, answered with an error")                                         \
     X (BLOB_BYTES_READ, "blob_bytes_read", "bytes", "of blobs, sent")                                                         \
     X (CURSORS_PUT, "cursors_put", "cursors", "stored")                                                                       \
     X (REQUESTS_REFUSED, "requests_refused", "requests", "malformed, or the queue of requests was full")

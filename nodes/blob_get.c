@@ -197,6 +197,8 @@ static int step (struct get *g)
     int rc = 0;
     if (g->link.client && now - g->link.heard_ns >= (uint64_t) BLOB_SILENT_MS * NS_PER_MS)
         blob_link_cut (&g->link, 0);
+    else if (blob_link_is_silent (&g->link, now))
+        ask_anew (g);
     if (!g->link.client && now >= g->link.retry_ns) {
         rc = connect_step (g);
         ask_anew (g);
@@ -368,6 +370,8 @@ static int stat_step (struct get *g, struct fm_blob_info *ret_info)
     int rc = 0;
     if (g->link.client && now - g->link.heard_ns >= (uint64_t) BLOB_SILENT_MS * NS_PER_MS)
         blob_link_cut (&g->link, 0);
+    else if (blob_link_is_silent (&g->link, now))
+        g->oldest = 0;
     if (!g->link.client && now >= g->link.retry_ns) {
         rc = connect_step (g);
         g->oldest = 0;

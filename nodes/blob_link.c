@@ -95,8 +95,17 @@ int blob_link_connect (struct blob_link *l, const struct fm_id *journal)
         return rc;
     l->journal = *journal;
     l->chosen = true;
-    l->heard_ns = node_now ();
+    l->heard_ns = l->asked_ns = node_now ();
     return 0;
+}
+
+bool blob_link_is_silent (struct blob_link *l, uint64_t now_ns)
+{
+    const uint64_t since = l->heard_ns > l->asked_ns ? l->heard_ns : l->asked_ns;
+    if (!l->client || now_ns - since < (uint64_t) BLOB_AGAIN_MS * NS_PER_MS)
+        return false;
+    l->asked_ns = now_ns;
+    return true;
 }
 
 void blob_link_cut (struct blob_link *l, unsigned retry_ms)
@@ -128,7 +137,7 @@ int blob_link_next (struct blob_link *l, uint64_t until_ns, struct replay_event 
 
 void blob_link_moved (struct blob_link *l)
 {
-    l->progress_ns = node_now ();
+    l->progress_ns = l->heard_ns = node_now ();
     l->problem = 0;
 }
 

@@ -11,7 +11,8 @@
 
 enum {
     BLOB_TIMEOUT_MS = 30000,            /* without progress */
-    BLOB_SILENT_MS = 5000,              /* a journal that says nothing for so long is connected to anew */
+    BLOB_AGAIN_MS = 1000,               /* a journal that says nothing for so long is asked again: it may have been started anew … */
+    BLOB_SILENT_MS = 5000,              /* … and for so long is connected to anew */
     BLOB_RETRY_MS = 200,                /* after a connection, or a refusal that will pass */
     BLOB_WAIT_MS = 50,                  /* an upload that must wait asks again so often */
     BLOB_DISK_RETRY_MS = 1000,
@@ -26,7 +27,7 @@ struct blob_link {
     struct replay_client *client;       /* NULL: none now */
     bool chosen;
     struct fm_id journal;               /* of the connection, or the last one */
-    uint64_t heard_ns, retry_ns;        /* monotonic */
+    uint64_t heard_ns, asked_ns, retry_ns;      /* monotonic; asked: again, or anew */
     uint64_t progress_ns;               /* something moved */
     uint64_t told_ns;                   /* the callback was called */
     int problem;                        /* what is in the way, if anything; told when time is over */
@@ -44,7 +45,9 @@ void blob_link_cut (struct blob_link *l, unsigned retry_ms);
 
 /* What comes next: 0; -EAGAIN: nothing until until_ns at the latest, which may have come early. */
 int blob_link_next (struct blob_link *l, uint64_t until_ns, struct replay_event *ret_event);
-/* Something moved. */
+/* Has it said nothing for so long that it is worth asking again? Once in a while only. */
+bool blob_link_is_silent (struct blob_link *l, uint64_t now_ns);
+/* Something moved: a source or a sink that blocked is no silence of the journal. */
 void blob_link_moved (struct blob_link *l);
 /* Remember what is in the way. Returns code. */
 int blob_link_problem (struct blob_link *l, int code, const char *text);

@@ -313,6 +313,8 @@ static int step (struct put *p)
     int rc = 0;
     if (p->link.client && now - p->link.heard_ns >= (uint64_t) BLOB_SILENT_MS * NS_PER_MS && (!p->opened || p->sent > p->next || p->ending))
         cut (p);
+    else if ((p->opening || p->opened) && (!p->opened || p->sent > p->next || p->ending) && blob_link_is_silent (&p->link, now))
+        reopen (p, 0);
     if (!p->link.client)
         rc = connect_step (p, now);
     if (!rc && p->link.client && !p->opened && !p->opening && now >= p->open_due_ns && send_open (p) != 0)

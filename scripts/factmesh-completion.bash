@@ -6,7 +6,7 @@ _factmesh () {
     local cur prev command word i
     cur=${COMP_WORDS[COMP_CWORD]}
     prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local commands="journal pub sub replay cursor get trace correct request respond work group nodes status inspect verify repair dump bench version help"
+    local commands="journal pub sub replay cursor get trace correct request respond work group blob nodes status inspect verify repair dump bench version help"
 
     command=
     for ((i = 1; i < COMP_CWORD; i++)); do
@@ -19,7 +19,7 @@ _factmesh () {
     fi
 
     case $prev in
-    --file | -f | --ack-log | --address-file)
+    --file | -f | --ack-log | --address-file | --output | -o)
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         compopt -o filenames 2>/dev/null
         return
@@ -48,7 +48,7 @@ _factmesh () {
         ;;
     --mesh | --bind | --name | --timeout | --key | -k | --topic-column | --type | -t | --content-type | --header | -H | \
         --correlation | --causation | --payload-max | --rate | --journals | --journal | --stream | --delimiter | --count | -n | \
-        --cursor | -c | --format | --wait | --topics | --segment-size | --segment-age | --retain-size | --retain-age | --for | --size | --topic)
+        --cursor | -c | --format | --wait | --topics | --segment-size | --segment-age | --retain-size | --retain-age | --http | --blob-max | --blob-lease | --blob-sweep | --lease | --range | --for | --size | --topic)
         return
         ;;
     esac
@@ -63,6 +63,14 @@ _factmesh () {
     journal | inspect | verify | repair | dump)
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         compopt -o filenames 2>/dev/null
+        ;;
+    blob)
+        if ((i == COMP_CWORD - 1)); then
+            mapfile -t COMPREPLY < <(compgen -W "put get ls stat" -- "$cur")
+        elif [[ ${COMP_WORDS[i + 1]} == put ]]; then
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            compopt -o filenames 2>/dev/null
+        fi
         ;;
     cursor)
         ((i == COMP_CWORD - 1)) && mapfile -t COMPREPLY < <(compgen -W "ls show seek rm" -- "$cur")

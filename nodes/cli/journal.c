@@ -28,6 +28,11 @@ static const char help[] =
     "      --segment-age TIME   and at this age [1d; 0: never]\n"
     "      --retain-size SIZE   delete the oldest files beyond this size [keep all]\n"
     "      --retain-age TIME    and those older than this [keep all]\n"
+    "      --http HOST:PORT     serve blobs to browsers and curl there [off]: PUT and POST /blobs, GET and HEAD /blobs/DIGEST.\n"
+    "                           Whoever reaches the port may store and fetch: keep it where you trust\n"
+    "      --blob-max SIZE      refuse larger blobs [1T]\n"
+    "      --blob-lease TIME    keep an uploaded blob so long before a fact points to it, if who uploads it does not say [1h]\n"
+    "      --blob-sweep TIME    look so often which blobs may go [1m]\n"
     "      --address-file FILE  write the address there once it serves (for scripts, with --bind tcp://127.0.0.1:*)\n"
     "  --bind is " JOURNAL_BIND_DEFAULT " if not given. Others reach it with --seed and that address.\n\n"
     "Examples:\n"
@@ -35,13 +40,17 @@ static const char help[] =
     "  factmesh journal /var/lib/factmesh --bind 'tcp://*:7400' --mesh production --retain-age 30d --retain-size "
     "100G\n";
 
-enum { OPT_SEGMENT_SIZE = OPT_OWN, OPT_SEGMENT_AGE, OPT_RETAIN_SIZE, OPT_RETAIN_AGE, OPT_ADDRESS_FILE };
+enum { OPT_SEGMENT_SIZE = OPT_OWN, OPT_SEGMENT_AGE, OPT_RETAIN_SIZE, OPT_RETAIN_AGE, OPT_ADDRESS_FILE, OPT_HTTP, OPT_BLOB_MAX, OPT_BLOB_LEASE, OPT_BLOB_SWEEP };
 
 static const struct option long_options[] = { { "segment-size", required_argument, NULL, OPT_SEGMENT_SIZE },
                                               { "segment-age", required_argument, NULL, OPT_SEGMENT_AGE },
                                               { "retain-size", required_argument, NULL, OPT_RETAIN_SIZE },
                                               { "retain-age", required_argument, NULL, OPT_RETAIN_AGE },
                                               { "address-file", required_argument, NULL, OPT_ADDRESS_FILE },
+                                              { "http", required_argument, NULL, OPT_HTTP },
+                                              { "blob-max", required_argument, NULL, OPT_BLOB_MAX },
+                                              { "blob-lease", required_argument, NULL, OPT_BLOB_LEASE },
+                                              { "blob-sweep", required_argument, NULL, OPT_BLOB_SWEEP },
                                               COMMON_LONG };
 
 struct journal_command {
@@ -62,6 +71,7 @@ static int take_age (const struct cli *cli, const char *option, const char *text
 static int take_option (struct journal_command *c, int option, const char *value)
 {
     struct log_options *const log = &c->options.log;
+    uint64_t ms = 0;
     int status = 0;
     switch (option) {
     case OPT_SEGMENT_SIZE:
@@ -77,6 +87,19 @@ static int take_option (struct journal_command *c, int option, const char *value
         break;
     case OPT_RETAIN_AGE:
         status = take_age (&c->cli, "--retain-age", value, &log->retain_age_ms);
+        break;
+    case OPT_HTTP:
+        c->options.http = value;
+        break;
+    case OPT_BLOB_MAX:
+        status = cli_size (&c->cli, "--blob-max", value, &c->options.blob_size_max);
+        break;
+    case OPT_BLOB_LEASE:
+        status = take_age (&c->cli, "--blob-lease", value, &c->options.blob_lease_ms);
+        break;
+    case OPT_BLOB_SWEEP:
+        status = take_age (&c->cli, "--blob-sweep", value, &ms);
+        c->options.blob_sweep_ms = ms < UINT_MAX ? (unsigned) ms : UINT_MAX;
         break;
     case OPT_ADDRESS_FILE:
         c->address_file = value;
