@@ -53,10 +53,14 @@ struct log_recovery {
     uint64_t torn_bytes;                    /* cut from the tail, moved to quarantine/ */
     uint64_t damaged_ranges;
     uint64_t tail_records;                  /* read again at start */
+    bool waits_for_room;                    /* the disk is full: the rest is done by log_write, and nothing is taken before */
 };
 
 /* Open or create a data directory and recover its tail: a torn tail is copied to quarantine/ and cut, the rest of
- * the unsynced tail is made durable before this returns. A journal always starts: damage is quarantined and told.
+ * the unsynced tail is made durable before this returns. A journal always starts: damage is quarantined and told; where the disk has no room
+ * for that, what is durable is served, and appending is FM_ERR_FULL until log_write finds room. -ENOSPC all the same: on a file system that does not write in
+ * place, where the unsynced tail cannot be made durable (how much of it was acknowledged nobody knows); of a directory that is no journal's yet;
+ * where somebody removed the lock file. Then it is to be tried again later: nothing was changed.
  * Returns 0, or with a detail: FM_ERR_IN_USE, FM_ERR_FOREIGN (another mesh, or not a journal's), FM_ERR_NEWER,
  * -errno. */
 int log_open (const char *directory, const struct log_options *options, struct log_recovery *ret_recovery,
@@ -88,7 +92,7 @@ struct log_stream {
 
 /* Append one batch, checked by the caller (batch_decode, batch_check_facts); b->bytes is copied as it is.
  * It must be the stream's next (b->first_seq == last_seq + 1; a new stream may begin anywhere: what is before is
- * told with log_append_gap first) and not of an older epoch. Returns 0; FM_ERR_FULL (buffer or stream table: wait
+ * told with log_append_gap first) and not of an older epoch. Returns 0; FM_ERR_FULL (buffer or stream table, or a full disk at the start: wait
  * for log_write and log_sync, retry); FM_ERR_CONFLICT: another incarnation of the same epoch; FM_ERR_LOST: an older
  * epoch; FM_ERR_ARGUMENT: not the next one; FM_ERR_TOO_LARGE; FM_ERR_READ_ONLY after a failed write or sync. */
 int log_append (struct log *log, const struct batch *b, uint64_t *ret_offset);

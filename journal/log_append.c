@@ -13,6 +13,8 @@ int log_reserve (struct log *log, uint32_t body_len, uint8_t **ret_bytes)
 {
     /* A record that is larger than an empty buffer makes it grow; log_write gives that back. */
     struct log_buffer *b = &log->filling;
+    if (atomic_load (&log->start.held))
+        return FM_ERR_FULL;
     const size_t need = (size_t) record_len (body_len);
     if (need > b->capacity - b->len) {
         if (b->len > 0)

@@ -17,6 +17,7 @@
 #include "cookie.h"
 #include "cursor_table.h"
 #include "log.h"
+#include "recover.h"
 #include "segment.h"
 #include "segment_index.h"
 #include "segment_scan.h"
@@ -44,6 +45,17 @@ struct log_view {
     uint64_t written_offset, synced_offset;
 };
 
+/* What a start does for the log to be written on (log_start.c). Sync thread, but for `held`. */
+enum log_start_step { LOG_START_TORN, LOG_START_CUT, LOG_START_BEHIND, LOG_START_AWAY, LOG_START_STEPS };
+
+struct log_start {
+    atomic_bool held;                       /* it is not done, for want of room: nothing is taken */
+    enum log_start_step step, end;          /* the next one; behind the last one */
+    struct recover_result result;           /* of the last segment that can be read */
+    uint64_t last, behind;                  /* its number, 0: none; that of the segment to be made behind it */
+    uint64_t lost_first, lost_offsets;      /* the first that cannot be read; what they can have held */
+};
+
 struct log {
     const struct fs *fs;
     const struct clock *clock;
@@ -66,6 +78,7 @@ struct log {
     uint64_t stamped_offset, stamped_time_ns;
     uint64_t written_offset, written_time_ns, written_ticket;
     struct segment active;
+    struct log_start start;
     uint64_t first_file;                    /* number of the oldest file: what is below the view's first_number is still to be removed */
     bool marked;                            /* the last record is a sync mark */
     uint32_t *touched;                      /* streams of the index with stamped records that are not written */
@@ -93,6 +106,23 @@ void log_view_get (struct log *log, struct log_view *ret_view);
 void log_view_refresh (struct log *log, struct log_view *ret_view);
 /* Remember that nothing may be written any more, with a detail of what failed on what. Returns rc. */
 int log_fail (struct log *log, int rc, const char *what);
+
+bool log_is_out_of_room (int rc);
+/* DIRECTORY/name, made if it is not there. */
+int log_open_sub_directory (struct log *log, const char *name, int *ret_fd);
+
+struct segment_range {
+    uint64_t first, last;                   /* 0: none */
+};
+/* The oldest segment whose header can be read. */
+int log_first_header (struct log *log, const struct segment_range *range, struct segment_header *ret_header);
+
+/* --- log_start.c */
+/* Give segments up until the last one can be read, make it good, and go on behind them all. Where that needs room that is not there, the log
+ * is held. Returns 0, or with a detail why not. */
+int log_recover (struct log *log, struct segment_range range, struct log_recovery *recovery);
+/* Of a log that is held: try again. Sync thread. 0: it is not any more. */
+int log_start_go_on (struct log *log);
 
 /* --- log_append.c; all with the append lock. */
 /* Room for a record at the filling buffer's end. Returns 0, FM_ERR_FULL or -ENOMEM. */

@@ -22,7 +22,7 @@
 /* Failures after which the same call may be made again. */
 static bool is_temporary (int rc)
 {
-    return rc == -ENOSPC || rc == -EDQUOT || rc == -ENOMEM;
+    return log_is_out_of_room (rc) || rc == -ENOMEM;
 }
 
 static int fail_unless_temporary (struct log *log, int rc, const char *what)
@@ -379,11 +379,15 @@ int log_write (struct log *log)
 {
     if (log->options.read_only || atomic_load (&log->failed))
         return FM_ERR_READ_ONLY;
+    const bool held = atomic_load (&log->start.held);
+    int rc = held ? log_start_go_on (log) : 0;
+    if (rc)
+        return fail_unless_temporary (log, rc, "making good what the last run left");
     swap_buffers (log);
-    int rc = write_stamped (log);           /* what a full disk kept from it */
+    rc = write_stamped (log);           /* what a full disk kept from it */
     if (rc)
         return rc;
-    bool worked = log->flushing.len > 0;
+    bool worked = held || log->flushing.len > 0;
     if (is_old (log, log->clock->unix_ns (log->clock->context))) {
         rc = roll (log, next_time_ns (log));
         worked = true;
@@ -420,7 +424,7 @@ int log_mark_idle (struct log *log)
     struct segment *s = &log->active;
     if (log->options.read_only || atomic_load (&log->failed))
         return FM_ERR_READ_ONLY;
-    if (log->marked || s->sealed || !has_records (log) || log->flush_written < log->flushing.len
+    if (atomic_load (&log->start.held) || log->marked || s->sealed || !has_records (log) || log->flush_written < log->flushing.len
         || s->synced_pos < s->pos)
         return 0;
     uint8_t p[RECORD_HEADER_LEN];

@@ -43,7 +43,11 @@ static int apply_cursors (struct recover_state *state, const struct record *r, c
         if (!entry)
             return -ENOMEM;
         cursor_entry_encode (entry, &c);
-        cursor_table_put (state->cursors, entry);
+        const int rc = cursor_table_put (state->cursors, entry);
+        if (rc) {
+            free (entry);
+            return rc;
+        }
     }
     return 0;
 }
@@ -215,8 +219,8 @@ int recover_quarantine (const struct fs *fs, int dir, int fd, uint64_t number, c
                         uint64_t to)
 {
     int copy = -EEXIST;
+    char name[96] = "";
     for (int i = 0; i < QUARANTINE_NAMES_MAX && copy == -EEXIST; i++) {
-        char name[96];
         (void) snprintf (name, sizeof name, "%010llu-%llu.%d.%.16s", (unsigned long long) number,
                         (unsigned long long) from, i, what);
         copy = fs->open (fs->context, dir, name, O_WRONLY | O_CREAT | O_EXCL, 0666);
@@ -228,34 +232,39 @@ int recover_quarantine (const struct fs *fs, int dir, int fd, uint64_t number, c
         rc = fs->sync_data (fs->context, copy);
     const int closed = fs->close (fs->context, copy);
     rc = rc ? rc : closed;
-    return rc ? rc : fs->sync_dir (fs->context, dir);
+    if (rc) {
+        (void) fs->unlink (fs->context, dir, name);     /* half a copy is no use, and takes room */
+        return rc;
+    }
+    return fs->sync_dir (fs->context, dir);
 }
 
-static int write_mark (const struct fs *fs, int fd, const struct segment_header *h, const struct recover_state *state, uint64_t pos)
+int recover_rewrite (const struct fs *fs, int fd, const struct recover_result *r)
+{
+    if (r->end_pos <= r->synced_pos)
+        return 0;
+    const int rc = copy_bytes (fs, fd, r->synced_pos, r->end_pos, fd, r->synced_pos);
+    return rc ? rc : fs->sync_data (fs->context, fd);
+}
+
+static int write_mark (const struct fs *fs, int fd, const struct segment_header *h, const struct recover_end *end,
+                       uint64_t pos)
 {
     uint8_t p[RECORD_HEADER_LEN];
-    const struct record mark = { .kind = RECORD_SYNC_MARK, .offset = state->next_offset, .time_ns = state->last_time_ns };
+    const struct record mark = { .kind = RECORD_SYNC_MARK, .offset = end->next_offset, .time_ns = end->last_time_ns };
     record_encode (p, &mark);
     record_stamp (p, record_seed (h->salt), pos, pos);
     return fs_write_full (fs, fd, p, sizeof p, pos);
 }
 
-int recover_tail (const struct fs *fs, int fd, const struct segment_header *h, const struct recover_state *state,
-                  const struct recover_result *r, uint64_t *ret_end_pos)
+int recover_cut (const struct fs *fs, int fd, const struct segment_header *h, const struct recover_end *end,
+                 const struct recover_result *r, uint64_t *ret_end_pos)
 {
     int rc = 0;
     uint64_t end_pos = r->end_pos;
-    if (end_pos > r->synced_pos) {
-        rc = copy_bytes (fs, fd, r->synced_pos, end_pos, fd, r->synced_pos);
-        if (rc == 0)
-            rc = fs->sync_data (fs->context, fd);
-    }
-    if (rc == 0 && r->damaged_ranges > 0 && r->data_end > end_pos) {
-        rc = write_mark (fs, fd, h, state, end_pos);
-        if (rc == 0)
-            end_pos += RECORD_HEADER_LEN;
-        else if (rc == -ENOSPC)
-            rc = 0;                         /* a full disk must not keep a journal from starting */
+    if (r->damaged_ranges > 0 && r->data_end > end_pos) {
+        rc = write_mark (fs, fd, h, end, end_pos);
+        end_pos += RECORD_HEADER_LEN;
     }
     if (rc == 0 && r->file_len > end_pos)
         rc = fs->truncate (fs->context, fd, end_pos);

@@ -48,13 +48,19 @@ int recover_scan (const struct fs *fs, int fd, const struct segment_header *h, u
                   struct segment_scan *scan, struct recover_state *state, struct recover_result *ret_result);
 
 /* Copy [from, to) of a segment into a new file of the quarantine directory, named by segment, position and `what`;
- * durable on return. */
+ * durable on return. Of one that failed nothing stays. */
 int recover_quarantine (const struct fs *fs, int dir, int fd, uint64_t number, const char *what, uint64_t from,
                         uint64_t to);
 
-/* Make [synced_pos, end_pos) durable and cut the torn tail (copied away before). Where damage was found, what told that it lies below S
- * may be cut with the tail: a sync mark, written before, tells it to the next start. *ret_end_pos: behind the mark, or end_pos. */
-int recover_tail (const struct fs *fs, int fd, const struct segment_header *h, const struct recover_state *state,
-                  const struct recover_result *r, uint64_t *ret_end_pos);
+/* Make [synced_pos, end_pos) durable. */
+int recover_rewrite (const struct fs *fs, int fd, const struct recover_result *r);
+
+/* Where the records that are left end. */
+struct recover_end { uint64_t next_offset, last_time_ns; };
+
+/* Cut the torn tail (copied away before). Where damage was found, what told that it lies below S may be cut with the tail: a sync mark,
+ * written before, tells it to the next start. *ret_end_pos: behind the mark, or end_pos. */
+int recover_cut (const struct fs *fs, int fd, const struct segment_header *h, const struct recover_end *end,
+                 const struct recover_result *r, uint64_t *ret_end_pos);
 
 #endif

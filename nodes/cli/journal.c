@@ -175,6 +175,21 @@ static int serve (const struct journal_command *c, struct fm_node *node, struct 
                             : CLI_OK;
 }
 
+/* A journal always starts: where it cannot without room on the disk, when there is some. */
+static int open_journal (struct journal_command *c, struct fm_node *node, struct journal **ret_journal)
+{
+    for (bool told = false;; told = true) {
+        const int rc = journal_new (node, c->directory, &c->options, ret_journal);
+        if (rc != -ENOSPC && rc != -EDQUOT)
+            return rc;
+        char text[640];
+        (void) snprintf (text, sizeof text, "%.512s: nothing is served until there is space; tried again each second", fm_error_detail ());
+        if (!told)
+            on_notice (&c->cli, "DISK-FULL", text);
+        (void) sleep (1);                   /* a signal ends it: none is caught yet */
+    }
+}
+
 static int run (struct journal_command *c)
 {
     struct fm_node *node = NULL;
@@ -200,8 +215,9 @@ static int run (struct journal_command *c)
     const uint64_t began = cli_monotonic_ms ();
     c->options.notice = on_notice;
     c->options.notice_arg = &c->cli;
-    rc = journal_new (node, c->directory, &c->options, &journal);
+    rc = open_journal (c, node, &journal);
     const int status =
+
         rc < 0 ? cli_fail (&c->cli, rc, "%s", c->directory) : serve (c, node, journal, cli_monotonic_ms () - began);
     journal_destroy (&journal);
     fm_node_close (&node);

@@ -306,8 +306,8 @@ long sim_file_write (struct sim_file *f, const void *buffer, size_t len, const u
     uint64_t pos = at ? *at : f->pos;
     if (!sim_effect ())
         return -EIO;
-    if (i->disk->full)
-        return -ENOSPC;
+    if (i->disk->full && pos + len > i->size)
+        return -ENOSPC;                     /* in place it takes no room */
     make_pages (i, (size_t) ((pos + len) / PAGE + 1));
     for (size_t done = 0; done < len;) {
         const size_t page = (size_t) (pos / PAGE), in = (size_t) (pos % PAGE), n = PAGE - in < len - done ? PAGE - in : len - done;

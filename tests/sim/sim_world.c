@@ -40,6 +40,7 @@ struct party {
     uint64_t gone_ns;                       /* since when its process is gone; 0: it is not */
     bool power;                             /* it died of a power loss */
     bool leave;                             /* asked to end in order */
+    bool opened;                            /* of a journal: its directory is one */
     bool same_address;
     bool done;                              /* has nothing more to do but to stay */
     int live_queue;
@@ -298,6 +299,7 @@ static void *journal_run (void *arg)
     const int rc = journal_new (node, "/sim/journal", &options, &journal);
     if (rc == 0) {
         p->log = journal_log (journal);
+        p->opened = true;
         while (!is_dead () && !p->leave && !log_is_read_only (p->log)) {
             if (world.audit && !p->audited) {
                 audit (p->number, p->log);
@@ -307,8 +309,8 @@ static void *journal_run (void *arg)
         }
         p->log = NULL;
         journal_destroy (&journal);
-    } else if (rc == -ENOSPC)
-        sim_sleep (200 * SIM_MS);           /* recovery needs some room; started again */
+    } else if (rc == -ENOSPC && !p->opened)
+        sim_sleep (200 * SIM_MS);           /* a new one must keep its identity; started again */
     else if (!is_dead ())
         sim_fail ("G7: %s does not start: %s (%s)", p->name, fm_error_text (rc), fm_error_detail ());
     sim_node_close (&node);

@@ -36,7 +36,7 @@ struct fail_fs {
     unsigned long calls, fail_at, power_off_at, backups;
     enum fail_kind fail_kind;
     int error;
-    bool off, full, happened;
+    bool off, full, no_room, happened;
     ino_t bad_inode;                /* of which this range cannot be read */
     uint64_t bad_pos, bad_len;
 };
@@ -150,6 +150,13 @@ static int enter (struct fail_fs *f, enum fail_kind kind)
     return 0;
 }
 
+/* Within the call: does what is asked for take a block that is not there? */
+static int take_room (struct fail_fs *f)
+{
+    f->happened |= f->no_room;
+    return f->no_room ? -ENOSPC : 0;
+}
+
 static int leave (struct fail_fs *f, int rc)
 {
     pthread_mutex_unlock (&f->lock);
@@ -170,6 +177,8 @@ static int ff_open (void *context, int dir, const char *name, int flags, mode_t 
     if (!(flags & (O_CREAT | O_TRUNC)))
         return f->off ? -EIO : fs_real.open (NULL, dir, name, flags, mode);
     int rc = enter (f, FAIL_ANY);
+    if (rc == 0 && is_new)
+        rc = take_room (f);
     if (rc)
         return leave (f, rc);
     if (!is_new && (flags & O_TRUNC)) {     /* as if an empty new file had been put in the old one's place */
@@ -235,7 +244,11 @@ static void remember (struct fail_fs *f, int fd, size_t len, uint64_t pos)
 static ssize_t ff_pwrite (void *context, int fd, const void *buffer, size_t len, uint64_t pos)
 {
     struct fail_fs *f = context;
-    const int rc = enter (f, FAIL_WRITE);
+    int rc = enter (f, FAIL_WRITE);
+    struct stat st;
+    need (fstat (fd, &st) == 0, "fstat");
+    if (rc == 0 && pos + len > (uint64_t) st.st_size)
+        rc = take_room (f);
     size_t todo = len;
     if (rc)
         todo = len / 2;
@@ -327,7 +340,9 @@ static int ff_unlink (void *context, int dir, const char *name)
 static int ff_mkdir (void *context, int dir, const char *name)
 {
     struct fail_fs *f = context;
-    const int rc = enter (f, FAIL_ANY);
+    int rc = enter (f, FAIL_ANY);
+    if (rc == 0)
+        rc = take_room (f);
     return leave (f, rc ? rc : fs_real.mkdir (NULL, dir, name));
 }
 
@@ -423,6 +438,13 @@ void fail_fs_disk_full (struct fail_fs *f, bool full)
 {
     pthread_mutex_lock (&f->lock);
     f->full = full;
+    pthread_mutex_unlock (&f->lock);
+}
+
+void fail_fs_no_room (struct fail_fs *f, bool no_room)
+{
+    pthread_mutex_lock (&f->lock);
+    f->no_room = no_room;
     pthread_mutex_unlock (&f->lock);
 }
 

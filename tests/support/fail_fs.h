@@ -34,6 +34,9 @@ void fail_fs_fail (struct fail_fs *f, enum fail_kind kind, unsigned long n, int 
 void fail_fs_unreadable (struct fail_fs *f, const char *path, uint64_t pos, uint64_t len);
 /* Every pwrite fails with -ENOSPC until it is turned off again. */
 void fail_fs_disk_full (struct fail_fs *f, bool full);
+/* As a disk whose last block is given away, until it is turned off again: -ENOSPC for new names and for what makes a file longer; writes in place
+ * succeed. */
+void fail_fs_no_room (struct fail_fs *f, bool no_room);
 /* The power goes at the n-th counted call from now on; 0: it does not. */
 void fail_fs_power_off (struct fail_fs *f, unsigned long n);
 /* Has the planned failure or power loss happened? */

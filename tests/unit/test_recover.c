@@ -1,11 +1,14 @@
 /* What a start finds after kill -9, power loss, failing disks and flipped bits: never less than what was
  * acknowledged, never something that nobody appended, and never silence about what is lost. */
 
+#include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -13,6 +16,7 @@
 #include "../support/log_setting.h"
 #include "error.h"
 #include "factmesh.pb-c.h"
+#include "recover.h"
 
 /* --- The process dies; the machine does not. */
 
@@ -530,6 +534,53 @@ static void random_damage_never_stops_a_journal_and_is_never_silent (void **stat
     }
 }
 
+/* --- No memory. */
+
+static uint64_t address_space (void)
+{
+    unsigned long long pages = 0;
+    FILE *file = fopen ("/proc/self/statm", "r");
+    assert_non_null (file);
+    assert_int_equal (fscanf (file, "%llu", &pages), 1);
+    (void) fclose (file);
+    return pages * (uint64_t) sysconf (_SC_PAGESIZE);
+}
+
+static void a_cursor_for_which_there_is_no_memory_fails_and_leaks_nothing (void **state)
+{
+    (void) state;
+#ifdef __SANITIZE_ADDRESS__
+    skip ();                                /* its allocator does not return */
+#endif
+    enum { COUNT = 1 << 23 };               /* 64 MiB, beyond what malloc takes from its heap; the table's next step is twice that */
+    const struct cursor_view c = { .name = slice_of ("b"), .cursor = slice_of ("x"), .updated_ns = 1 };
+    const struct cursor_view old = { .name = slice_of ("a") };
+    uint8_t body[128], name[128];
+    assert_true (cursor_entry_len (&c) <= sizeof body && cursor_entry_len (&old) <= sizeof name);
+    cursor_entry_encode (body, &c);
+    cursor_entry_encode (name, &old);
+    struct cursor_table table = { .entries = malloc (COUNT * sizeof *table.entries), .count = COUNT, .size = COUNT, .max = COUNT };
+    assert_non_null (table.entries);
+    for (uint32_t i = 0; i < COUNT; i++)
+        table.entries[i] = name;
+    struct recover_state apply = { .cursors = &table };
+    const struct record r = { .kind = RECORD_CURSOR_PUT, .count = 1, .offset = 1, .body_len = (uint32_t) cursor_entry_len (&c) };
+    struct rlimit before, now;
+    assert_int_equal (getrlimit (RLIMIT_AS, &before), 0);
+    now = before;
+    now.rlim_cur = address_space () + (4 << 20);
+    assert_int_equal (setrlimit (RLIMIT_AS, &now), 0);
+    int rc = recover_apply (&apply, &r, body, SEGMENT_RECORDS_POS);     /* what is kept for reuse counts as used */
+    const size_t used = mallinfo2 ().uordblks;
+    if (rc == -ENOMEM)
+        rc = recover_apply (&apply, &r, body, SEGMENT_RECORDS_POS);
+    const size_t left = mallinfo2 ().uordblks;
+    assert_int_equal (setrlimit (RLIMIT_AS, &before), 0);
+    free (table.entries);
+    assert_int_equal (rc, -ENOMEM);
+    assert_int_equal (left, used);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -549,6 +600,7 @@ int main (void)
         CASE (a_last_segment_without_header_gives_no_offset_twice),
         CASE (damaged_snapshots_are_made_up_from_the_segment_before),
         CASE (random_damage_never_stops_a_journal_and_is_never_silent),
+        cmocka_unit_test (a_cursor_for_which_there_is_no_memory_fails_and_leaks_nothing),
 #undef CASE
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
