@@ -54,6 +54,7 @@ say = @$(if $(V),true,printf '  %-6s %s\n' $(1) $@)
 LIB_SRC     := $(sort $(wildcard proto/*.c nodes/*.c))
 JOURNAL_SRC := $(sort $(wildcard journal/*.c))
 CLI_SRC     := $(sort $(wildcard nodes/cli/*.c))
+SHOP_SRC    := $(sort $(wildcard nodes/shop/*.c))
 UNIT_SRC    := $(sort $(wildcard tests/unit/test_*.c))
 # Its threads are coroutines, of which ThreadSanitizer knows nothing.
 ifeq ($(VARIANT),tsan)
@@ -79,7 +80,7 @@ FUZZ_BIN    := $(patsubst %.c,$(BUILD)/%,$(FUZZ_SRC))
 PATH_BIN    := $(filter $(BUILD)/bench/path_%,$(BENCH_BIN))
 
 .PHONY: all help
-all: $(BUILD)/libfactmesh.a $(BUILD)/libfactmesh.so $(BUILD)/libfactmesh-journal.a $(BUILD)/factmesh.pc $(if $(CLI_SRC),$(BUILD)/factmesh)  ## build the libraries and the command
+all: $(BUILD)/libfactmesh.a $(BUILD)/libfactmesh.so $(BUILD)/libfactmesh-journal.a $(BUILD)/factmesh.pc $(if $(CLI_SRC),$(BUILD)/factmesh) $(BUILD)/factmesh-shop  ## build the libraries, the command and the worked example
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## *' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -115,6 +116,16 @@ $(BUILD)/factmesh: $(call obj,$(CLI_SRC)) $(BUILD)/libfactmesh-journal.a $(BUILD
 	$(call say,LINK)
 	$(Q)$(CC) $(OPT_$(VARIANT)) $^ -o $@ $(JOURNAL_LIBS) $(LIBS)
 
+# The shop has what everybody has: the installed headers, and the shared library's symbols.
+$(call obj,$(SHOP_SRC)): $(BUILD)/%.o: %.c nodes/factmesh.h proto/fm_types.h
+	@mkdir -p $(BUILD)/shop-include $(@D)
+	@cp -u nodes/factmesh.h proto/fm_types.h $(BUILD)/shop-include/
+	$(call say,CC)
+	$(Q)$(CC) -std=c17 -D_GNU_SOURCE $(OPT_$(VARIANT)) -pthread -I$(BUILD)/shop-include $(CFLAGS) $(WARN) -MMD -MP -c $< -o $@
+$(BUILD)/factmesh-shop: $(call obj,$(SHOP_SRC)) $(BUILD)/libfactmesh.so
+	$(call say,LINK)
+	$(Q)$(CC) $(OPT_$(VARIANT)) -pthread $(filter %.o,$^) -o $@ -L$(BUILD) -lfactmesh -Wl,-rpath,'$$ORIGIN' -lsqlite3 -ljson-c
+
 $(BUILD)/bench/redis_flow: LIBS += -lhiredis
 $(BENCH_BIN): $(BUILD)/%: $(BUILD)/%.o $(call obj,$(BENCH_COMMON_SRC)) $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
 	$(call say,LINK)
@@ -130,6 +141,8 @@ $(UNIT_BIN): $(BUILD)/tests/support/test_filter.o
 
 # The simulation stands in for the C library and ZeroMQ: its objects go into no other program.
 $(BUILD)/tests/unit/test_simulation: $(call obj,$(SIM_SRC))
+
+$(BUILD)/tests/unit/test_shop: $(call obj,$(addprefix nodes/shop/,csv.c mbox.c order.c outbox.c store.c))
 
 $(UNIT_BIN) $(TOOL_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/libsupport.a $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
 	$(call say,LINK)
@@ -173,7 +186,7 @@ fuzz-corpus:  ## the fuzzers' corpora again, and mutations of them for a second 
 fuzz-replay: $(FUZZ_BIN)
 	JOBS=2 scripts/run-tests fuzz-$(VARIANT) $(FUZZ_BIN)
 
-.PHONY: test unit asan tsan e2e mutants soak soak-sim demo bench bench-check install lint format clean tools
+.PHONY: test unit asan tsan e2e mutants soak soak-sim demo shop bench bench-check install lint format clean tools
 tools: all $(TOOL_BIN)
 
 unit: $(UNIT_BIN)  ## the unit tests
@@ -205,6 +218,9 @@ soak-sim: $(BUILD)/tests/unit/test_simulation  ## simulated schedules that no ru
 
 soak: tools  ## random faults on a whole mesh, judged at the end: make soak [MINUTES=5] [SEED=N]
 	@BUILD=$(BUILD) SOAK_SECONDS=$$(($(MINUTES) * 60)) tests/e2e/soak.py
+
+shop: all  ## combo style's worked example, told step by step and proved: make shop [INPUT=FILE] [ROUNDS=N] [KILL_SEED=N]
+	@BUILD=$(BUILD) scripts/shop $(INPUT)
 
 demo: all  ## the main job, told step by step: make demo [INPUT=FILE]
 	@BUILD=$(BUILD) scripts/demo $(INPUT)
