@@ -18,6 +18,8 @@ static struct bench_option options[] = {
     { "each", "1: wait for each fact to be synced before the next, and tell the latency", "0" },
     { "wait", "0: do not wait for the journal", "1" },
     { "members", "wait for so many members before the start", "3" },
+    { "ready", "file to make when it could begin", "" },
+    { "go", "file that says when it begins: CLOCK_MONOTONIC, in ns; waited for", "" },
     { "prefix", "topics are PREFIX.t0, PREFIX.t1 …", "bench" },
     { "window", "window bytes", "64M" },
 };
@@ -77,6 +79,22 @@ static void publish_all (struct run *run)
     run->count = n - 1;
 }
 
+/* Several publishers begin together, when the last of them is ready. */
+static void wait_to_go (const char *path)
+{
+    unsigned long long go_ns = 0;
+    while (*path && !go_ns && !bench_told_to_end ()) {
+        FILE *file = fopen (path, "r");
+        if (file && fscanf (file, "%llu", &go_ns) != 1)
+            bench_fail ("%s: no time in it", path);
+        if (file)
+            (void) fclose (file);           /* it was read */
+        else
+            bench_sleep_until (bench_now_ns () + 1000000u);
+    }
+    bench_sleep_until (go_ns);
+}
+
 static void names_make (struct run *run)
 {
     run->names = calloc (run->topics, sizeof *run->names);
@@ -127,6 +145,8 @@ int main (int argc, char **argv)
         stop ("publisher", rc);
     /* Live connections are made by the others: give the first facts nobody to miss. */
     bench_sleep_until (bench_now_ns () + 500000000u);
+    bench_ready (bench_string (options, "ready"));
+    wait_to_go (bench_string (options, "go"));
 
     const uint64_t started = bench_now_ns (), cpu = bench_cpu_ns (), for_s = bench_number (options, "for");
     run.end_ns = for_s ? started + for_s * 1000000000u : 0;

@@ -2,7 +2,7 @@
 
 The programs check what they receive; `check_recorded` then reads the whole journal back.
 """
-import os
+import os, time
 
 from process import BENCH, TMP, Journal, Process, directory, free_port, ready_path, remove, wait_port, wait_ready
 
@@ -33,6 +33,13 @@ def check_recorded(journal, count, streams=1, **more):
     return taken(subscriber(journal, count, **options))
 
 
+def begin_together(go):
+    """Publishers that wait for this file begin at the time in it."""
+    with open(f"{go}.part", "w") as file:
+        file.write(str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) + 10_000_000))
+    os.rename(f"{go}.part", go)
+
+
 def fm_flow(count, size=100, topics=1, rate=0, latency=0, publishers=1, subscribers=1):
     """count facts from each publisher, one journal, live subscribers that read every field; facts/s until all are synced."""
     where = directory("flow")
@@ -42,7 +49,10 @@ def fm_flow(count, size=100, topics=1, rate=0, latency=0, publishers=1, subscrib
         wait_ready(subs, ready)
         # Lone facts: its own wake-up shall not count. Under load it would take a core from the others by waiting awake.
         spin = int(rate <= LONE_PER_S)
-        pubs = [publisher(journal, count, 1 + subscribers + publishers, size=size, topics=topics, rate=rate, spin=spin) for _ in range(publishers)]
+        starts, go = [ready_path() for _ in range(publishers)], ready_path()
+        pubs = [publisher(journal, count, 1 + subscribers + publishers, size=size, topics=topics, rate=rate, spin=spin, ready=path, go=go) for path in starts]
+        wait_ready(pubs, starts)
+        begin_together(go)
         cpu_s = journal.cpu_s()
         took = [p.answer() for p in pubs]
         got = [taken(s) for s in subs]
