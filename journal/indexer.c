@@ -99,6 +99,7 @@ static int index_batch (struct indexer *x, const struct log_item *item, unsigned
 {
     struct batch b;
     struct batch_reader reader;
+    struct batch_duplicates duplicates;
     struct fm_fact fact;
     if (!item->bytes.len || batch_decode (item->bytes.data, item->bytes.len, slice (NULL, 0), &x->scratch, &b) != 0) {
         ++*rows;
@@ -107,9 +108,11 @@ static int index_batch (struct indexer *x, const struct log_item *item, unsigned
     if (!(b.features & FEATURES))
         return 0;
     batch_reader_init (&reader, &b);
+    batch_duplicates_init (&duplicates, &b);
     int rc = 0;
+    /* A fact that repeats another is no newer state of its key, and no second effect. */
     for (uint64_t offset = item->offset; !rc && batch_reader_next (&reader, &fact) == 0; offset++, (*rows)++)
-        rc = index_fact (x, &fact, offset);
+        rc = batch_duplicates_meet (&duplicates, fact.id.seq) ? 0 : index_fact (x, &fact, offset);
     return rc;
 }
 

@@ -1,7 +1,8 @@
 /* group_worker: an instance of a group that writes a line for each fact it handles, and one for each outcome that is confirmed.
  *
  * To FILE (appended to in one write each): H offset token deliveries flags key payload; C offset. It ends when standard input does, or after --idle-ms
- * without work. */
+ * without work. With --answer TOPIC it publishes `answer to PAYLOAD` for each, under the identity of group and fact, and goes on when that is on disk;
+ * --directory has its stream. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +20,8 @@ enum { UNCONFIRMED_MAX = 64, LINE_MAX_BYTES = 1024 };
 static struct {
     struct fm_node_options node;
     struct fm_worker_options worker;
-    const char *file;
+    const char *file, *answer;
+    struct fm_publisher_options publisher;
     const char *topics[3];
     int idle_ms, sleep_us;
     unsigned fail_every, park_every, later_every;
@@ -52,7 +54,7 @@ static void parse (int argc, char **argv)
         { "seed", 1, NULL, 's' }, { "group", 1, NULL, 'g' }, { "topic", 1, NULL, 't' }, { "file", 1, NULL, 'f' }, { "effect", 1, NULL, 'e' },
         { "idle-ms", 1, NULL, 'i' }, { "sleep-us", 1, NULL, 'u' }, { "lease-ms", 1, NULL, 'l' }, { "in-hand", 1, NULL, 'n' }, { "fail-every", 1, NULL, 'F' },
         { "park-every", 1, NULL, 'P' }, { "later-every", 1, NULL, 'L' }, { "change-topics", 0, NULL, 'c' }, { "skipped", 0, NULL, 'k' },
-        { "attempts", 1, NULL, 'a' }, { "from-now", 0, NULL, 'o' }, { NULL, 0, NULL, 0 },
+        { "attempts", 1, NULL, 'a' }, { "from-now", 0, NULL, 'o' }, { "answer", 1, NULL, 'A' }, { "directory", 1, NULL, 'D' }, { NULL, 0, NULL, 0 },
     };
     int c;
     set.worker.topics = set.topics;
@@ -74,6 +76,8 @@ static void parse (int argc, char **argv)
         case 'c': set.worker.change_topics = true; break;
         case 'k': set.worker.hand_out_skipped = true; break;
         case 'o': set.worker.from_now = true; break;
+        case 'A': set.answer = optarg; break;
+        case 'D': set.publisher.directory = optarg; break;
         default: exit (2);
         }
     }
@@ -106,6 +110,19 @@ static void confirm (struct fm_worker *worker, int fd, uint64_t *offsets, unsign
     for (unsigned i = 0; i < *count && !rc; i++)
         write_line (fd, line, snprintf (line, sizeof line, "C %llu\n", (unsigned long long) offsets[i]));
     *count = 0;
+}
+
+static void answer (struct fm_publisher *out, const struct fm_work *w)
+{
+    char identity[256], payload[LINE_MAX_BYTES], id[FM_FACT_ID_TEXT];
+    (void) snprintf (identity, sizeof identity, "%s/%s", set.worker.group, fm_fact_id_text (&w->fact.id, id, sizeof id));
+    (void) snprintf (payload, sizeof payload, "answer to %.*s", (int) w->fact.payload.len, (const char *) w->fact.payload.data);
+    const struct fm_fact fact = { .topic = fm_text (set.answer), .payload = fm_text (payload), .identity = fm_text (identity), .causation = w->fact.id };
+    int rc = fm_publish (out, &fact, NULL);
+    if (rc == 0)
+        rc = fm_publisher_wait_synced (out, 0, 30000);
+    if (rc)
+        fail ("answer", rc);
 }
 
 static bool input_ended (void)
@@ -153,6 +170,10 @@ int main (int argc, char **argv)
     rc = fm_worker_open (node, &set.worker, &worker);
     if (rc)
         fail ("group", rc);
+    struct fm_publisher *out = NULL;
+    rc = set.answer ? fm_publisher_open (node, &set.publisher, &out) : 0;
+    if (rc)
+        fail ("publisher", rc);
     (void) printf ("JOINED\n");
     uint64_t offsets[UNCONFIRMED_MAX];
     unsigned count = 0;
@@ -174,12 +195,15 @@ int main (int argc, char **argv)
         write_work (fd, &work);
         if (set.sleep_us)
             tool_sleep_until_us (heard_us + (uint64_t) set.sleep_us);
+        if (out)
+            answer (out, &work);
         if (conclude (worker, &work))
             offsets[count++] = work.offset;
         if (count == UNCONFIRMED_MAX)
             confirm (worker, fd, offsets, &count);
     }
     confirm (worker, fd, offsets, &count);
+    fm_publisher_close (&out);
     fm_worker_close (&worker);
     fm_node_close (&node);
     (void) printf ("LEFT\n");
