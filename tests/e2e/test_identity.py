@@ -34,7 +34,7 @@ def forty_kills_leave_one_answer_to_each_request(lab):
 
     def start_worker(n):
         process = lab.start(f"worker{n}", [tool("group_worker"), "--seed", bind, "--group", "g", "--topic", "work.requests", "--file", file, "--lease-ms",
-                                           "2000", "--in-hand", "32", "--answer", "work.answers", "--directory", lab.path(f"stream{n}")])
+                                           "10000", "--in-hand", "32", "--answer", "work.answers", "--directory", lab.path(f"stream{n}")])
         process.line("^JOINED", 25)
         return process
 
