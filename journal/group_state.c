@@ -13,7 +13,8 @@ enum entry_state { ENTRY_FREE, ENTRY_WAITING, ENTRY_LATER, ENTRY_HANDED, ENTRY_B
 
 /* Slots, not pointers: the arrays grow. Slot 0 is nobody. */
 struct entry {
-    uint64_t offset, newest_offset, token;
+    uint64_t offset, newest_offset, content_offset;
+    uint64_t token;                         /* in hand: its own; else one more than the last, so that whoever had it last has it no more */
     uint64_t until_ns, parked_unix_ns;
     uint32_t deliveries, attempts, flags;
     uint32_t key;                           /* slot */
@@ -26,9 +27,11 @@ struct entry {
     char *reason;
 };
 
+struct key_list { uint32_t first, last, recent; };  /* recent: put in last, if it is still in */
+
 struct key {
     uint64_t hash;                          /* 0: one fact without a key */
-    uint32_t first, last;                   /* entries, PARKED ones too */
+    struct key_list live, parked;
     uint32_t handed, ready;                 /* the entry that is out; that stands in `ready`. At most one of the two */
     uint32_t free_next;
 };
@@ -59,6 +62,7 @@ struct group_state {
     uint32_t member_count, member_size, member_turn;
     uint64_t credit;                        /* of all members */
     struct group_counts counts;
+    size_t reason_bytes;                    /* of all that are parked */
     bool dirty;
 };
 
@@ -122,9 +126,7 @@ static void heap_remove (struct group_state *g, struct heap *h, uint32_t slot)
 static void key_refresh (struct group_state *g, uint32_t key)
 {
     struct key *k = &g->keys[key];
-    uint32_t first = k->first;
-    while (first && g->entries[first].state == ENTRY_PARKED)
-        first = g->entries[first].key_after;
+    const uint32_t first = k->live.first;
     const uint32_t wanted = !k->handed && first && g->entries[first].state == ENTRY_WAITING ? first : 0;
     if (k->ready == wanted)
         return;
@@ -159,7 +161,7 @@ static uint32_t key_of (struct group_state *g, uint64_t hash)
 static void key_drop_if_empty (struct group_state *g, uint32_t key)
 {
     struct key *k = &g->keys[key];
-    if (k->first)
+    if (k->live.first || k->parked.first)
         return;
     if (k->hash)
         slot_map_remove (&g->by_key, k->hash);
@@ -167,26 +169,32 @@ static void key_drop_if_empty (struct group_state *g, uint32_t key)
     g->key_free = key;
 }
 
-static void key_link (struct group_state *g, uint32_t key, uint32_t slot)
+static void key_link (struct group_state *g, struct key_list *list, uint32_t slot)
 {
-    struct key *k = &g->keys[key];
     struct entry *e = &g->entries[slot];
-    uint32_t before = k->last;
+    uint32_t before = list->last;
+    /* After a seek back many come in below those that are there: beside the one before. */
+    const uint32_t recent = list->recent, beside = recent ? g->entries[recent].key_after : 0;
+    if (recent && g->entries[recent].offset < e->offset && beside && g->entries[beside].offset > e->offset)
+        before = recent;
+    else if (list->first && g->entries[list->first].offset > e->offset)
+        before = 0;
     while (before && g->entries[before].offset > e->offset)
         before = g->entries[before].key_before;
-    e->key = key;
     e->key_before = before;
-    e->key_after = before ? g->entries[before].key_after : k->first;
-    *(before ? &g->entries[before].key_after : &k->first) = slot;
-    *(e->key_after ? &g->entries[e->key_after].key_before : &k->last) = slot;
+    e->key_after = before ? g->entries[before].key_after : list->first;
+    *(before ? &g->entries[before].key_after : &list->first) = slot;
+    *(e->key_after ? &g->entries[e->key_after].key_before : &list->last) = slot;
+    list->recent = slot;
 }
 
-static void key_unlink (struct group_state *g, uint32_t slot)
+static void key_unlink (struct group_state *g, struct key_list *list, uint32_t slot)
 {
     const struct entry *e = &g->entries[slot];
-    struct key *k = &g->keys[e->key];
-    *(e->key_before ? &g->entries[e->key_before].key_after : &k->first) = e->key_after;
-    *(e->key_after ? &g->entries[e->key_after].key_before : &k->last) = e->key_before;
+    *(e->key_before ? &g->entries[e->key_before].key_after : &list->first) = e->key_after;
+    *(e->key_after ? &g->entries[e->key_after].key_before : &list->last) = e->key_before;
+    if (list->recent == slot)
+        list->recent = 0;
 }
 
 /* --- Entries. */
@@ -238,7 +246,8 @@ static int entry_new (struct group_state *g, uint64_t offset, uint64_t key_hash,
     else
         g->entry_used++;
     g->entries[slot] = (struct entry) { .offset = offset, .state = ENTRY_WAITING };
-    key_link (g, key, slot);
+    g->entries[slot].key = key;
+    key_link (g, &g->keys[key].live, slot);
     g->counts.unfinished++;
     *ret_slot = slot;
     return 0;
@@ -268,13 +277,17 @@ static void entry_leave (struct group_state *g, uint32_t slot)
         e->hand_before = e->hand_after = 0;
         m->in_hand--;
         k->handed = 0;
+        e->token++;
         g->counts.in_hand--;
         break;
     }
     case ENTRY_PARKED:
         free (e->reason);
+        g->reason_bytes -= e->reason_len;
         e->reason = NULL;
         e->reason_len = 0;
+        key_unlink (g, &k->parked, slot);
+        key_link (g, &k->live, slot);
         g->counts.parked--;
         g->counts.unfinished++;
         break;
@@ -336,12 +349,17 @@ static void entry_park (struct group_state *g, uint32_t slot, struct fm_slice re
     struct entry *e = &g->entries[slot];
     e->state = ENTRY_PARKED;
     e->parked_unix_ns = unix_ns;
-    const size_t len = reason.len < GROUP_REASON_MAX ? reason.len : GROUP_REASON_MAX;
+    key_unlink (g, &g->keys[e->key].live, slot);
+    key_link (g, &g->keys[e->key].parked, slot);
+    size_t len = reason.len < GROUP_REASON_MAX ? reason.len : GROUP_REASON_MAX;
+    if (len > GROUP_REASONS_MAX - g->reason_bytes)
+        len = 0;
     /* Without memory for it the fact is parked all the same: the reason is for people. */
     e->reason = len ? malloc (len) : NULL;
     if (e->reason) {
         memcpy (e->reason, reason.data, len);
         e->reason_len = (uint8_t) len;
+        g->reason_bytes += len;
     }
     g->counts.parked++;
     g->counts.unfinished--;
@@ -353,7 +371,7 @@ static void entry_finish (struct group_state *g, uint32_t slot)
     entry_leave (g, slot);
     struct entry *e = &g->entries[slot];
     const uint32_t key = e->key;
-    key_unlink (g, slot);
+    key_unlink (g, &g->keys[key].live, slot);
     slot_map_remove (&g->by_offset, e->offset);
     e->state = ENTRY_FREE;
     e->key_after = g->entry_free;
@@ -363,14 +381,17 @@ static void entry_finish (struct group_state *g, uint32_t slot)
     key_drop_if_empty (g, key);
 }
 
-/* It was handed out and nothing came of it. `attempt`: its instance was at it. */
-static void entry_lose (struct group_state *g, uint32_t slot, bool attempt, uint64_t now, uint64_t unix_ns)
+/* It was handed out and nothing came of it. `attempt`: its instance was at it. `until_ns`: what it began may still be going on. */
+static void entry_lose (struct group_state *g, uint32_t slot, bool attempt, uint64_t until_ns, uint64_t now, uint64_t unix_ns)
 {
     struct entry *e = &g->entries[slot];
-    if (e->state == ENTRY_BEGUN)
+    const bool begun = e->state == ENTRY_BEGUN;
+    if (begun)
         e->flags |= GROUP_IN_DOUBT;
     if (attempt && ++e->attempts >= g->options.attempts_max)
         entry_park (g, slot, slice_of ("handed out again and again, and no outcome came"), now, unix_ns);
+    else if (begun && until_ns > now)
+        entry_later (g, slot, until_ns);
     else
         entry_wait (g, slot);
 }
@@ -457,7 +478,7 @@ static bool is_for_handlers (const struct group_state *g, const struct group_fac
 static void renew_root (struct group_state *g, const struct group_fact *f)
 {
     const uint32_t root = slot_map_find (&g->by_offset, f->root_offset);
-    if (root && f->offset > g->entries[root].newest_offset && g->entries[root].state != ENTRY_BEGUN) {
+    if (root && f->offset > g->entries[root].newest_offset) {
         g->entries[root].newest_offset = f->offset;
         g->dirty = true;
     }
@@ -483,7 +504,7 @@ int group_state_take (struct group_state *g, const struct group_fact *f)
         g->entries[slot].flags |= GROUP_REPLAY;
     key_refresh (g, g->entries[slot].key);
     if (f->park.len)
-        entry_park (g, slot, f->park, 0, f->unix_ns);
+        entry_park (g, slot, f->park, f->now, f->unix_ns);
     return 0;
 }
 
@@ -528,20 +549,20 @@ int group_state_join (struct group_state *g, uint64_t member, uint32_t credit, u
 }
 
 /* Everything that it holds is others' now. */
-static void member_lose (struct group_state *g, struct member *m, bool attempt, uint64_t now, uint64_t unix_ns)
+static void member_lose (struct group_state *g, struct member *m, bool attempt, uint64_t until_ns, uint64_t now, uint64_t unix_ns)
 {
     while (m->first) {
-        entry_lose (g, m->first, attempt, now, unix_ns);
+        entry_lose (g, m->first, attempt, until_ns, now, unix_ns);
         attempt = false;
     }
 }
 
-void group_state_leave (struct group_state *g, uint64_t member, bool died, uint64_t now, uint64_t unix_ns)
+void group_state_leave (struct group_state *g, uint64_t member, enum group_leave how, uint64_t now, uint64_t unix_ns)
 {
     struct member *m = member_find (g, member);
     if (!m)
         return;
-    member_lose (g, m, died, now, unix_ns);
+    member_lose (g, m, how != GROUP_LEFT, how == GROUP_VANISHED ? m->lease_end : 0, now, unix_ns);
     g->credit -= m->credit;
     struct member *last = &g->members[--g->member_count];
     if (m != last) {
@@ -551,28 +572,54 @@ void group_state_leave (struct group_state *g, uint64_t member, bool died, uint6
     }
 }
 
-bool group_state_hold (struct group_state *g, uint64_t member, uint64_t offset, uint64_t token, uint64_t now)
+int group_state_alive (struct group_state *g, uint64_t member)
+{
+    struct member *m = member_find (g, member);
+    if (!m)
+        return FM_ERR_UNKNOWN;
+    m->silent = false;
+    return 0;
+}
+
+void group_state_silence (struct group_state *g, uint64_t member)
+{
+    struct member *m = member_find (g, member);
+    if (m)
+        m->silent = true;
+}
+
+/* Who had it before the restart, and nobody since, as far as was stored, may go on. */
+static bool may_go_on (const struct group_state *g, const struct entry *e, uint64_t token)
+{
+    return (e->state == ENTRY_WAITING || e->state == ENTRY_LATER) && token && token >> TOKEN_START_SHIFT < g->place.starts && token >= e->token
+           && !g->keys[e->key].handed;
+}
+
+int group_state_hold (struct group_state *g, uint64_t member, uint64_t offset, uint64_t token, uint64_t now)
 {
     struct member *m = member_find (g, member);
     const uint32_t slot = slot_map_find (&g->by_offset, offset);
-    if (!m || !slot)
-        return false;
+    if (!m)
+        return FM_ERR_UNKNOWN;
+    if (!slot)
+        return offset < g->place.next ? FM_ERR_END : FM_ERR_LEASE;
     struct entry *e = &g->entries[slot];
     const uint32_t number = (uint32_t) (m - g->members);
-    if ((e->state == ENTRY_HANDED || e->state == ENTRY_BEGUN) && e->member == number && e->token == token)
-        return true;
-    /* Handed out before the restart, not since; and, as far as was stored, to nobody after him. */
-    const bool waits = e->state == ENTRY_WAITING || e->state == ENTRY_LATER;
-    if (!waits || m->in_hand >= m->credit || token >> TOKEN_START_SHIFT >= g->place.starts || token < e->token || g->keys[e->key].handed)
-        return false;
-    if (token > e->token)
-        e->deliveries++;
-    const bool begun = (e->flags & GROUP_IN_DOUBT) && token == e->token;
-    if (begun)
+    const bool in_hand = (e->state == ENTRY_HANDED || e->state == ENTRY_BEGUN) && e->token == token;
+    if (in_hand && e->member == number)
+        return 0;
+    if (m->in_hand >= m->credit || (!in_hand && !may_go_on (g, e, token)))
+        return FM_ERR_LEASE;
+    bool begun = e->state == ENTRY_BEGUN;
+    if (!in_hand && token > e->token)
+        e->deliveries++;                /* handed out and not stored */
+    if (!in_hand && token == e->token && (e->flags & GROUP_IN_DOUBT)) {
         e->flags &= ~(uint32_t) GROUP_IN_DOUBT;
+        begun = true;
+    }
     entry_give (g, slot, number, token, begun);
     m->lease_end = now + g->options.lease_ns;
-    return true;
+    return 0;
 }
 
 /* --- Handing out. */
@@ -591,10 +638,8 @@ static struct member *member_whose_turn (struct group_state *g)
 
 static uint64_t parked_before (const struct group_state *g, const struct entry *e)
 {
-    for (uint32_t slot = g->keys[e->key].first; slot && g->entries[slot].offset < e->offset; slot = g->entries[slot].key_after)
-        if (g->entries[slot].state == ENTRY_PARKED)
-            return g->entries[slot].offset;
-    return 0;
+    const uint32_t first = g->keys[e->key].parked.first;
+    return first && g->entries[first].offset < e->offset ? g->entries[first].offset : 0;
 }
 
 int group_state_hand_out (struct group_state *g, uint64_t now, struct group_hand_out *ret_hand_out)
@@ -610,11 +655,14 @@ int group_state_hand_out (struct group_state *g, uint64_t now, struct group_hand
     entry_give (g, slot, (uint32_t) (m - g->members), g->place.starts << TOKEN_START_SHIFT | ++g->hand_outs, false);
     struct entry *e = &g->entries[slot];
     e->deliveries++;
+    /* Whoever is to find out whether it happened needs to see what was begun. */
+    if (!(e->flags & GROUP_IN_DOUBT) || !e->content_offset)
+        e->content_offset = e->newest_offset ? e->newest_offset : e->offset;
     *ret_hand_out = (struct group_hand_out) {
         .member = m->number,
         .offset = e->offset,
         .token = e->token,
-        .content_offset = e->newest_offset ? e->newest_offset : e->offset,
+        .content_offset = e->content_offset,
         .parked_offset = parked_before (g, e),
         .deliveries = e->deliveries,
         .attempts = e->attempts,
@@ -623,6 +671,22 @@ int group_state_hand_out (struct group_state *g, uint64_t now, struct group_hand
     if (ret_hand_out->parked_offset)
         ret_hand_out->flags |= GROUP_KEY_PARKED;
     return 0;
+}
+
+void group_state_return (struct group_state *g, uint64_t offset)
+{
+    const uint32_t slot = slot_map_find (&g->by_offset, offset);
+    struct entry *e = &g->entries[slot];
+    if (!slot || e->state != ENTRY_HANDED)
+        return;
+    e->deliveries -= e->deliveries > 0;
+    entry_wait (g, slot);
+}
+
+/* Its handler says what it knows: no doubt is left. */
+static void settle_doubt (struct entry *e)
+{
+    e->flags &= ~(uint32_t) GROUP_IN_DOUBT;
 }
 
 static void failed (struct group_state *g, uint32_t slot, const struct group_report *r, uint64_t now, uint64_t unix_ns)
@@ -646,29 +710,35 @@ int group_state_outcome (struct group_state *g, const struct group_report *r, ui
     if (!slot || (e->state != ENTRY_HANDED && e->state != ENTRY_BEGUN) || e->token != r->token || e->member != (uint32_t) (m - g->members))
         return FM_ERR_LEASE;
     const uint32_t delay_ms = r->delay_ms < GROUP_DELAY_MAX_MS ? r->delay_ms : GROUP_DELAY_MAX_MS;
-    /* What its handler says it knows: no doubt is left. */
-    if (r->kind != GROUP_EXTEND && r->kind != GROUP_RELEASE && r->kind != GROUP_BEGIN)
-        e->flags &= ~(uint32_t) GROUP_IN_DOUBT;
     switch (r->kind) {
     case GROUP_DONE:
         m->done++;
         entry_finish (g, slot);
         return 0;
     case GROUP_LATER:
+        settle_doubt (e);
         entry_later (g, slot, now + (uint64_t) delay_ms * NS_PER_MS);
         return 0;
     case GROUP_FAILED:
+        settle_doubt (e);
         failed (g, slot, r, now, unix_ns);
         return 0;
     case GROUP_PARK:
+        if (e->state == ENTRY_BEGUN)
+            settle_doubt (e);           /* else it may be parked for its doubt: a replay finds it so */
         entry_park (g, slot, r->reason, now, unix_ns);
         return 0;
     case GROUP_RELEASE:
-        e->deliveries--;
+        if (e->state == ENTRY_BEGUN) {
+            entry_lose (g, slot, false, 0, now, unix_ns);
+            return 0;
+        }
+        e->deliveries -= e->deliveries > 0;
         entry_wait (g, slot);
         return 0;
     case GROUP_BEGIN:
         e->state = ENTRY_BEGUN;
+        e->flags &= ~(uint32_t) GROUP_BY_HAND;
         g->dirty = true;
         return 0;
     case GROUP_EXTEND:
@@ -693,7 +763,7 @@ uint64_t group_state_tick (struct group_state *g, uint64_t now, uint64_t unix_ns
             continue;
         if (m->lease_end <= now) {
             m->silent = true;
-            member_lose (g, m, true, now, unix_ns);
+            member_lose (g, m, true, 0, now, unix_ns);
         } else if (m->lease_end < due) {
             due = m->lease_end;
         }
@@ -738,7 +808,7 @@ int group_state_replay_parked (struct group_state *g, uint64_t offset)
     if (!slot)
         return FM_ERR_UNKNOWN;
     g->entries[slot].attempts = 0;
-    g->entries[slot].flags |= GROUP_OUT_OF_ORDER;
+    g->entries[slot].flags |= GROUP_OUT_OF_ORDER | GROUP_BY_HAND;
     entry_wait (g, slot);
     return 0;
 }
@@ -792,11 +862,13 @@ static struct group_stored stored_of (const struct entry *e)
         .offset = e->offset,
         .token = e->token,
         .newest_offset = e->newest_offset,
+        .content_offset = e->content_offset,
         .until_ns = e->state == ENTRY_LATER ? e->until_ns : 0,
         .parked_unix_ns = e->state == ENTRY_PARKED ? e->parked_unix_ns : 0,
         .deliveries = e->deliveries,
         .attempts = e->attempts,
         .flags = e->flags,
+        .handed = e->state == ENTRY_HANDED || e->state == ENTRY_BEGUN,
         .begun = e->state == ENTRY_BEGUN,
         .parked = e->state == ENTRY_PARKED,
         .reason = slice (e->reason, e->reason_len),
@@ -839,11 +911,14 @@ int group_state_restore (struct group_state *g, const struct group_stored *s, ui
     struct entry *e = &g->entries[slot];
     e->token = s->token;
     e->newest_offset = s->newest_offset;
+    e->content_offset = s->content_offset;
     e->deliveries = s->deliveries;
     e->attempts = s->attempts;
     e->flags = s->flags | (s->begun ? GROUP_IN_DOUBT : 0);
     if (s->parked)
         entry_park (g, slot, s->reason, now, s->parked_unix_ns);
+    else if (s->handed || s->begun)
+        entry_later (g, slot, now + g->options.lease_ns);   /* who had it may still be at it */
     else if (s->until_ns > now)
         entry_later (g, slot, s->until_ns);
     else

@@ -13,7 +13,8 @@
  *           | due                        | '--- FAILED too often, PARK ---> PARKED --- replayed ---> WAITING
  *          LATER <--- LATER, FAILED -----'                                         --- dropped ----> (gone)
  *
- *          lost: its member died, left, or let the lease run out.
+ *          lost: its member died, left, or let the lease run out. What was begun by a member that only vanished is held back until its lease has run out:
+ *          it may be cut off, and still at it. So is, after a restart, what somebody had in hand, until he says so.
  *
  * Invariants (checked by tests/unit/test_group_state):
  *   1. Of each key at most one entry is HANDED or BEGUN, and none below it of that key waits: what is handed out of a key is its first entry that is
@@ -36,11 +37,12 @@
 #include "id.h"
 
 enum {
-    GROUP_ENTRIES_MAX = 65536,              /* not parked: then nothing more is looked at until some are done */
+    GROUP_ENTRIES_MAX = 32768,              /* not parked: then nothing more is looked at until some are done */
     GROUP_PARKED_MAX = 16384,               /* then what should be parked is tried again instead, at the longest delay */
     GROUP_MEMBERS_MAX = 1024,
     GROUP_AHEAD_MIN = 1024,                 /* looked at and ready to be handed out, or twice the credit of all members */
-    GROUP_REASON_MAX = 255,                 /* bytes that are kept of a reason */
+    GROUP_REASON_MAX = 255,                 /* bytes that are kept of a reason; */
+    GROUP_REASONS_MAX = 1 << 20,            /* of all: then they are left out. With the limits above a group's state fits into its entry of the log */
     GROUP_LEASE_MS = 30000,
     GROUP_ATTEMPTS_MAX = 5,
     GROUP_BACKOFF_MS = 100,                 /* after the first failure; twice as long after each further one, */
@@ -56,7 +58,8 @@ enum {
     GROUP_CORRECTION = 4,
     GROUP_IN_DOUBT = 8,
     GROUP_OUT_OF_ORDER = 16,
-    GROUP_KEY_PARKED = 32
+    GROUP_KEY_PARKED = 32,
+    GROUP_BY_HAND = 64
 };
 enum group_effect { GROUP_UNDECLARED, GROUP_IDEMPOTENT, GROUP_ONCE, GROUP_ONCE_PER_VERSION, GROUP_ON_CORRECTION };
 enum group_outcome { GROUP_DONE = 1, GROUP_LATER, GROUP_FAILED, GROUP_PARK, GROUP_RELEASE, GROUP_BEGIN, GROUP_EXTEND };
@@ -96,7 +99,7 @@ struct group_fact {
     uint64_t root_offset;                   /* of a correction: of the first of its chain; 0: it expired */
     bool skipped;                           /* older filters had left it out: below next, and handed out all the same */
     struct fm_slice park;                   /* not empty: nobody can handle it, for this reason; park it at once */
-    uint64_t unix_ns;                       /* of parking */
+    uint64_t now, unix_ns;                  /* of parking */
 };
 /* Look at one matching fact: at next or above it, or skipped. It becomes an entry if it is for handlers of this effect. Offsets rise, those of skipped
  * facts among themselves. Returns 0, FM_ERR_LIMIT (entries_max: ask group_state_wants before) or -ENOMEM: then it was not taken. */
@@ -107,23 +110,32 @@ void group_state_advance (struct group_state *g, uint64_t next);
 /* --- Members. A member's number is not 0 and is the caller's. */
 
 int group_state_join (struct group_state *g, uint64_t member, uint32_t credit, uint64_t now);   /* FM_ERR_LIMIT, FM_ERR_IN_USE, -ENOMEM */
-/* It goes. What it held is lost to it; with `died` the one that it got first, which it was at, counts as an attempt. */
-void group_state_leave (struct group_state *g, uint64_t member, bool died, uint64_t now, uint64_t unix_ns);
-/* After a restart: the member says what it holds (facts at or above next: look at them first), and whose leases have not
- * run out by its own clock. True: it still does, under that token. */
-bool group_state_hold (struct group_state *g, uint64_t member, uint64_t offset, uint64_t token, uint64_t now);
+/* It goes, and loses what it held. LEFT: it gave up what it was at. ENDED: its process is gone, and the fact that it got first, which it was at, counts as
+ * an attempt. VANISHED: the same, but it may still be at it: what it began is held back until its lease has run out. */
+enum group_leave { GROUP_LEFT, GROUP_ENDED, GROUP_VANISHED };
+void group_state_leave (struct group_state *g, uint64_t member, enum group_leave how, uint64_t now, uint64_t unix_ns);
+/* It says something: it gets work again after its lease had run out. FM_ERR_UNKNOWN: no such member. */
+int group_state_alive (struct group_state *g, uint64_t member);
+/* It can't be reached: it gets nothing more until it says something. */
+void group_state_silence (struct group_state *g, uint64_t member);
+/* A member that comes anew (the journal restarted, or its connection broke) says what it holds (facts at or above next: look at them first), and whose
+ * leases have not run out by its own clock. 0: it still does, under that token. FM_ERR_LEASE: others may have it. FM_ERR_END: it is done. */
+int group_state_hold (struct group_state *g, uint64_t member, uint64_t offset, uint64_t token, uint64_t now);
 
 /* --- Handing out. */
 
 struct group_hand_out {
     uint64_t member, offset, token;
-    uint64_t content_offset;                /* the fact to be handed out: at offset, or its newest correction (effect once) */
+    uint64_t content_offset;                /* the fact to be handed out: at offset, or its newest correction (effect once); in doubt: what was begun */
     uint64_t parked_offset;                 /* GROUP_KEY_PARKED: an earlier one of its key */
     uint32_t deliveries, attempts, flags;
 };
 /* The next hand-out: the lowest offset that is ready goes to the member whose turn it is of those with credit. 0, or FM_ERR_END: nothing ready, or
  * nobody free. */
 int group_state_hand_out (struct group_state *g, uint64_t now, struct group_hand_out *ret_hand_out);
+
+/* It was not handed out after all: nothing was sent. */
+void group_state_return (struct group_state *g, uint64_t offset);
 
 /* What became of one. Every outcome renews the member's leases. Returns 0; FM_ERR_UNKNOWN (no such member), FM_ERR_LEASE (the member does not hold it
  * under this token: another has it, or it is done), FM_ERR_ARGUMENT (kind). */
@@ -161,11 +173,11 @@ int group_state_member_next (const struct group_state *g, uint32_t *at, struct g
 /* --- Storing: entries in order of offset. */
 
 struct group_stored {
-    uint64_t offset, token, newest_offset;
+    uint64_t offset, token, newest_offset, content_offset;
     uint64_t until_ns;                      /* LATER: monotonic; 0 else */
     uint64_t parked_unix_ns;
     uint32_t deliveries, attempts, flags;
-    bool begun, parked;
+    bool handed, begun, parked;
     struct fm_slice reason;
 };
 /* Has anything changed that must be stored since this was last asked? */

@@ -21,6 +21,7 @@ static Factmesh__ErrorCode error_code (int rc)
         return FACTMESH__ERROR_CODE__ERROR_RANGE;
     case FM_ERR_LIMIT:
     case FM_ERR_FULL:
+    case FM_ERR_TOO_LARGE:
         return FACTMESH__ERROR_CODE__ERROR_LIMIT;
     case FM_ERR_READ_ONLY:
         return FACTMESH__ERROR_CODE__ERROR_READ_ONLY;
@@ -96,6 +97,51 @@ static void settle_confirms (struct groups *gs, struct group *g)
     }
 }
 
+static int groups_join (struct groups *gs, struct mail *mail, uint64_t now);
+
+/* Joins that waited: what they made or changed is durable now. */
+static void settle_joins (struct groups *gs, struct group *g, uint64_t now)
+{
+    struct mail *mail = g->joins;
+    if (!mail || g->config_store > g->stored)
+        return;
+    g->joins = NULL;
+    while (mail) {
+        struct mail *next = mail->next;
+        /* Once: another may have changed them since. */
+        mail->control->group_join->change_filters = mail->control->group_join->hand_out_skipped = false;
+        const int rc = groups_join (gs, mail, now);
+        if (rc)
+            groups_refuse (gs, &mail->from, mail->control->request, rc);
+        mail_destroy (&mail);
+        mail = next;
+    }
+}
+
+static void refuse_joins (struct groups *gs, struct group *g, int rc)
+{
+    while (g->joins) {
+        struct mail *mail = g->joins;
+        g->joins = mail->next;
+        groups_refuse (gs, &mail->from, mail->control->request, rc);
+        mail_destroy (&mail);
+    }
+}
+
+/* The log's buffer is full, or so is the disk: soon. Anything else a person must know, and whoever joins. */
+static void not_stored (struct groups *gs, struct group *g, int rc, uint64_t now)
+{
+    const bool soon = rc == FM_ERR_FULL;
+    g->store_due_ns = now + (uint64_t) (soon ? BUSY_MS : WAIT_MAX_MS) * NS_PER_MS;
+    if (soon)
+        return;
+    if (!g->store_told)
+        journal_notice (gs->context, "GROUP-NOT-STORED", "group=%s: %s (%s); its outcomes are not confirmed, tried again each %d ms", g->name, fm_error_text (rc),
+                        fm_error_detail (), (int) WAIT_MAX_MS);
+    g->store_told = true;
+    refuse_joins (gs, g, rc);
+}
+
 /* Store what changed; tell what is durable. Returns when to be called again. */
 static uint64_t settle (struct groups *gs, struct group *g, uint64_t now)
 {
@@ -103,6 +149,7 @@ static uint64_t settle (struct groups *gs, struct group *g, uint64_t now)
         g->stored = g->stores;
         g->may_hand_out = true;
         settle_confirms (gs, g);
+        settle_joins (gs, g, now);
     }
     g->dirty |= group_state_take_dirty (g->state);
     if (g->stored < g->stores || !g->dirty)
@@ -111,10 +158,11 @@ static uint64_t settle (struct groups *gs, struct group *g, uint64_t now)
     if (due > now)
         return due;
     const int rc = group_store (gs, g, now);
-    if (!rc)
+    if (!rc) {
+        g->store_told = false;
         return UINT64_MAX;
-    /* The log's buffer is full, or it is read-only: outcomes are not confirmed meanwhile, and nothing is lost. */
-    g->store_due_ns = now + (uint64_t) (rc == FM_ERR_READ_ONLY ? WAIT_MAX_MS : BUSY_MS) * NS_PER_MS;
+    }
+    not_stored (gs, g, rc, now);
     return g->store_due_ns;
 }
 
@@ -130,6 +178,11 @@ struct group *groups_find (struct groups *gs, struct fm_slice name)
 
 static void group_destroy (struct group *g)
 {
+    while (g->joins) {
+        struct mail *mail = g->joins;
+        g->joins = mail->next;
+        mail_destroy (&mail);           /* its asker times out, and asks again */
+    }
     while (g->confirms) {
         struct group_confirm *c = g->confirms;
         g->confirms = c->next;
@@ -139,6 +192,7 @@ static void group_destroy (struct group *g)
     groups_walk_reset (&g->skipped_walk);
     group_filters_release (&g->config.filters);
     group_filters_release (&g->skipped_filters);
+    group_filters_release (&g->ever_filters);
     group_state_destroy (&g->state);
     free (g->instances);
     free (g);
@@ -152,6 +206,30 @@ void groups_forget (struct groups *gs, struct group *g)
     *at = g->next;
     gs->count--;
     group_destroy (g);
+}
+
+int groups_confirm_erased (struct groups *gs, const struct mail *mail, uint64_t ticket)
+{
+    struct group_erased *e = malloc (sizeof *e);
+    if (!e)
+        return -ENOMEM;
+    *e = (struct group_erased) { .next = gs->erased, .to = mail->from, .request = mail->control->request, .ticket = ticket };
+    gs->erased = e;
+    return 0;
+}
+
+static void settle_erased (struct groups *gs)
+{
+    for (struct group_erased **at = &gs->erased; *at;) {
+        struct group_erased *e = *at;
+        if (!log_ticket_synced (gs->context->log, e->ticket)) {
+            at = &e->next;
+            continue;
+        }
+        groups_tell_erased (gs, &e->to, e->request);
+        *at = e->next;
+        free (e);
+    }
 }
 
 static bool same_route (const struct node_route *a, const struct node_route *b)
@@ -171,9 +249,9 @@ static struct group_instance *find_instance (struct groups *gs, uint64_t member,
     return NULL;
 }
 
-static void remove_instance (struct groups *gs, struct group *g, struct group_instance *instance, bool died)
+static void remove_instance (struct groups *gs, struct group *g, struct group_instance *instance, enum group_leave how)
 {
-    group_state_leave (g->state, instance->number, died, node_now (), gs->context->clock->unix_ns (gs->context->clock->context));
+    group_state_leave (g->state, instance->number, how, node_now (), gs->context->clock->unix_ns (gs->context->clock->context));
     *instance = g->instances[--g->instance_count];
     if (!g->instance_count) {
         groups_walk_reset (&g->walk);
@@ -181,12 +259,26 @@ static void remove_instance (struct groups *gs, struct group *g, struct group_in
     }
 }
 
-static void node_went (struct groups *gs, const struct fm_id *node)
+static void node_went (struct groups *gs, const struct fm_id *node, bool said_goodbye)
 {
     for (struct group *g = gs->list; g; g = g->next)
         for (size_t i = g->instance_count; i-- > 0;)
             if (id_equal (&g->instances[i].node, node))
-                remove_instance (gs, g, &g->instances[i], true);
+                remove_instance (gs, g, &g->instances[i], said_goodbye ? GROUP_ENDED : GROUP_VANISHED);
+}
+
+/* Instances that came anew under another number, and were not missed: their connection broke, and their node lives on. */
+static void forget_silent (struct groups *gs, struct group *g, uint64_t now)
+{
+    uint32_t at = 0;
+    struct group_member m;
+    while (group_state_member_next (g->state, &at, &m) == 0)
+        for (size_t i = 0; m.in_hand == 0 && i < g->instance_count; i++)
+            if (g->instances[i].number == m.member && now - g->instances[i].heard_ns >= (uint64_t) GROUPS_SILENT_MS * NS_PER_MS) {
+                remove_instance (gs, g, &g->instances[i], GROUP_LEFT);
+                at--;
+                break;
+            }
 }
 
 /* --- Joining. */
@@ -214,8 +306,8 @@ static int config_get (const Factmesh__GroupConfig *from, struct group_config *r
     const Factmesh__GroupConfig *m = from ? from : &none;
     if (m->effect > FACTMESH__EFFECT__EFFECT_ON_CORRECTION)
         return error_set (FM_ERR_ARGUMENT, "effect %d is not known here", (int) m->effect);
-    if (m->lease_ms > GROUP_DELAY_MAX_MS)
-        return error_set (FM_ERR_ARGUMENT, "a lease of %u ms; at most %d", m->lease_ms, (int) GROUP_DELAY_MAX_MS);
+    if (m->lease_ms > GROUP_DELAY_MAX_MS || (m->lease_ms && m->lease_ms < GROUPS_LEASE_MIN_MS))
+        return error_set (FM_ERR_ARGUMENT, "a lease of %u ms; from %d to %d", m->lease_ms, (int) GROUPS_LEASE_MIN_MS, (int) GROUP_DELAY_MAX_MS);
     *ret_config = (struct group_config) {
         .effect = (enum group_effect) m->effect,
         .lease_ms = m->lease_ms ? m->lease_ms : GROUP_LEASE_MS,
@@ -236,6 +328,8 @@ static int start_offset (struct groups *gs, const Factmesh__GroupJoin *join, uin
         return 0;
     case FACTMESH__GROUP_JOIN__START_FROM_OFFSET:
         *ret_offset = join->from_offset < at.synced_offset ? join->from_offset : at.synced_offset;
+        if (!*ret_offset)
+            *ret_offset = 1;
         return 0;
     case FACTMESH__GROUP_JOIN__START_FROM_TIME_NS: {
         int rc = log_reader_new (gs->context->log, &reader);
@@ -262,16 +356,57 @@ static bool is_stored (struct groups *gs, struct fm_slice name)
 static int make (struct groups *gs, const Factmesh__GroupJoin *join, struct group_config *config, struct group **ret_group)
 {
     uint64_t offset = 1;
+    struct group *g;
+    struct group_filters ever = { .count = 0 };
     if (is_stored (gs, control_get_slice (&join->group)))
         return error_set (FM_ERR_CORRUPT, "the group's stored state could not be read at the journal's start; see GROUP-NOT-LOADED in its log");
     int rc = start_offset (gs, join, &offset);
     if (!rc)
-        rc = group_make (gs, control_get_slice (&join->group), config, ret_group);
-    if (rc)
+        rc = group_filters_copy (join->config ? join->config->filters : NULL, join->config ? join->config->n_filters : 0, &ever);
+    if (!rc)
+        rc = group_make (gs, control_get_slice (&join->group), config, &g);
+    if (rc) {
+        group_filters_release (&ever);
         return rc;
+    }
     config->filters = (struct group_filters) { .count = 0 };    /* taken */
-    group_state_begin ((*ret_group)->state, offset);
-    (*ret_group)->dirty = (*ret_group)->urgent = true;
+    g->ever_filters = ever;
+    group_state_begin (g->state, offset);
+    g->begin = g->filters_since = offset;
+    /* At once, so that a log that can't keep it refuses it. */
+    rc = group_store (gs, g, node_now ());
+    if (rc && rc != FM_ERR_FULL) {
+        groups_forget (gs, g);
+        return rc;
+    }
+    g->dirty = g->urgent = rc != 0;
+    *ret_group = g;
+    return 0;
+}
+
+/* Other topics from now on. */
+static int change_filters (struct group *g, const Factmesh__GroupJoin *join, struct group_config *config)
+{
+    struct group_place place;
+    group_state_place (g->state, &place);
+    if (g->skipped_next < g->skipped_end)
+        return error_set (FM_ERR_LIMIT, "group '%s' is still handing out what its topics before had left out", g->name);
+    if (join->hand_out_skipped && g->begin < place.next) {
+        g->skipped_filters = g->config.filters;
+        g->skipped_next = g->begin;
+        g->skipped_end = place.next;
+    } else {
+        const int rc = group_filters_add (&g->ever_filters, &config->filters);
+        if (rc)
+            return rc;
+        group_filters_release (&g->config.filters);
+        g->filters_since = place.next;
+    }
+    g->config.filters = config->filters;
+    config->filters = (struct group_filters) { .count = 0 };
+    g->walk.placed = g->skipped_walk.placed = false;
+    g->dirty = g->urgent = true;
+    g->config_store = g->stores + 1;
     return 0;
 }
 
@@ -285,22 +420,7 @@ static int fit (struct group *g, const Factmesh__GroupJoin *join, struct group_c
         return 0;
     if (!join->change_filters)
         return error_set (FM_ERR_ARGUMENT, "group '%s' has other topics; ask for a change of topics to replace them", g->name);
-    struct group_place place;
-    group_state_place (g->state, &place);
-    if (join->hand_out_skipped) {
-        if (g->skipped_next < g->skipped_end)
-            return error_set (FM_ERR_LIMIT, "group '%s' is still handing out what its topics before had left out", g->name);
-        g->skipped_filters = g->config.filters;
-        g->skipped_next = 1;
-        g->skipped_end = place.next;
-    } else {
-        group_filters_release (&g->config.filters);
-    }
-    g->config.filters = config->filters;
-    config->filters = (struct group_filters) { .count = 0 };
-    g->walk.placed = g->skipped_walk.placed = false;
-    g->dirty = g->urgent = true;
-    return 0;
+    return change_filters (g, join, config);
 }
 
 static int add_instance (struct groups *gs, struct group *g, const struct node_route *from, const Factmesh__GroupJoin *join, uint64_t now, uint64_t *ret_member)
@@ -313,7 +433,7 @@ static int add_instance (struct groups *gs, struct group *g, const struct node_r
         g->instances = bigger;
         g->instance_size = size;
     }
-    struct group_instance instance = { .number = gs->members + 1, .route = *from };
+    struct group_instance instance = { .number = gs->members + 1, .route = *from, .heard_ns = now };
     (void) control_get_id (&join->node, &instance.node);        /* without one its death shows by its leases */
     const size_t len = join->instance.len < NODE_NAME_MAX ? join->instance.len : NODE_NAME_MAX;
     if (len)
@@ -327,24 +447,74 @@ static int add_instance (struct groups *gs, struct group *g, const struct node_r
     return 0;
 }
 
-/* What it still works on, as far as that is still its own. */
-static void rejoin (struct groups *gs, struct group *g, uint64_t member, const Factmesh__GroupJoin *join, uint64_t now, Factmesh__GroupHolding **ret_kept, size_t *ret_count)
+/* What it still works on: what is still its own, and what others may have. What is in neither list is done. */
+struct holdings {
+    Factmesh__GroupHolding **kept;
+    uint64_t *refused;
+    size_t kept_count, refused_count;
+};
+
+static void rejoin (struct groups *gs, struct group *g, uint64_t member, const Factmesh__GroupJoin *join, uint64_t now, struct holdings *h)
 {
-    size_t kept = 0;
-    uint64_t through = 0;
+    uint64_t through = 0, due;
     struct log_position at;
     log_position (gs->context->log, &at);
     for (size_t i = 0; i < join->n_holding; i++)
         if (join->holding[i]->offset < at.synced_offset && join->holding[i]->offset >= through)
             through = join->holding[i]->offset + 1;
-    (void) groups_read (gs, g, through);
-    for (size_t i = 0; i < join->n_holding; i++)
-        if (group_state_hold (g->state, member, join->holding[i]->offset, join->holding[i]->token, now))
-            ret_kept[kept++] = join->holding[i];
-    *ret_count = kept;
+    (void) groups_read (gs, g, through, now, &due);
+    for (size_t i = 0; i < join->n_holding; i++) {
+        const int rc = group_state_hold (g->state, member, join->holding[i]->offset, join->holding[i]->token, now);
+        if (rc == 0)
+            h->kept[h->kept_count++] = join->holding[i];
+        else if (rc != FM_ERR_END)
+            h->refused[h->refused_count++] = join->holding[i]->token;
+    }
 }
 
-static int join (struct groups *gs, const struct mail *mail, uint64_t now)
+static int tell_joined (struct groups *gs, struct group *g, const struct mail *mail, uint64_t member, uint64_t now)
+{
+    const Factmesh__GroupJoin *join = mail->control->group_join;
+    struct holdings h = { .kept = calloc (join->n_holding + 1, sizeof (*h.kept)), .refused = calloc (join->n_holding + 1, sizeof *h.refused) };
+    int rc = h.kept && h.refused ? 0 : -ENOMEM;
+    if (!rc) {
+        rejoin (gs, g, member, join, now, &h);
+        ProtobufCBinaryData filters[FILTERS_MAX];
+        Factmesh__GroupConfig config;
+        (void) group_config_put (&g->config, &config, filters);
+        Factmesh__GroupJoined joined = FACTMESH__GROUP_JOINED__INIT;
+        joined.group = join->group;
+        joined.member = member;
+        joined.config = &config;
+        joined.n_holding = h.kept_count;
+        joined.holding = h.kept;
+        joined.n_refused = h.refused_count;
+        joined.refused = h.refused;
+        Factmesh__Control control = FACTMESH__CONTROL__INIT;
+        control.body_case = FACTMESH__CONTROL__BODY_GROUP_JOINED;
+        control.group_joined = &joined;
+        groups_answer (gs, &mail->from, mail->control->request, &control);
+    }
+    free (h.kept);
+    free (h.refused);
+    return rc;
+}
+
+/* Take the mail's message over, to be looked at again when all that was changed so far is durable. */
+static int defer_join (struct group *g, struct mail *mail)
+{
+    struct mail *kept = calloc (1, sizeof *kept);
+    if (!kept)
+        return -ENOMEM;
+    kept->from = mail->from;
+    kept->control = mail->control;
+    mail->control = NULL;
+    *(g->joins ? g->joins_end : &g->joins) = kept;
+    g->joins_end = &kept->next;
+    return 0;
+}
+
+static int groups_join (struct groups *gs, struct mail *mail, uint64_t now)
 {
     const Factmesh__GroupJoin *join = mail->control->group_join;
     struct group_config config = { .lease_ms = 0 };
@@ -359,29 +529,11 @@ static int join (struct groups *gs, const struct mail *mail, uint64_t now)
     struct group *g = groups_find (gs, control_get_slice (&join->group));
     rc = g ? fit (g, join, &config) : make (gs, join, &config, &g);
     group_filters_release (&config.filters);
+    if (!rc && g->config_store > g->stored)
+        return defer_join (g, mail);
     if (!rc)
         rc = add_instance (gs, g, &mail->from, join, now, &member);
-    if (rc)
-        return rc;
-    Factmesh__GroupHolding **kept = calloc (join->n_holding + 1, sizeof (*kept));
-    size_t kept_count = 0;
-    if (kept)
-        rejoin (gs, g, member, join, now, kept, &kept_count);
-    ProtobufCBinaryData filters[FILTERS_MAX];
-    Factmesh__GroupConfig message;
-    (void) group_config_put (&g->config, &message, filters);
-    Factmesh__GroupJoined joined = FACTMESH__GROUP_JOINED__INIT;
-    joined.group = join->group;
-    joined.member = member;
-    joined.config = &message;
-    joined.n_holding = kept_count;
-    joined.holding = kept;
-    Factmesh__Control control = FACTMESH__CONTROL__INIT;
-    control.body_case = FACTMESH__CONTROL__BODY_GROUP_JOINED;
-    control.group_joined = &joined;
-    groups_answer (gs, &mail->from, mail->control->request, &control);
-    free (kept);
-    return 0;
+    return rc ? rc : tell_joined (gs, g, mail, member, now);
 }
 
 /* --- Outcomes. */
@@ -390,9 +542,11 @@ static int outcomes (struct groups *gs, const struct mail *mail, uint64_t now)
 {
     const Factmesh__Outcomes *o = mail->control->outcomes;
     struct group *g;
-    const struct group_instance *instance = find_instance (gs, o->member, &mail->from, &g);
+    struct group_instance *instance = find_instance (gs, o->member, &mail->from, &g);
     if (!instance)
         return error_set (FM_ERR_CLOSED, "no such member of a group (any more): join again");
+    instance->heard_ns = now;
+    (void) group_state_alive (g->state, instance->number);      /* it is a member */
     uint64_t *refused = calloc (o->n_outcomes + 1, sizeof *refused);
     if (!refused)
         return -ENOMEM;
@@ -426,7 +580,7 @@ static int leave (struct groups *gs, const struct mail *mail)
     struct group *g;
     struct group_instance *instance = find_instance (gs, mail->control->group_leave->member, &mail->from, &g);
     if (instance)
-        remove_instance (gs, g, instance, false);
+        remove_instance (gs, g, instance, GROUP_LEFT);
     return 0;
 }
 
@@ -460,23 +614,22 @@ static void node_up (void *arg, const struct node_peer *peer)
 static void node_down (void *arg, const struct fm_id *node, bool said_goodbye)
 {
     struct groups *gs = arg;
-    (void) said_goodbye;
-    mailbox_put_down (&gs->box, node);
+    mailbox_put_down (&gs->box, node, said_goodbye);
     wake_raise (&gs->context->bells[BELL_GROUPS].wake);
 }
 
 /* --- The groups' thread. */
 
-static void take_mail (struct groups *gs, const struct mail *mail, uint64_t now)
+static void take_mail (struct groups *gs, struct mail *mail, uint64_t now)
 {
     int rc = 0;
     if (!mail->control) {
-        node_went (gs, &mail->node_down);
+        node_went (gs, &mail->node_down, mail->said_goodbye);
         return;
     }
     switch (mail->control->body_case) {
     case FACTMESH__CONTROL__BODY_GROUP_JOIN:
-        rc = join (gs, mail, now);
+        rc = groups_join (gs, mail, now);
         break;
     case FACTMESH__CONTROL__BODY_GROUP_LEAVE:
         rc = leave (gs, mail);
@@ -501,12 +654,14 @@ static void take_mail (struct groups *gs, const struct mail *mail, uint64_t now)
 static uint64_t turn (struct groups *gs, struct group *g, uint64_t now)
 {
     const uint64_t due = group_state_tick (g->state, now, gs->context->clock->unix_ns (gs->context->clock->context));
-    const bool more = g->instance_count && groups_read (gs, g, 0);
+    uint64_t read_due = UINT64_MAX;
+    forget_silent (gs, g, now);
+    const bool more = g->instance_count && groups_read (gs, g, 0, now, &read_due);
     const bool full = groups_hand_out (gs, g, now);
     const uint64_t store_due = settle (gs, g, now);
     if (more || full)
         return now;
-    return due < store_due ? due : store_due;
+    return due < store_due ? (due < read_due ? due : read_due) : store_due < read_due ? store_due : read_due;
 }
 
 static void *groups_run (void *arg)
@@ -524,13 +679,14 @@ static void *groups_run (void *arg)
         struct pollfd wait = { .fd = bell->wake.fd, .events = POLLIN };
         (void) poll (&wait, 1, left_ms < WAIT_MAX_MS ? (int) left_ms : WAIT_MAX_MS);    /* whatever it returns, all is looked at */
         wake_clear (&bell->wake);
-        atomic_store (&bell->wanted, gs->list != NULL);
+        atomic_store (&bell->wanted, gs->list || gs->erased);
         now = node_now ();
         struct mail *mail;
         for (unsigned n = 0; n < MAILBOX_MAX && (mail = mailbox_take (&gs->box)) != NULL; n++) {
             take_mail (gs, mail, now);
             mail_destroy (&mail);
         }
+        settle_erased (gs);
         due = UINT64_MAX;
         for (struct group *g = gs->list; g; g = g->next) {
             const uint64_t next = turn (gs, g, now);
@@ -588,6 +744,11 @@ void groups_destroy (struct groups **groups)
     }
     while (gs->list)
         groups_forget (gs, gs->list);
+    while (gs->erased) {
+        struct group_erased *e = gs->erased;
+        gs->erased = e->next;
+        free (e);
+    }
     fact_finder_destroy (&gs->finder);
     batch_scratch_release (&gs->scratch);
     mailbox_release (&gs->box);

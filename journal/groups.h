@@ -17,6 +17,7 @@
 enum {
     GROUPS_MAX = 1024,
     GROUPS_TURN_RECORDS = 256,          /* read for one group before others have their turn */
+    GROUPS_REJOIN_RECORDS = 16384,      /* looked at for what somebody who comes back still holds */
     GROUPS_TURN_HAND_OUTS = 4096,
     GROUPS_WORK_BYTES = 256 << 10,      /* of one Work message, about; a larger fact goes alone */
     GROUPS_CONFIRMS_MAX = 65536,        /* outcomes of one group that wait for the disk: then its members wait */
@@ -24,6 +25,10 @@ enum {
     GROUPS_STORE_BYTES_MS = 32 << 10,   /* a ms for so many bytes */
     GROUPS_IDLE_STORE_MS = 200,         /* a place that moved without outcomes is stored so often */
     GROUPS_LIST_MAX = 1000,
+    GROUPS_LIST_MEMBERS = 8192,         /* told in one answer, about */
+    GROUPS_LEASE_MIN_MS = 100,
+    GROUPS_SILENT_MS = 60000,           /* an instance that says nothing for so long, and has nothing in hand, is forgotten */
+    GROUPS_ROOT_WAIT_MS = 2000,         /* a correction that was recorded before what it corrects waits for it so long */
     GROUPS_REPLY_BYTES = 1 << 20        /* of parked facts in one answer, about */
 };
 #define GROUPS_CACHE_BYTES ((size_t) 32 << 20)

@@ -167,13 +167,18 @@ void groups_reply_info (struct groups *gs, struct group *g, const struct node_ro
     info_release (&info);
 }
 
+void groups_tell_erased (struct groups *gs, const struct node_route *to, uint64_t request)
+{
+    answer (gs, to, request, NULL, 0, false);
+}
+
 void groups_list (struct groups *gs, const struct mail *mail)
 {
     const Factmesh__GroupList *list = mail->control->group_list;
     const size_t limit = list->limit && list->limit < GROUPS_LIST_MAX ? list->limit : GROUPS_LIST_MAX;
     struct info *infos = calloc (limit, sizeof *infos);
     Factmesh__GroupInfo **pointers = calloc (limit, sizeof (*pointers));
-    size_t count = 0;
+    size_t count = 0, members = 0;
     bool more = false;
     int rc = infos && pointers ? 0 : -ENOMEM;
     const struct fm_slice after = control_get_slice (&list->after);
@@ -182,11 +187,12 @@ void groups_list (struct groups *gs, const struct mail *mail)
         const int order = common ? memcmp (g->name, after.data, common) : 0;
         if (order < 0 || (order == 0 && len <= after.len))
             continue;
-        more = count == limit;
+        more = count == limit || (count && members + g->instance_count > GROUPS_LIST_MEMBERS);
         if (more)
             break;
         rc = fill (gs, g, &infos[count]);
         pointers[count] = &infos[count].message;
+        members += g->instance_count;
         count++;
     }
     if (rc)
@@ -264,12 +270,12 @@ static int erase (struct groups *gs, struct group *g, const struct mail *mail)
     uint64_t ticket;
     if (g->instance_count)
         return error_set (FM_ERR_ARGUMENT, "group '%s' has %zu instances; stop them first", g->name, g->instance_count);
-    const int rc = group_erase (gs, g, &ticket);
-    if (rc)
-        return rc;
-    answer (gs, &mail->from, mail->control->request, NULL, 0, false);
-    groups_forget (gs, g);
-    return 0;
+    int rc = group_erase (gs, g, &ticket);
+    if (!rc)
+        rc = groups_confirm_erased (gs, mail, ticket);
+    if (!rc)
+        groups_forget (gs, g);
+    return rc;
 }
 
 void groups_command (struct groups *gs, const struct mail *mail, uint64_t now)

@@ -7,6 +7,8 @@
 #include "error.h"
 #include "groups_inner.h"
 
+enum { NS_PER_MS = 1000000, AGAIN_MS = 100, FAILED_MS = 1000 };
+
 uint64_t groups_key (const struct groups *gs, const struct fm_fact *fact)
 {
     if (!fact->key.len)
@@ -38,8 +40,8 @@ static int walk_place (struct groups *gs, struct group *g, struct group_walk *w,
     return rc;
 }
 
-/* Which of the batch's topics are the group's? With `skipped`: and were not the older filters'. False: none. */
-static bool match_topics (struct groups *gs, const struct group *g, const struct batch *b, bool skipped)
+/* Which of the batch's topics are the group's, and were not those that it had before (NULL: none)? False: none is. */
+static bool match_topics (struct groups *gs, const struct group *g, const struct batch *b, const struct group_filters *had)
 {
     if (b->topic_count > gs->match_size) {
         uint8_t *bigger = realloc (gs->matches, b->topic_count);
@@ -51,20 +53,31 @@ static bool match_topics (struct groups *gs, const struct group *g, const struct
     bool any = false;
     for (uint32_t i = 0; i < b->topic_count; i++) {
         const struct fm_slice topic = b->topics[i].name;
-        gs->matches[i] = group_filters_match (&g->config.filters, topic) && !(skipped && group_filters_match (&g->skipped_filters, topic));
+        gs->matches[i] = group_filters_match (&g->config.filters, topic) && !(had && group_filters_match (had, topic));
         any |= gs->matches[i];
     }
     return any;
 }
 
-static int take_fact (struct groups *gs, struct group *g, const struct batch *b, const struct fm_fact *fact, uint64_t offset, bool skipped)
+/* A correction can overtake what it corrects on the way here. */
+static bool may_come_yet (struct groups *gs, const struct log_item *item)
+{
+    const uint64_t unix_ns = gs->context->clock->unix_ns (gs->context->clock->context);
+    return unix_ns >= item->time_ns && unix_ns - item->time_ns < (uint64_t) GROUPS_ROOT_WAIT_MS * NS_PER_MS;
+}
+
+/* -EAGAIN: what it corrects may come yet. */
+static int take_fact (struct groups *gs, struct group *g, const struct log_item *item, const struct batch *b, const struct fm_fact *fact, uint64_t offset, bool skipped)
 {
     struct group_fact f = { .offset = offset, .key = groups_key (gs, fact), .skipped = skipped };
     if (!id_is_zero (&fact->corrects.stream)) {
         struct fm_fact_id root;
         f.correction = true;
         const int rc = fact_finder_root (gs->finder, fact, &root, &f.root_offset);
+        if (rc == FM_ERR_UNKNOWN && may_come_yet (gs, item))
+            return -EAGAIN;
         if (rc == FM_ERR_UNKNOWN || rc == FM_ERR_LIMIT) {
+            f.now = node_now ();
             f.park = slice_of (fm_error_detail ());
             f.unix_ns = gs->context->clock->unix_ns (gs->context->clock->context);
         } else if (rc && rc != FM_ERR_END) {
@@ -89,7 +102,8 @@ static int take_batch (struct groups *gs, struct group *g, const struct log_item
     int rc = batch_decode (item->bytes.data, item->bytes.len, slice (NULL, 0), &gs->scratch, &b);
     if (rc)
         return rc == -ENOMEM ? rc : 0;      /* recorded by a newer version; replays hand it out as it is */
-    if (!match_topics (gs, g, &b, skipped))
+    const struct group_filters *had = !skipped ? NULL : item->offset < g->filters_since ? &g->ever_filters : &g->skipped_filters;
+    if (!match_topics (gs, g, &b, had))
         return 0;
     batch_reader_init (&reader, &b);
     batch_duplicates_init (&duplicates, &b);
@@ -101,7 +115,7 @@ static int take_batch (struct groups *gs, struct group *g, const struct log_item
     }
     for (; batch_reader_next (&reader, &fact) == 0; offset++) {
         const bool wanted = gs->matches[fact.topic_index] && !batch_duplicates_meet (&duplicates, fact.id.seq);
-        rc = wanted ? take_fact (gs, g, &b, &fact, offset, skipped) : 0;
+        rc = wanted ? take_fact (gs, g, item, &b, &fact, offset, skipped) : 0;
         if (rc) {
             *ret_next = offset;
             return rc;
@@ -140,29 +154,51 @@ static int walk_step (struct groups *gs, struct group *g, struct group_walk *w, 
     return rc;
 }
 
-bool groups_read (struct groups *gs, struct group *g, uint64_t through)
+/* What older filters had left out, all of it: from now on the present ones were always in force. */
+static void end_skipped (struct group *g)
 {
-    struct group_place place;
+    if (group_filters_add (&g->ever_filters, &g->config.filters))
+        return;                         /* no memory: the next turn */
+    g->filters_since = g->skipped_end;
+    g->skipped_next = g->skipped_end = 0;
+    group_filters_release (&g->skipped_filters);
+    groups_walk_reset (&g->skipped_walk);
+}
+
+static int read_skipped (struct groups *gs, struct group *g, unsigned *records)
+{
     int rc = 0;
-    unsigned records = 0;
-    group_state_place (g->state, &place);
-    for (; !rc && g->skipped_next < g->skipped_end && group_state_wants (g->state) && records < GROUPS_TURN_RECORDS; records++) {
+    for (; !rc && g->skipped_next < g->skipped_end && group_state_wants (g->state) && *records < GROUPS_TURN_RECORDS; ++*records) {
         rc = walk_step (gs, g, &g->skipped_walk, true, &g->skipped_next);
         g->dirty = true;
-        if (rc == FM_ERR_END || g->skipped_next >= g->skipped_end) {
-            g->skipped_next = g->skipped_end = 0;
-            group_filters_release (&g->skipped_filters);
-            groups_walk_reset (&g->skipped_walk);
-            rc = 0;
-        }
     }
-    for (; !rc && (place.next < through || (group_state_wants (g->state) && records < GROUPS_TURN_RECORDS)); records++) {
+    if (g->skipped_end && (rc == FM_ERR_END || g->skipped_next >= g->skipped_end)) {
+        end_skipped (g);
+        rc = 0;
+    }
+    return rc;
+}
+
+bool groups_read (struct groups *gs, struct group *g, uint64_t through, uint64_t now, uint64_t *ret_due)
+{
+    struct group_place place;
+    unsigned records = 0;
+    int rc = read_skipped (gs, g, &records);
+    group_state_place (g->state, &place);
+    for (; !rc && ((place.next < through && records < GROUPS_REJOIN_RECORDS) || (group_state_wants (g->state) && records < GROUPS_TURN_RECORDS)); records++) {
         rc = walk_step (gs, g, &g->walk, false, &place.next);
         group_state_advance (g->state, place.next);
     }
-    if (rc && rc != FM_ERR_END && rc != FM_ERR_LIMIT)
-        journal_notice (gs->context, "GROUP-READ-FAILED", "group=%s offset=%llu: %s (%s); tried again", g->name, (unsigned long long) place.next,
-                        fm_error_text (rc), fm_error_detail ());
+    *ret_due = UINT64_MAX;
+    if (rc == -EAGAIN)
+        *ret_due = now + (uint64_t) AGAIN_MS * NS_PER_MS;
+    const bool failed = rc && rc != FM_ERR_END && rc != FM_ERR_LIMIT && rc != -EAGAIN;
+    if (failed)
+        *ret_due = now + (uint64_t) FAILED_MS * NS_PER_MS;
+    if (failed && !g->read_told)
+        journal_notice (gs->context, "GROUP-READ-FAILED", "group=%s offset=%llu: %s (%s); tried again each %d ms", g->name, (unsigned long long) place.next,
+                        fm_error_text (rc), fm_error_detail (), (int) FAILED_MS);
+    g->read_told = failed;
     return !rc && records >= GROUPS_TURN_RECORDS;
 }
 
@@ -203,11 +239,18 @@ static void parcel_release (struct parcel *p)
     p->count = p->bytes = 0;
 }
 
-/* An instance that can't be reached has lost what it held; when it says something it is told to join again. */
-static void parcel_send (struct groups *gs, struct group *g, struct parcel *p, uint64_t now)
+/* What can't be sent to an instance was not handed out. It gets nothing more until it says something; what it has it may still be working on. */
+static void parcel_return (struct group *g, const struct parcel *p)
 {
-    struct group_instance *to = find_instance (g, p->member);
-    Factmesh__WorkItem **items = p->count ? calloc (p->count, sizeof (*items)) : NULL;
+    for (const struct outgoing *o = p->first; o; o = o->next)
+        group_state_return (g->state, o->item.offset);
+    group_state_silence (g->state, p->member);
+}
+
+static void parcel_send (struct groups *gs, struct group *g, struct parcel *p)
+{
+    const struct group_instance *to = find_instance (g, p->member);
+    Factmesh__WorkItem **items = calloc (p->count, sizeof (*items));
     int rc = -ENOMEM;
     if (to && items) {
         size_t n = 0;
@@ -229,10 +272,8 @@ static void parcel_send (struct groups *gs, struct group *g, struct parcel *p, u
         }
     }
     free (items);
-    if (p->count && rc && to) {
-        group_state_leave (g->state, p->member, false, now, 0);
-        *to = g->instances[--g->instance_count];
-    }
+    if (rc)
+        parcel_return (g, p);
     parcel_release (p);
 }
 
@@ -313,17 +354,17 @@ bool groups_hand_out (struct groups *gs, struct group *g, uint64_t now)
                             (unsigned long long) h.offset);
             group_state_forget (g->state, h.offset);
         } else if (rc) {
-            const struct group_report back = { .member = h.member, .offset = h.offset, .token = h.token, .kind = GROUP_RELEASE };
-            (void) group_state_outcome (g->state, &back, now, 0);       /* it holds it: it was just given */
+            group_state_return (g->state, h.offset);
+            journal_notice (gs->context, "GROUP-READ-FAILED", "group=%s offset=%llu: %s; tried again", g->name, (unsigned long long) h.offset, fm_error_text (rc));
             break;
         }
         if (p->bytes >= GROUPS_WORK_BYTES)
-            parcel_send (gs, g, p, now);
+            parcel_send (gs, g, p);
         g->dirty = true;
     }
     for (size_t i = 0; i < count; i++)
         if (parcels[i].count)
-            parcel_send (gs, g, &parcels[i], now);
+            parcel_send (gs, g, &parcels[i]);
     free (parcels);
     return n == GROUPS_TURN_HAND_OUTS;
 }

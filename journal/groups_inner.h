@@ -28,7 +28,14 @@ struct group_instance {
     struct node_route route;
     struct fm_id node;
     char name[NODE_NAME_MAX + 1];
-    uint64_t retry_ns;                  /* its queue was full: not before */
+    uint64_t heard_ns;
+};
+
+/* The asker of a deletion, until that is durable. */
+struct group_erased {
+    struct group_erased *next;
+    struct node_route to;
+    uint64_t request, ticket;
 };
 
 /* An answer that waits until the store that it needs is durable. */
@@ -55,9 +62,12 @@ struct group {
     struct group_state *state;
     struct group_walk walk;
 
-    /* hand_out_skipped: what older filters had left out in [skipped_next, skipped_end). */
+    /* hand_out_skipped: what older filters had left out in [skipped_next, skipped_end): skipped_filters since `filters_since`, ever_filters before. */
     uint64_t skipped_next, skipped_end;
     struct group_filters skipped_filters;
+    uint64_t begin;                     /* the group's first offset: what lies below was nobody's to skip */
+    uint64_t filters_since;             /* with skipped_filters: since when they were in force; else since when the present ones are */
+    struct group_filters ever_filters;  /* of all times; while skipped_filters are there without the present ones */
     struct group_walk skipped_walk;
 
     struct group_instance *instances;
@@ -71,6 +81,11 @@ struct group {
     bool may_hand_out;                  /* this start's number is durable: tokens grow */
     struct group_confirm *confirms, **confirms_end;
     size_t confirm_count;
+    bool store_told, read_told;         /* of the error that lasts */
+
+    /* The store that must be durable before anybody joins: of this start, of the newest topics. Joins wait for it. */
+    uint64_t config_store;
+    struct mail *joins, **joins_end;
 };
 
 struct groups {
@@ -82,6 +97,7 @@ struct groups {
     struct group *list;                 /* in order of names */
     size_t count;
     uint64_t members;                   /* numbers given */
+    struct group_erased *erased;        /* newest first */
     uint64_t key_seed;
     struct fact_finder *finder;
     struct batch_scratch scratch;
@@ -100,11 +116,14 @@ struct group *groups_find (struct groups *gs, struct fm_slice name);
 /* Answer when what is so far is durable. */
 int groups_confirm (struct group *g, const struct node_route *to, uint64_t request, uint64_t member, bool command, const uint64_t *refused, size_t count);
 void groups_forget (struct groups *gs, struct group *g);
+/* Answer, when it is durable, that a group is gone. */
+int groups_confirm_erased (struct groups *gs, const struct mail *mail, uint64_t ticket);
 
 /* --- groups_feed.c */
 
-/* Look at more of the log, at least up to `through`. True: there is more to look at now. */
-bool groups_read (struct groups *gs, struct group *g, uint64_t through);
+/* Look at more of the log; for somebody who comes back up to `through`, as far as that is near. True: there is more to look at now. *ret_due: look again
+ * then. */
+bool groups_read (struct groups *gs, struct group *g, uint64_t through, uint64_t now, uint64_t *ret_due);
 /* True: somebody has credit and there is more. */
 bool groups_hand_out (struct groups *gs, struct group *g, uint64_t now);
 void groups_walk_reset (struct group_walk *w);
@@ -116,6 +135,8 @@ int group_filters_copy (const ProtobufCBinaryData *from, size_t count, struct gr
 void group_filters_release (struct group_filters *f);
 bool group_filters_equal (const struct group_filters *a, const struct group_filters *b);
 bool group_filters_match (const struct group_filters *f, struct fm_slice topic);
+/* Add others to f, which becomes everything when they are too many. -ENOMEM: f is as before. */
+int group_filters_add (struct group_filters *f, const struct group_filters *others);
 /* Point into the filters; `pointers` is calloc'ed for the caller. */
 int group_config_put (const struct group_config *config, Factmesh__GroupConfig *message, ProtobufCBinaryData ret_filters[FILTERS_MAX]);
 int group_make (struct groups *gs, struct fm_slice name, const struct group_config *config, struct group **ret_group);      /* takes config's filters */
@@ -129,6 +150,7 @@ int group_erase (struct groups *gs, struct group *g, uint64_t *ret_ticket);
 
 void groups_command (struct groups *gs, const struct mail *mail, uint64_t now);
 void groups_list (struct groups *gs, const struct mail *mail);
+void groups_tell_erased (struct groups *gs, const struct node_route *to, uint64_t request);
 void groups_reply_info (struct groups *gs, struct group *g, const struct node_route *to, uint64_t request, uint64_t parked_after, uint32_t parked_limit);
 
 #endif

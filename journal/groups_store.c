@@ -13,18 +13,13 @@ static_assert (PREFIX_LEN + GROUP_NAME_MAX <= CURSOR_NAME_MAX, "a group's entry 
 
 /* --- Filters. */
 
-int group_filters_copy (const ProtobufCBinaryData *from, size_t count, struct group_filters *ret_filters)
+/* Patterns that were checked. */
+static int copy_patterns (const struct fm_slice *from, size_t count, struct group_filters *ret_filters)
 {
     struct group_filters f = { .count = count };
     size_t bytes = 0;
-    if (count > FILTERS_MAX)
-        return error_set (FM_ERR_LIMIT, "%zu topic patterns; at most %d", count, (int) FILTERS_MAX);
-    for (size_t i = 0; i < count; i++) {
-        const int rc = topic_pattern_check (control_get_slice (&from[i]));
-        if (rc)
-            return rc;
+    for (size_t i = 0; i < count; i++)
         bytes += from[i].len;
-    }
     f.bytes = malloc (bytes + 1);
     if (!f.bytes)
         return -ENOMEM;
@@ -36,6 +31,20 @@ int group_filters_copy (const ProtobufCBinaryData *from, size_t count, struct gr
     }
     *ret_filters = f;
     return 0;
+}
+
+int group_filters_copy (const ProtobufCBinaryData *from, size_t count, struct group_filters *ret_filters)
+{
+    struct fm_slice patterns[FILTERS_MAX];
+    if (count > FILTERS_MAX)
+        return error_set (FM_ERR_LIMIT, "%zu topic patterns; at most %d", count, (int) FILTERS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        patterns[i] = control_get_slice (&from[i]);
+        const int rc = topic_pattern_check (patterns[i]);
+        if (rc)
+            return rc;
+    }
+    return copy_patterns (patterns, count, ret_filters);
 }
 
 void group_filters_release (struct group_filters *f)
@@ -61,6 +70,30 @@ bool group_filters_equal (const struct group_filters *a, const struct group_filt
         if (!has_pattern (a, b->patterns[i]))
             return false;
     return (a->count == 0) == (b->count == 0);
+}
+
+int group_filters_add (struct group_filters *f, const struct group_filters *others)
+{
+    struct fm_slice patterns[FILTERS_MAX];
+    struct group_filters sum;
+    size_t count = f->count;
+    if (!f->count)
+        return 0;                       /* everything */
+    memcpy (patterns, f->patterns, count * sizeof patterns[0]);
+    bool all = !others->count;
+    for (size_t i = 0; i < others->count && !all; i++) {
+        if (has_pattern (f, others->patterns[i]))
+            continue;
+        all = count == FILTERS_MAX;
+        if (!all)
+            patterns[count++] = others->patterns[i];
+    }
+    const int rc = copy_patterns (patterns, all ? 0 : count, &sum);
+    if (rc)
+        return rc;
+    group_filters_release (f);
+    *f = sum;
+    return 0;
 }
 
 bool group_filters_match (const struct group_filters *f, struct fm_slice topic)
@@ -121,6 +154,7 @@ int group_make (struct groups *gs, struct fm_slice name, const struct group_conf
     memcpy (g->name, name.data, name.len);
     g->config = *config;
     g->confirms_end = &g->confirms;
+    g->config_store = 1;
     insert (gs, g);
     *ret_group = g;
     return 0;
@@ -151,6 +185,8 @@ static void pack_entry (void *arg, const struct group_stored *s)
     e->parked_ns = s->parked_unix_ns;
     e->reason = control_put_slice (s->reason);
     e->newest_offset = s->newest_offset;
+    e->content_offset = s->content_offset == s->offset ? 0 : s->content_offset;
+    e->handed = s->handed;
     p->last_offset = s->offset;
     p->pointers[p->count++] = e;
 }
@@ -168,7 +204,7 @@ static int pack (struct groups *gs, struct group *g, uint64_t now, uint8_t **ret
     p.pointers = calloc (count + 1, sizeof (*p.pointers));
     int rc = p.entries && p.pointers ? group_state_each (g->state, pack_entry, &p) : -ENOMEM;
     if (!rc) {
-        ProtobufCBinaryData filters[FILTERS_MAX], skipped[FILTERS_MAX];
+        ProtobufCBinaryData filters[FILTERS_MAX], skipped[FILTERS_MAX], ever[FILTERS_MAX];
         Factmesh__GroupConfig config;
         Factmesh__GroupState state = FACTMESH__GROUP_STATE__INIT;
         rc = group_config_put (&g->config, &config, filters);
@@ -184,6 +220,10 @@ static int pack (struct groups *gs, struct group *g, uint64_t now, uint8_t **ret
         state.skipped_end = g->skipped_end;
         state.n_skipped_filters = put_filters (&g->skipped_filters, skipped);
         state.skipped_filters = skipped;
+        state.begin_offset = g->begin;
+        state.filters_since = g->filters_since;
+        state.n_ever_filters = put_filters (&g->ever_filters, ever);
+        state.ever_filters = ever;
         *ret_len = factmesh__group_state__get_packed_size (&state);
         *ret_bytes = malloc (*ret_len);
         if (*ret_bytes)
@@ -227,7 +267,9 @@ int group_erase (struct groups *gs, struct group *g, uint64_t *ret_ticket)
     char name[CURSOR_NAME_MAX + 1];
     entry_name (g, name);
     const int rc = log_cursor_delete (gs->context->log, name, ret_ticket);
-    return rc == FM_ERR_UNKNOWN ? 0 : rc;       /* it was never stored */
+    if (rc == FM_ERR_UNKNOWN)
+        *ret_ticket = 0;                /* it was never stored */
+    return rc == FM_ERR_UNKNOWN ? 0 : rc;
 }
 
 /* --- Bytes in. */
@@ -254,6 +296,8 @@ static int restore_entries (struct groups *gs, struct group *g, const Factmesh__
             .offset = offset,
             .token = e->token,
             .newest_offset = e->newest_offset,
+            .content_offset = e->content_offset ? e->content_offset : e->deliveries ? offset : 0,
+            .handed = e->handed,
             .until_ns = wait_ns ? now + (wait_ns < max_ns ? wait_ns : max_ns) : 0,
             .parked_unix_ns = e->parked_ns,
             .deliveries = e->deliveries,
@@ -270,12 +314,26 @@ static int restore_entries (struct groups *gs, struct group *g, const Factmesh__
     return 0;
 }
 
+static int restore_filters (struct group *g, const Factmesh__GroupState *state)
+{
+    int rc = 0;
+    g->skipped_next = state->skipped_next;
+    g->skipped_end = state->skipped_end;
+    g->begin = state->begin_offset ? state->begin_offset : 1;
+    g->filters_since = state->filters_since;
+    if (state->n_skipped_filters)
+        rc = group_filters_copy (state->skipped_filters, state->n_skipped_filters, &g->skipped_filters);
+    return rc ? rc : group_filters_copy (state->ever_filters, state->n_ever_filters, &g->ever_filters);
+}
+
 static int restore (struct groups *gs, struct fm_slice name, const Factmesh__GroupState *state)
 {
     if (state->major != PROTO_MAJOR)
         return error_set (FM_ERR_NEWER, "it is of version %u; this is version %d", state->major, (int) PROTO_MAJOR);
-    if (!state->config || name.len > GROUP_NAME_MAX)
+    if (!state->config || !name.len || name.len > GROUP_NAME_MAX || !state->next_offset)
         return error_set (FM_ERR_CORRUPT, "its entry does not say what it is");
+    if (state->config->effect > FACTMESH__EFFECT__EFFECT_ON_CORRECTION)
+        return error_set (FM_ERR_NEWER, "its effect, %d, is not known here", (int) state->config->effect);
     struct group *g;
     struct group_config config = {
         .effect = (enum group_effect) state->config->effect,
@@ -292,15 +350,13 @@ static int restore (struct groups *gs, struct fm_slice name, const Factmesh__Gro
     const struct group_place place = { .next = state->next_offset, .high = state->high_offset, .starts = state->starts, .paused = state->paused };
     const uint64_t now = node_now ();
     group_state_restart (g->state, &place, now);
-    g->skipped_next = state->skipped_next;
-    g->skipped_end = state->skipped_end;
-    if (state->n_skipped_filters)
-        rc = group_filters_copy (state->skipped_filters, state->n_skipped_filters, &g->skipped_filters);
+    rc = restore_filters (g, state);
     if (!rc)
         rc = restore_entries (gs, g, state, now);
     if (rc)
         groups_forget (gs, g);
-    g->dirty = true;
+    else
+        g->dirty = true;
     return rc;
 }
 

@@ -11,6 +11,7 @@ void mailbox_init (struct mailbox *box)
     box->first = NULL;
     box->end = &box->first;
     box->count = 0;
+    box->bytes = 0;
 }
 
 void mailbox_release (struct mailbox *box)
@@ -21,23 +22,25 @@ void mailbox_release (struct mailbox *box)
     pthread_mutex_destroy (&box->lock);
 }
 
-static bool append (struct mailbox *box, struct mail *mail, unsigned max)
+static bool append (struct mailbox *box, struct mail *mail)
 {
     pthread_mutex_lock (&box->lock);
-    const bool fits = box->count < max;
+    /* A message that is larger than all may be is taken alone. */
+    const bool fits = !mail->control || (box->count < MAILBOX_MAX && (!box->bytes || mail->bytes <= MAILBOX_BYTES_MAX - box->bytes));
     if (fits) {
         *box->end = mail;
         box->end = &mail->next;
         box->count++;
+        box->bytes += mail->bytes;
     }
     pthread_mutex_unlock (&box->lock);
     return fits;
 }
 
 /* The message is the caller's: it is packed and unpacked, once for each request. */
-static Factmesh__Control *copy (const Factmesh__Control *control)
+static Factmesh__Control *copy (const Factmesh__Control *control, size_t *ret_len)
 {
-    const size_t len = factmesh__control__get_packed_size (control);
+    const size_t len = *ret_len = factmesh__control__get_packed_size (control);
     uint8_t *bytes = malloc (len ? len : 1);
     if (!bytes)
         return NULL;
@@ -51,25 +54,26 @@ int mailbox_put (struct mailbox *box, const struct node_route *from, const Factm
 {
     struct mail *mail = calloc (1, sizeof *mail);
     if (mail)
-        mail->control = copy (control);
+        mail->control = copy (control, &mail->bytes);
     if (!mail || !mail->control) {
         free (mail);
         return -ENOMEM;
     }
     mail->from = *from;
-    if (append (box, mail, MAILBOX_MAX))
+    if (append (box, mail))
         return 0;
     mail_destroy (&mail);
-    return error_set (FM_ERR_LIMIT, "%d requests are waiting; ask again later", (int) MAILBOX_MAX);
+    return error_set (FM_ERR_LIMIT, "too many requests are waiting; ask again later");
 }
 
-void mailbox_put_down (struct mailbox *box, const struct fm_id *node)
+void mailbox_put_down (struct mailbox *box, const struct fm_id *node, bool said_goodbye)
 {
     struct mail *mail = calloc (1, sizeof *mail);
     if (!mail)
         return;                         /* what it held comes back when its leases run out */
     mail->node_down = *node;
-    (void) append (box, mail, UINT32_MAX);
+    mail->said_goodbye = said_goodbye;
+    (void) append (box, mail);          /* news always fit */
 }
 
 struct mail *mailbox_take (struct mailbox *box)
@@ -81,6 +85,7 @@ struct mail *mailbox_take (struct mailbox *box)
         if (!box->first)
             box->end = &box->first;
         box->count--;
+        box->bytes -= mail->bytes;
     }
     pthread_mutex_unlock (&box->lock);
     return mail;

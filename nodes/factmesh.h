@@ -371,7 +371,8 @@ enum fm_work_flag {
     FM_WORK_CORRECTION = 4,         /* corrects an earlier fact: root */
     FM_WORK_IN_DOUBT = 8,           /* an instance began its effect, and went: find out whether it happened */
     FM_WORK_OUT_OF_ORDER = 16,      /* later facts of its key were handed out before */
-    FM_WORK_KEY_PARKED = 32         /* an earlier fact of its key is parked: parked */
+    FM_WORK_KEY_PARKED = 32,        /* an earlier fact of its key is parked: parked */
+    FM_WORK_BY_HAND = 64            /* was parked, and a person had it handed out again */
 };
 struct fm_work {
     struct fm_fact fact;            /* slices are valid until the next fm_worker_next */
@@ -395,7 +396,8 @@ FM_EXPORT int fm_work_done (struct fm_worker *worker);
 FM_EXPORT int fm_work_later (struct fm_worker *worker, int delay_ms);               /* again after a while; its key waits */
 FM_EXPORT int fm_work_failed (struct fm_worker *worker, const char *reason);        /* counts, again after a while, parked when it counted too often */
 FM_EXPORT int fm_work_park (struct fm_worker *worker, const char *reason);          /* put aside, for people; its key goes on */
-/* Still at it: the lease begins anew. */
+/* Still at it: the lease begins anew. Cheap: call it several times a second, for it also keeps in touch with the journal. FM_ERR_LEASE: stop, and have no
+ * effect any more; another instance may be at it. */
 FM_EXPORT int fm_work_extend (struct fm_worker *worker);
 /* Before an effect outside: wait until the journal has on disk that it begins. If this process then dies without an outcome the fact comes back with
  * FM_WORK_IN_DOUBT. Costs a round trip and a sync. FM_TIMEOUT, FM_ERR_LEASE: don't begin. */
@@ -404,7 +406,13 @@ FM_EXPORT int fm_work_begin (struct fm_worker *worker, int timeout_ms);
 FM_EXPORT int fm_worker_commit (struct fm_worker *worker, int timeout_ms);
 
 /* A handler: the calls above in the right order for its group's effect. */
-enum fm_outcome { FM_DONE = 1, FM_LATER, FM_FAILED, FM_PARK };
+enum fm_outcome {
+    FM_DONE = 1,
+    FM_LATER,
+    FM_FAILED,                      /* and had no effect, or one that may be had again */
+    FM_PARK,
+    FM_UNSURE                       /* was cut short: check decides between FM_DONE and FM_FAILED; else it is parked */
+};
 enum fm_check { FM_HAPPENED = 1, FM_NOT_HAPPENED, FM_CANT_TELL };
 struct fm_handler {
     void *arg;

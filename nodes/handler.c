@@ -4,12 +4,15 @@
  *           --> in doubt? check: happened -> done; can't tell -> parked
  *           --> effects outside: the intent, durable --> run --> outcome
  *
+ * A handler that was cut short (FM_UNSURE) is in doubt at once.
+ *
  * A crash before the intent is durable: the effect has not begun, and the fact is handed out again. After it: in doubt. */
 
 #include "error.h"
 #include "worker_inner.h"
 
 enum { BEGIN_TIMEOUT_MS = 10000, DELAY_MS = 1000 };
+static const char doubt[] = "in doubt: its effect began and was cut short, and nobody can tell whether it happened";
 
 static bool has_effect_outside (const struct fm_worker *w)
 {
@@ -26,14 +29,36 @@ static int conclude (struct fm_worker *w, enum fm_outcome outcome, int delay_ms,
     case FM_PARK:
         return fm_work_park (w, reason);
     case FM_FAILED:
+    case FM_UNSURE:                     /* was asked */
         break;
     }
     return fm_work_failed (w, reason);
 }
 
+/* Its handler does not know whether it had its effect. */
+static enum fm_outcome ask (const struct fm_worker *w, const struct fm_handler *h, const struct fm_work *work, const char **reason)
+{
+    if (!has_effect_outside (w))
+        return FM_FAILED;
+    switch (h->check ? h->check (h->arg, work) : FM_CANT_TELL) {
+    case FM_HAPPENED:
+        return FM_DONE;
+    case FM_NOT_HAPPENED:
+        return FM_FAILED;
+    case FM_CANT_TELL:
+        break;
+    }
+    if (!*reason)
+        *reason = doubt;
+    return FM_PARK;
+}
+
 /* True: run it. Else it was concluded. */
 static bool settle_doubt (struct fm_worker *w, const struct fm_handler *h, const struct fm_work *work)
 {
+    /* Without a check whoever has it replayed has decided. */
+    if (!h->check && (work->flags & FM_WORK_BY_HAND))
+        return true;
     switch (h->check ? h->check (h->arg, work) : FM_CANT_TELL) {
     case FM_HAPPENED:
         (void) fm_work_done (w);        /* too late: whoever has it now finds the same */
@@ -43,7 +68,7 @@ static bool settle_doubt (struct fm_worker *w, const struct fm_handler *h, const
     case FM_CANT_TELL:
         break;
     }
-    (void) fm_work_park (w, "in doubt: its instance went while it had its effect, and nobody can tell whether it happened");
+    (void) fm_work_park (w, doubt);
     return false;
 }
 
@@ -69,7 +94,9 @@ int fm_worker_handle (struct fm_worker *w, const struct fm_handler *h, int timeo
     }
     int delay_ms = DELAY_MS;
     const char *reason = NULL;
-    const enum fm_outcome outcome = h->run (h->arg, &work, &delay_ms, &reason);
+    enum fm_outcome outcome = h->run (h->arg, &work, &delay_ms, &reason);
+    if (outcome == FM_UNSURE)
+        outcome = ask (w, h, &work, &reason);
     if (conclude (w, outcome, delay_ms, reason) == FM_ERR_LEASE)
         node_notice (w->node, "WORK-TOO-LATE", "%s", fm_error_detail ());
     return 0;

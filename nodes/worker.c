@@ -14,7 +14,7 @@
 
 #include "error.h"
 
-enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
+enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000, EXTEND_SHARE = 4 };
 
 void worker_item_release (struct work_item *item)
 {
@@ -63,9 +63,18 @@ static void take_id (const Factmesh__FactId *from, struct fm_fact_id *ret_id)
         ret_id->seq = from->seq;
 }
 
-static uint64_t lease_end (const struct fm_worker *w, uint64_t now_ns)
+void worker_renew (struct fm_worker *w, uint64_t begin_ns)
 {
-    return now_ns + w->lease_ns - w->lease_ns / WORKER_LEASE_SHARE;
+    const uint64_t end_ns = begin_ns + w->lease_ns - w->lease_ns / WORKER_LEASE_SHARE;
+    if (end_ns <= w->lease_end_ns)
+        return;
+    w->lease_begin_ns = begin_ns;
+    w->lease_end_ns = end_ns;
+}
+
+static bool holds_nothing (const struct fm_worker *w)
+{
+    return !w->queue_count && !w->has_current && !w->untold;
 }
 
 /* One that does not fit, or can't be kept, is left to its lease. */
@@ -75,15 +84,25 @@ static void take_item (struct fm_worker *w, const Factmesh__WorkItem *m, uint64_
         return;
     struct work_item item = {
         .offset = m->offset, .token = m->token, .deliveries = m->deliveries, .attempts = m->attempts, .flags = m->flags,
-        .lease_end_ns = lease_end (w, now_ns), .len = m->batch.len, .bytes = malloc (m->batch.len + 1),
+        .len = m->batch.len, .bytes = malloc (m->batch.len + 1),
     };
     if (!item.bytes)
         return;
     if (m->batch.len)
         memcpy (item.bytes, m->batch.data, m->batch.len);
+    if (holds_nothing (w))
+        worker_renew (w, now_ns);
     take_id (m->root, &item.root);
     take_id (m->parked, &item.parked);
     w->queue[(w->queue_first + w->queue_count++) % w->in_hand] = item;
+}
+
+void worker_outcome_late (struct fm_worker *w, const struct work_outcome *o)
+{
+    if (o->kind == FACTMESH__OUTCOME_KIND__OUTCOME_RELEASE || o->kind == FACTMESH__OUTCOME_KIND__OUTCOME_EXTEND)
+        return;
+    w->late++;
+    node_notice (w->node, "WORK-TOO-LATE", "group=%s offset=%llu: its lease had run out; another instance may have it", w->group, (unsigned long long) o->offset);
 }
 
 static bool is_refused (const Factmesh__OutcomesConfirm *m, uint64_t token)
@@ -105,9 +124,7 @@ static void take_confirm (struct fm_worker *w, uint64_t request, const Factmesh_
         }
         if (!is_refused (m, o->token))
             continue;
-        w->late++;
-        node_notice (w->node, "WORK-TOO-LATE", "group=%s offset=%llu: its lease had run out; another instance may have it", w->group,
-                     (unsigned long long) o->offset);
+        worker_outcome_late (w, o);
         if (w->has_current && w->current.token == o->token)
             w->current_lost = true;
     }
@@ -137,9 +154,9 @@ static void receive (struct fm_worker *w, uint64_t now_ns)
         const Factmesh__Control *c = e.control;
         if (c->body_case == FACTMESH__CONTROL__BODY_GROUP_JOINED && w->state == WORKER_JOINING && e.request == w->join_request)
             worker_on_joined (w, c->group_joined, now_ns);
-        else if (c->body_case == FACTMESH__CONTROL__BODY_OUTCOMES_CONFIRM && c->outcomes_confirm->member == w->member)
+        else if (c->body_case == FACTMESH__CONTROL__BODY_OUTCOMES_CONFIRM && w->state == WORKER_JOINED && c->outcomes_confirm->member == w->member)
             take_confirm (w, e.request, c->outcomes_confirm);
-        else if (c->body_case == FACTMESH__CONTROL__BODY_WORK && c->work->member == w->member)
+        else if (c->body_case == FACTMESH__CONTROL__BODY_WORK && w->state == WORKER_JOINED && c->work->member == w->member)
             for (size_t i = 0; i < c->work->n_items; i++)
                 take_item (w, c->work->items[i], now_ns);
     }
@@ -174,11 +191,8 @@ static void tell_outcomes (struct fm_worker *w, uint64_t now_ns)
         if (replay_client_request (w->client, &control, &request) == 0) {
             for (size_t i = 0; i < w->untold; i++)
                 w->outcomes[first + i].request = request;
-            /* Each message renews the leases of all that we hold. */
-            for (size_t i = 0; i < w->queue_count && w->untold; i++)
-                w->queue[(w->queue_first + i) % w->in_hand].lease_end_ns = lease_end (w, now_ns);
-            if (w->has_current && w->untold)
-                w->current.lease_end_ns = lease_end (w, now_ns);
+            if (w->untold)
+                worker_renew (w, now_ns);
             w->untold = 0;
             w->asked_ns = now_ns;
         }
@@ -193,7 +207,9 @@ static uint64_t step (struct fm_worker *w, bool tell_now)
     const uint64_t now_ns = node_now ();
     receive (w, now_ns);
     worker_join_step (w, now_ns);
-    if (w->state == WORKER_JOINED && ((w->untold && (tell_now || w->untold >= WORKER_TELL_MAX)) || now_ns - w->asked_ns >= (uint64_t) WORKER_ALIVE_MS * NS_PER_MS))
+    const uint64_t silent_ns = now_ns - w->asked_ns;
+    const bool tell = w->untold && (tell_now || w->untold >= WORKER_TELL_MAX || silent_ns >= (uint64_t) WORKER_TELL_MS * NS_PER_MS);
+    if (w->state == WORKER_JOINED && (tell || silent_ns >= (uint64_t) WORKER_ALIVE_MS * NS_PER_MS))
         tell_outcomes (w, now_ns);
     /* Sending may have taken the socket's word that there is something to read. */
     receive (w, now_ns);
@@ -225,7 +241,7 @@ static int add_outcome (struct fm_worker *w, Factmesh__OutcomeKind kind, int del
         return error_set (FM_ERR_LIMIT, "%d outcomes wait for the journal: call fm_worker_commit", (int) WORKER_OUTCOMES_MAX);
     struct work_outcome *o = &w->outcomes[w->outcome_count++];
     *o = (struct work_outcome) {
-        .offset = w->current.offset, .token = w->current.token, .lease_end_ns = w->current.lease_end_ns, .kind = kind,
+        .offset = w->current.offset, .token = w->current.token, .kind = kind,
         .delay_ms = delay_ms > 0 ? (uint32_t) delay_ms : 0,
     };
     (void) snprintf (o->reason, sizeof o->reason, "%s", reason ? reason : "");
@@ -237,7 +253,7 @@ static int check_current (struct fm_worker *w)
 {
     if (!w->has_current)
         return error_set (FM_ERR_ARGUMENT, "there is no fact in hand: take one with fm_worker_next");
-    if (w->current_lost || node_now () >= w->current.lease_end_ns)
+    if (w->current_lost || node_now () >= w->lease_end_ns)
         return error_set (FM_ERR_LEASE, "group '%s' offset %llu: it took longer than its lease; use fm_work_extend, or longer leases", w->group,
                           (unsigned long long) w->current.offset);
     return 0;
@@ -246,23 +262,60 @@ static int check_current (struct fm_worker *w)
 static void drop_current (struct fm_worker *w)
 {
     worker_item_release (&w->current);
-    w->has_current = w->current_lost = false;
+    w->has_current = w->current_lost = w->current_begun = false;
+}
+
+/* What waits in our hands goes back, so that it does not count as handed out. Without room for that: it is left to its lease. */
+static void release_queue (struct fm_worker *w)
+{
+    while (w->queue_count) {
+        struct work_item item = w->queue[w->queue_first], current = w->current;
+        w->queue_first = (w->queue_first + 1) % w->in_hand;
+        w->queue_count--;
+        w->current = item;
+        (void) add_outcome (w, FACTMESH__OUTCOME_KIND__OUTCOME_RELEASE, 0, NULL);
+        w->current = current;
+        worker_item_release (&item);
+    }
+}
+
+/* Our lease has run out, the journal's perhaps not: others may have what we hold, or we would hold it for ever. It is told at once, so that our next outcome
+ * does not renew the lease of what we have dropped. */
+static void give_up (struct fm_worker *w)
+{
+    if (w->has_current && !w->current_lost) {
+        /* What was begun is in doubt. */
+        if (w->current_begun)
+            (void) add_outcome (w, FACTMESH__OUTCOME_KIND__OUTCOME_RELEASE, 0, NULL);
+        else
+            (void) add_outcome (w, FACTMESH__OUTCOME_KIND__OUTCOME_FAILED, 0, "it took longer than its lease");
+    }
+    if (w->has_current)
+        drop_current (w);
+    release_queue (w);
+    (void) step (w, true);
 }
 
 static int conclude (struct fm_worker *w, Factmesh__OutcomeKind kind, int delay_ms, const char *reason)
 {
-    int rc = check_current (w);
-    if (!rc) {
-        while ((rc = add_outcome (w, kind, delay_ms, reason)) == FM_ERR_LIMIT && w->state == WORKER_JOINED) {
-            rc = wait_until (w, step (w, true));
-            if (rc)
-                return rc;
-        }
-        if (rc)
+    if (!w->has_current)
+        return check_current (w);
+    for (;;) {
+        int rc = check_current (w);
+        if (rc) {
+            if (node_now () >= w->lease_end_ns)
+                give_up (w);
+            else
+                drop_current (w);
             return rc;
+        }
+        if (add_outcome (w, kind, delay_ms, reason) == 0)
+            break;
+        /* Too many are not confirmed: as long as the lease lasts. */
+        (void) wait_until (w, step (w, true));
     }
     drop_current (w);
-    return rc;
+    return 0;
 }
 
 int fm_work_done (struct fm_worker *w)
@@ -287,11 +340,15 @@ int fm_work_park (struct fm_worker *w, const char *reason)
 
 int fm_work_extend (struct fm_worker *w)
 {
+    const uint64_t due_ns = w->lease_begin_ns + w->lease_ns / EXTEND_SHARE;
+    const bool due = node_now () >= due_ns;
     int rc = check_current (w);
-    if (!rc)
+    if (!rc && due && !w->untold)
         rc = add_outcome (w, FACTMESH__OUTCOME_KIND__OUTCOME_EXTEND, 0, NULL);
-    if (!rc)
-        (void) step (w, true);
+    if (!rc) {
+        (void) step (w, due);
+        rc = check_current (w);
+    }
     return rc;
 }
 
@@ -328,6 +385,8 @@ int fm_work_begin (struct fm_worker *w, int timeout_ms)
     if (!rc)
         rc = add_outcome (w, FACTMESH__OUTCOME_KIND__OUTCOME_BEGIN, 0, NULL);
     if (!rc)
+        w->current_begun = true;
+    if (!rc)
         rc = wait_confirmed (w, w->current.token, false, timeout_ms);
     return rc ? rc : check_current (w);
 }
@@ -344,22 +403,37 @@ int fm_worker_commit (struct fm_worker *w, int timeout_ms)
 
 /* --- Taking. */
 
-/* The next one whose lease lasts becomes the current one. */
+/* One that was handed out before may have brought its instance down. So that a crash here counts against it, and not against one that is done, what is done
+ * is confirmed first. */
+static bool must_wait (struct fm_worker *w, uint64_t now_ns)
+{
+    if (w->queue[w->queue_first].deliveries < 2 || !w->outcome_count) {
+        w->held_back_ns = 0;
+        return false;
+    }
+    if (!w->held_back_ns)
+        w->held_back_ns = now_ns;
+    return now_ns - w->held_back_ns < (uint64_t) WORKER_REDELIVERY_MS * NS_PER_MS;
+}
+
+/* The next one becomes the current one, if its lease lasts. */
 static bool take_next (struct fm_worker *w, uint64_t now_ns)
 {
-    while (w->queue_count) {
-        struct work_item item = w->queue[w->queue_first];
-        w->queue_first = (w->queue_first + 1) % w->in_hand;
-        w->queue_count--;
-        if (item.lease_end_ns > now_ns) {
-            w->current = item;
-            w->has_current = true;
-            w->current_lost = false;
-            return true;
-        }
-        worker_item_release (&item);
+    if (!w->queue_count)
+        return false;
+    if (now_ns >= w->lease_end_ns) {
+        give_up (w);
+        return false;
     }
-    return false;
+    if (must_wait (w, now_ns))
+        return false;
+    w->current = w->queue[w->queue_first];
+    w->queue_first = (w->queue_first + 1) % w->in_hand;
+    w->queue_count--;
+    w->held_back_ns = 0;
+    w->has_current = true;
+    w->current_lost = w->current_begun = false;
+    return true;
 }
 
 static int decode_current (struct fm_worker *w, struct fm_work *ret_work)
@@ -387,7 +461,7 @@ int fm_worker_next (struct fm_worker *w, int timeout_ms, struct fm_work *ret_wor
     const uint64_t until_ns = timeout_ms < 0 ? UINT64_MAX : node_now () + (uint64_t) timeout_ms * NS_PER_MS;
     for (;;) {
         /* What is done makes room for others, and lets its key go on: told when there is nothing else to do. */
-        const uint64_t due_ns = step (w, w->queue_count == 0);
+        const uint64_t due_ns = step (w, w->queue_count == 0 || w->held_back_ns);
         const uint64_t now_ns = node_now ();
         if (w->refused) {
             const int refused = w->refused;
@@ -522,7 +596,7 @@ static int wait_joined (struct fm_worker *w, int timeout_ms)
         if (node_now () >= until_ns && w->state == WORKER_JOINING)
             return error_set (FM_TIMEOUT, "group '%s': the journal has not answered within %d ms", w->group, timeout_ms);
         if (node_now () >= until_ns)
-            return error_set (FM_ERR_NO_JOURNAL, "group '%s': none was found within %d ms, or several and none was named", w->group, timeout_ms);
+            return error_set (w->away ? w->away : FM_ERR_NO_JOURNAL, "%s, and that for %d ms", w->away_text, timeout_ms);
         rc = wait_until (w, due_ns < until_ns ? due_ns : until_ns);
     }
     return rc;
@@ -551,26 +625,14 @@ int fm_worker_open (struct fm_node *node, const struct fm_worker_options *option
     return 0;
 }
 
-/* What was not begun is given back, so that it does not count as handed out. */
-static void give_back (struct fm_worker *w)
-{
-    if (w->has_current)
-        drop_current (w);
-    while (w->queue_count && w->outcome_count < WORKER_OUTCOMES_MAX) {
-        w->current = w->queue[w->queue_first];
-        w->queue_first = (w->queue_first + 1) % w->in_hand;
-        w->queue_count--;
-        (void) add_outcome (w, FACTMESH__OUTCOME_KIND__OUTCOME_RELEASE, 0, NULL);   /* there is room */
-        worker_item_release (&w->current);
-    }
-}
-
 void fm_worker_close (struct fm_worker **worker)
 {
     struct fm_worker *w = *worker;
     if (!w)
         return;
-    give_back (w);
+    if (w->has_current)
+        drop_current (w);
+    release_queue (w);
     (void) wait_confirmed (w, 0, true, WORKER_CLOSE_MS);    /* what is not told is handed out again */
     if (w->state == WORKER_JOINED) {
         Factmesh__GroupLeave leave = FACTMESH__GROUP_LEAVE__INIT;

@@ -11,7 +11,9 @@
 enum {
     WORKER_IN_HAND = 16,
     WORKER_OUTCOMES_MAX = 4096,         /* told or not, not confirmed */
-    WORKER_TELL_MAX = 64,               /* outcomes that gather before they are told while there is work */
+    WORKER_TELL_MAX = 64,               /* outcomes that gather before they are told while there is work, */
+    WORKER_TELL_MS = 1,                 /* or for so long */
+    WORKER_REDELIVERY_MS = 1000,        /* before a fact is taken again what was told before is confirmed, or so long waited for */
     WORKER_ALIVE_MS = 1000,             /* a journal that says nothing is asked so often, */
     WORKER_SILENT_MS = 3000,            /* and after so long connected to anew */
     WORKER_RETRY_MS = 100,
@@ -24,7 +26,6 @@ enum {
 /* One fact in hand. */
 struct work_item {
     uint64_t offset, token;
-    uint64_t lease_end_ns;              /* by our clock, and earlier than by the journal's */
     uint32_t deliveries, attempts, flags;
     struct fm_fact_id root, parked;
     uint8_t *bytes;                     /* a batch with the fact alone */
@@ -32,7 +33,7 @@ struct work_item {
 };
 
 struct work_outcome {
-    uint64_t offset, token, lease_end_ns;
+    uint64_t offset, token;
     uint64_t request;                   /* told with; 0: not yet */
     Factmesh__OutcomeKind kind;
     uint32_t delay_ms;
@@ -59,16 +60,23 @@ struct fm_worker {
     struct replay_client *client;
     enum worker_state state;
     uint64_t join_request, member;
-    uint64_t heard_ns, asked_ns, retry_ns;
+    uint64_t heard_ns, asked_ns, retry_ns;      /* asked: told outcomes, or that we live */
     uint64_t lease_ns;                  /* as joined */
     int refused;                        /* the journal refused us: returned by open, or by the next call */
     char refused_text[256];
+    int away;                           /* why it can't even be asked */
+    char away_text[256];
+
+    /* One lease for all that is in hand, as at the journal: it begins anew with each outcome told, and with the first fact in empty hands. By our clock, and
+     * it ends earlier than the journal's. */
+    uint64_t lease_begin_ns, lease_end_ns, join_ns;
 
     /* What is in hand: a ring. The current one is taken out of it. */
     struct work_item *queue;
     size_t queue_first, queue_count;
     struct work_item current;
-    bool has_current, current_lost;
+    bool has_current, current_lost, current_begun;
+    uint64_t held_back_ns;              /* since when a redelivery waits for what was told before; 0: none does */
     struct batch batch;
     struct batch_scratch scratch;
 
@@ -95,6 +103,10 @@ int worker_address (struct fm_node *node, const struct fm_id *journal, char ret_
 /* --- worker.c */
 
 void worker_item_release (struct work_item *item);
+/* The lease begins anew, at that time. */
+void worker_renew (struct fm_worker *w, uint64_t begin_ns);
+/* One that came too late, if it said anything that counts. */
+void worker_outcome_late (struct fm_worker *w, const struct work_outcome *o);
 int worker_watch (struct fm_worker *w);
 
 #endif

@@ -6,13 +6,14 @@
  * Whoever comes back says what it still holds, by its own clock; what the journal does not leave it is dropped. */
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 
 #include "error.h"
 #include "worker_inner.h"
 
-enum { NS_PER_MS = 1000000 };
+enum { NS_PER_MS = 1000000, LEASE_MS = 30000 };
 
 int worker_error_of (Factmesh__ErrorCode code)
 {
@@ -105,7 +106,8 @@ static struct work_item *queued (struct fm_worker *w, size_t i)
     return &w->queue[(w->queue_first + i) % w->in_hand];
 }
 
-/* Everything that may still be ours: not concluded, or concluded and not confirmed. What the clock says is lost is not claimed. */
+/* Everything that may still be ours: concluded and not confirmed (a lease that ran out since matters only if others have it now); or in hand, and not lost by
+ * our clock. */
 static int collect (struct fm_worker *w, uint64_t now_ns, struct holding *ret_holding)
 {
     const size_t max = w->queue_count + w->outcome_count + 2;
@@ -115,13 +117,14 @@ static int collect (struct fm_worker *w, uint64_t now_ns, struct holding *ret_ho
         free (h.pointers);
         return -ENOMEM;
     }
+    const bool leased = now_ns < w->lease_end_ns;
     for (size_t i = 0; i < w->outcome_count; i++)
-        if (w->outcomes[i].lease_end_ns > now_ns && h.count < GROUP_CREDIT_MAX)
+        if (h.count < GROUP_CREDIT_MAX)
             hold (&h, w->outcomes[i].offset, w->outcomes[i].token);
-    if (w->has_current && !w->current_lost && w->current.lease_end_ns > now_ns && h.count < GROUP_CREDIT_MAX)
+    if (w->has_current && !w->current_lost && leased && h.count < GROUP_CREDIT_MAX)
         hold (&h, w->current.offset, w->current.token);
     for (size_t i = 0; i < w->queue_count; i++)
-        if (queued (w, i)->lease_end_ns > now_ns && h.count < GROUP_CREDIT_MAX)
+        if (leased && h.count < GROUP_CREDIT_MAX)
             hold (&h, queued (w, i)->offset, queued (w, i)->token);
     *ret_holding = h;
     return 0;
@@ -160,6 +163,7 @@ static int send_join (struct fm_worker *w, uint64_t now_ns)
     control.body_case = FACTMESH__CONTROL__BODY_GROUP_JOIN;
     control.group_join = &join;
     rc = replay_client_request (w->client, &control, &w->join_request);
+    w->join_ns = now_ns;
     free (holding.items);
     free (holding.pointers);
     return rc;
@@ -179,6 +183,9 @@ static int start (struct fm_worker *w, uint64_t now_ns)
 {
     char address[FM_PEER_ADDRESS_MAX];
     int rc = choose (w, address);
+    w->away = rc;
+    if (rc)
+        (void) snprintf (w->away_text, sizeof w->away_text, "%s", fm_error_detail ());
     if (!rc)
         rc = replay_client_new (w->node, address, &w->client);
     if (!rc)
@@ -208,7 +215,15 @@ static bool kept (const Factmesh__GroupJoined *joined, uint64_t offset, uint64_t
     return false;
 }
 
-/* What the journal did not leave us is others' now. Outcomes that it does not know any more were recorded, or came too late: it cannot say which. */
+static bool is_others (const Factmesh__GroupJoined *joined, uint64_t token)
+{
+    for (size_t i = 0; i < joined->n_refused; i++)
+        if (joined->refused[i] == token)
+            return true;
+    return false;
+}
+
+/* What the journal did not leave us is others' now; outcomes that it neither leaves us nor gave to others were recorded. */
 static void drop_lost (struct fm_worker *w, const Factmesh__GroupJoined *joined)
 {
     size_t count = 0;
@@ -216,6 +231,8 @@ static void drop_lost (struct fm_worker *w, const Factmesh__GroupJoined *joined)
         if (kept (joined, w->outcomes[i].offset, w->outcomes[i].token)) {
             w->outcomes[count] = w->outcomes[i];
             w->outcomes[count++].request = 0;
+        } else if (is_others (joined, w->outcomes[i].token)) {
+            worker_outcome_late (w, &w->outcomes[i]);
         }
     w->outcome_count = w->untold = count;
     if (w->has_current && !kept (joined, w->current.offset, w->current.token))
@@ -236,8 +253,10 @@ void worker_on_joined (struct fm_worker *w, const Factmesh__GroupJoined *joined,
     w->state = WORKER_JOINED;
     w->member = joined->member;
     w->heard_ns = w->asked_ns = now_ns;
-    w->lease_ns = (uint64_t) (joined->config ? joined->config->lease_ms : 30000) * NS_PER_MS;
+    w->lease_ns = (uint64_t) (joined->config && joined->config->lease_ms ? joined->config->lease_ms : LEASE_MS) * NS_PER_MS;
     /* Once: when it comes back its group has them. */
     w->change_topics = w->hand_out_skipped = false;
     drop_lost (w, joined);
+    if (joined->n_holding)
+        worker_renew (w, w->join_ns);
 }

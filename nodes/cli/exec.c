@@ -6,12 +6,62 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "options.h"
 
 enum { POLL_MS = 20, POLL_FIRST_US = 500 };
+
+/* --- The keeper. */
+
+static int keeper_fd = -1;              /* it reads here which process group is running; 0: none */
+
+/* Nothing but calls that are safe behind a fork of a process with threads. */
+static void keep (int fd)
+{
+    pid_t group = 0, next;
+    (void) dup2 (fd, STDIN_FILENO);
+    (void) syscall (SYS_close_range, STDERR_FILENO + 1, ~0U, 0);        /* the mesh's sockets are none of its business */
+    (void) setsid ();                       /* no terminal's signal reaches it */
+    while (read (STDIN_FILENO, &next, sizeof next) == (ssize_t) sizeof next)
+        group = next;
+    if (group)
+        (void) kill (-group, SIGKILL);
+    _exit (0);
+}
+
+static int start_keeper (void)
+{
+    int fds[2];
+    if (keeper_fd >= 0)
+        return 0;
+    if (pipe2 (fds, O_CLOEXEC) != 0)
+        return -errno;
+    const pid_t pid = fork ();
+    if (pid == 0)
+        keep (fds[0]);
+    const int error = errno;
+    (void) close (fds[0]);
+    if (pid < 0) {
+        (void) close (fds[1]);
+        return -error;
+    }
+    keeper_fd = fds[1];
+    return 0;
+}
+
+static void tell_keeper (pid_t group)
+{
+    if (write (keeper_fd, &group, sizeof group) != (ssize_t) sizeof group) {
+        (void) close (keeper_fd);           /* it is gone: a new one next time */
+        keeper_fd = -1;
+    }
+}
+
+/* --- The command. */
 
 static void put_bytes (const char *name, struct fm_slice value)
 {
@@ -34,7 +84,7 @@ static void put_number (const char *name, uint64_t value)
 
 static void put_flags (uint32_t flags)
 {
-    static const char *const words[] = { "replay", "redelivery", "correction", "in_doubt", "out_of_order", "key_parked" };
+    static const char *const words[] = { "replay", "redelivery", "correction", "in_doubt", "out_of_order", "key_parked", "by_hand" };
     char text[128] = "";
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         if (flags & 1U << i) {
@@ -86,43 +136,57 @@ static bool feed (int fd, struct fm_slice payload, size_t *given)
     return *given < payload.len && (n >= 0 || errno == EAGAIN || errno == EINTR);   /* else it does not read on: its choice */
 }
 
+/* Why it has to be killed now; 0: it does not. */
+static int why_stop (const struct exec_options *o, uint64_t began, uint64_t *ticked)
+{
+    const uint64_t now = cli_monotonic_ms ();
+    struct stat written;
+    if (o->timeout_ms >= 0 && now - began >= (uint64_t) o->timeout_ms)
+        return EXEC_TIMED_OUT;
+    if (o->stdout_max && fstat (o->stdout_fd, &written) == 0 && (uint64_t) written.st_size > o->stdout_max)
+        return EXEC_TOO_LONG;
+    if (!o->tick || now - *ticked < (uint64_t) o->tick_ms)
+        return 0;
+    *ticked = now;
+    return o->tick (o->tick_arg) ? EXEC_STOPPED : 0;
+}
+
 static int wait_for (const struct exec_options *o, pid_t pid, int fd, struct fm_slice payload)
 {
     const uint64_t began = cli_monotonic_ms ();
     uint64_t ticked = began;
     size_t given = 0;
-    int status;
-    bool killed = false;
-    while (waitpid (pid, &status, WNOHANG) == 0) {
-        const uint64_t now = cli_monotonic_ms ();
+    int status = 0, killed = 0;
+    pid_t ended;
+    while ((ended = waitpid (pid, &status, WNOHANG)) == 0 || (ended < 0 && errno == EINTR)) {
         if (fd >= 0 && !feed (fd, payload, &given)) {
             (void) close (fd);
             fd = -1;
         }
-        if (!killed && o->timeout_ms >= 0 && now - began >= (uint64_t) o->timeout_ms) {
+        if (!killed && (killed = why_stop (o, began, &ticked)) != 0)
             (void) kill (-pid, SIGKILL);
-            killed = true;
-        }
-        if (o->tick && now - ticked >= (uint64_t) o->tick_ms) {
-            o->tick (o->tick_arg);
-            ticked = now;
-        }
         struct pollfd out = { .fd = fd, .events = POLLOUT };
         if (fd >= 0)
             (void) poll (&out, 1, POLL_MS);     /* whatever it says, we look again */
         else
-            (void) usleep (now - began < POLL_MS ? POLL_FIRST_US : POLL_MS * 1000);
+            (void) usleep (cli_monotonic_ms () - began < POLL_MS ? POLL_FIRST_US : POLL_MS * 1000);
     }
     if (fd >= 0)
         (void) close (fd);
     if (killed)
-        return EXEC_TIMED_OUT;
+        return killed;
+    if (ended < 0)
+        return EXEC_STOPPED;                /* somebody else waited for it: nobody knows how it ended */
     return WIFEXITED (status) ? WEXITSTATUS (status) : 128 + WTERMSIG (status);
 }
 
 int exec_run (const struct exec_options *o, const struct fm_work *work, int *ret_status)
 {
     int fds[2];
+    (void) signal (SIGCHLD, SIG_DFL);       /* inherited as ignored, it would hide how a command ended */
+    const int rc = start_keeper ();
+    if (rc)
+        return rc;
     if (pipe2 (fds, O_CLOEXEC) != 0)
         return -errno;
     (void) fcntl (fds[1], F_SETFL, O_NONBLOCK);         /* a handler that does not read must not stop us */
@@ -135,6 +199,10 @@ int exec_run (const struct exec_options *o, const struct fm_work *work, int *ret
         (void) close (fds[1]);
         return -error;
     }
+    (void) setpgid (pid, pid);              /* as it does itself: whoever is first */
+    tell_keeper (pid);
     *ret_status = wait_for (o, pid, fds[1], work->fact.payload);
+    if (keeper_fd >= 0)
+        tell_keeper (0);
     return 0;
 }

@@ -37,7 +37,7 @@ static const char help[] =
     "  factmesh respond 'price.*.query' --group pricing --exec ./price\n";
 
 enum { OPT_EXEC = OPT_OWN, OPT_TOPIC, OPT_CONTENT_TYPE, OPT_GROUP, OPT_EXPIRED, OPT_LIMIT };
-enum { RESPOND_OPEN_MS = 10000, SLICE_MS = 250, RESPONSE_MAX = 1 << 20, IDENTITY_BYTES = 160 };
+enum { RESPOND_OPEN_MS = 10000, SLICE_MS = 250, RESPONSE_MAX = 1 << 20, IDENTITY_BYTES = 160, EXTEND_MS = 50 };
 
 static const struct option long_options[] = { { "exec", required_argument, NULL, OPT_EXEC },
                                               { "topic", required_argument, NULL, OPT_TOPIC },
@@ -113,6 +113,20 @@ static int parse (struct respond *r, int argc, char **argv)
     return patterns_parse (&r->cli, r->patterns, &r->parsed);
 }
 
+static void say_no_response (const struct respond *r, int status)
+{
+    if (r->cli.quiet)
+        return;
+    if (status == EXEC_TIMED_OUT)
+        cli_say (&r->cli, "no response: the handler ran for more than %d ms, and was killed", r->exec.timeout_ms);
+    else if (status == EXEC_TOO_LONG)
+        cli_say (&r->cli, "no response: the handler wrote more than %d bytes, and was killed", (int) RESPONSE_MAX);
+    else if (status == EXEC_STOPPED)
+        cli_say (&r->cli, "no response: the handler took longer than its lease, and was killed");
+    else
+        cli_say (&r->cli, "no response: the handler ended with status %d", status);
+}
+
 /* Publish what the command wrote. FM_ERR_TOO_LARGE, -errno. */
 static int publish (struct respond *r, const struct fm_work *work, int fd, size_t len)
 {
@@ -136,6 +150,16 @@ static int publish (struct respond *r, const struct fm_work *work, int fd, size_
     return rc;
 }
 
+/* A response is no request, though it has a correlation and its topic may match: else we would answer ourselves for ever. */
+static bool is_request (const struct respond *r, const struct fm_fact *f)
+{
+    static const char level[] = ".response";
+    const size_t len = sizeof level - 1;
+    if (!f->correlation.len || (r->response.topic.len && slice_equal (f->topic, r->response.topic)))
+        return false;
+    return f->topic.len < len || memcmp ((const char *) f->topic.data + f->topic.len - len, level, len) != 0;
+}
+
 /* Run the command and publish its answer. 0: answered, or it chose not to; *ret_status tells. */
 static int answer (struct respond *r, const struct fm_work *work, int *ret_status)
 {
@@ -144,14 +168,14 @@ static int answer (struct respond *r, const struct fm_work *work, int *ret_statu
     if (fd < 0)
         return -errno;
     r->exec.stdout_fd = fd;
+    r->exec.stdout_max = RESPONSE_MAX;
     int rc = exec_run (&r->exec, work, ret_status);
     if (!rc && *ret_status == 0)
         rc = fstat (fd, &written) == 0 ? publish (r, work, fd, (size_t) written.st_size) : -errno;
     (void) close (fd);
     r->answered++;
-    if (!rc && *ret_status && !r->cli.quiet)
-        cli_say (&r->cli, "no response: the handler %s %d", *ret_status == EXEC_TIMED_OUT ? "was killed after ms" : "ended with status",
-                 *ret_status == EXEC_TIMED_OUT ? r->exec.timeout_ms : *ret_status);
+    if (!rc && *ret_status)
+        say_no_response (r, *ret_status);
     return rc;
 }
 
@@ -159,14 +183,21 @@ static enum fm_outcome run (void *arg, const struct fm_work *work, int *ret_dela
 {
     struct respond *r = arg;
     int status;
-    const int rc = answer (r, work, &status);
     (void) ret_delay_ms;
+    if (!is_request (r, &work->fact))
+        return FM_DONE;
+    const int rc = answer (r, work, &status);
     *ret_reason = r->reason;
     if (rc < 0)
         (void) snprintf (r->reason, sizeof r->reason, "%s", fm_error_text (rc));
     else
         (void) snprintf (r->reason, sizeof r->reason, "its handler ended with status %d", status);
     return rc == 0 && status == 0 ? FM_DONE : FM_FAILED;
+}
+
+static int extend (void *arg)
+{
+    return fm_work_extend (arg) == FM_ERR_LEASE;
 }
 
 static int respond_open (struct respond *r)
@@ -183,6 +214,9 @@ static int respond_open (struct respond *r)
         rc = fm_node_wait_journal (r->node, timeout_ms);
         if (!rc)
             rc = fm_worker_open (r->node, &options, &r->worker);
+        r->exec.tick = extend;
+        r->exec.tick_arg = r->worker;
+        r->exec.tick_ms = EXTEND_MS;
     } else if (!rc) {
         const struct fm_subscription_options options = { .topics = topics, .open_timeout_ms = timeout_ms };
         rc = fm_subscription_open (r->node, &options, &r->subscription);
@@ -197,14 +231,16 @@ static int take_one (struct respond *r)
     if (r->worker)
         return fm_worker_handle (r->worker, &handler, SLICE_MS);
     int rc = fm_subscription_next (r->subscription, SLICE_MS, &event);
-    if (rc || event.kind != FM_EVENT_FACT || !event.fact.correlation.len || (!r->expired_too && fm_fact_expired (&event.fact)))
+    if (rc || event.kind != FM_EVENT_FACT || !is_request (r, &event.fact) || (!r->expired_too && fm_fact_expired (&event.fact)))
         return rc;
     const struct fm_work work = { .fact = event.fact, .root = event.fact.id, .deliveries = 1 };
     int status;
     rc = answer (r, &work, &status);
-    if (rc == FM_ERR_TOO_LARGE && !r->cli.quiet)
-        cli_say (&r->cli, "no response: %s", fm_error_detail ());
-    return rc == FM_ERR_TOO_LARGE ? 0 : rc;
+    if (!rc || rc == FM_ERR_LOST)
+        return rc;                      /* a stream that is lost stays so */
+    if (!r->cli.quiet)
+        cli_say (&r->cli, "no response: %s", fm_error_text (rc));
+    return 0;
 }
 
 static int respond_run (struct respond *r)

@@ -14,7 +14,8 @@ static const char help[] =
     "usage: factmesh work GROUP [PATTERN…] --exec COMMAND [OPTION…]\n"
     "Join a group whose instances split the facts of its topics, and run COMMAND (by sh -c) for each: the payload on\n"
     "standard input, FM_TOPIC, FM_KEY, FM_ID, FM_ROOT, FM_FLAGS, FM_TOKEN and the like in the environment. Facts of one key\n"
-    "come one at a time and in order. COMMAND ends with 0: done; 75: again later; 65: park it; else: it failed.\n\n"
+    "come one at a time and in order. COMMAND ends with 0: done; 75: again later; 65: park it; else: it failed, and had no\n"
+    "effect. Killed (by a signal, --limit, the end of this process) it is in doubt, if --effect is more than idempotent.\n\n"
     "      --exec COMMAND       the handler\n"
     "      --effect KIND        what it does outside: idempotent (may run again), once (each order is sent once),\n"
     "                           once-per-version (a mail for an order, and one for each correction of it),\n"
@@ -36,7 +37,7 @@ static const char help[] =
     "  factmesh work thumbnails 'images.>' --effect idempotent --exec 'convert - -resize 80x80 \"thumbs/$FM_KEY.png\"'\n";
 
 enum { OPT_EXEC = OPT_OWN, OPT_EFFECT, OPT_CHECK, OPT_FROM_NOW, OPT_LEASE, OPT_LIMIT, OPT_ATTEMPTS, OPT_IN_HAND, OPT_DELAY, OPT_CHANGE, OPT_SKIPPED, OPT_JOURNAL };
-enum { EXIT_LATER = 75, EXIT_PARK = 65, WORK_OPEN_MS = 10000, SLICE_MS = 250, LEASE_MS = 30000 };
+enum { EXIT_LATER = 75, EXIT_PARK = 65, EXIT_SIGNAL = 128, WORK_OPEN_MS = 10000, SLICE_MS = 250, EXTEND_MS = 50 };
 
 static const struct option long_options[] = { { "exec", required_argument, NULL, OPT_EXEC },
                                               { "effect", required_argument, NULL, OPT_EFFECT },
@@ -150,10 +151,28 @@ static int parse (struct work *w, int argc, char **argv)
     return patterns_parse (&w->cli, patterns, &w->patterns);
 }
 
-/* While a handler runs its lease is kept. */
-static void extend (void *arg)
+/* While a handler runs its lease is kept. Once it is lost another instance may be at the fact: the handler is stopped. */
+static int extend (void *arg)
 {
-    (void) fm_work_extend (arg);        /* too late, or the journal away: the outcome will say so */
+    return fm_work_extend (arg) == FM_ERR_LEASE;
+}
+
+/* Did it end by itself, and so say whether it had its effect? */
+static bool was_cut_short (int status)
+{
+    return status < 0 || status > EXIT_SIGNAL;
+}
+
+static void tell_reason (struct work *w, int status)
+{
+    if (status == EXEC_TIMED_OUT)
+        (void) snprintf (w->reason, sizeof w->reason, "its handler ran for more than %d ms, and was killed", w->exec.timeout_ms);
+    else if (status == EXEC_STOPPED)
+        (void) snprintf (w->reason, sizeof w->reason, "its handler took longer than its lease, and was killed");
+    else if (status > EXIT_SIGNAL)
+        (void) snprintf (w->reason, sizeof w->reason, "its handler was killed by signal %d", status - EXIT_SIGNAL);
+    else
+        (void) snprintf (w->reason, sizeof w->reason, "its handler ended with status %d", status);
 }
 
 static enum fm_outcome run (void *arg, const struct fm_work *work, int *ret_delay_ms, const char **ret_reason)
@@ -168,14 +187,13 @@ static enum fm_outcome run (void *arg, const struct fm_work *work, int *ret_dela
         (void) snprintf (w->reason, sizeof w->reason, "its handler could not be started: %s", fm_error_text (rc));
         return FM_FAILED;
     }
-    if (status == EXEC_TIMED_OUT)
-        (void) snprintf (w->reason, sizeof w->reason, "its handler ran for more than %d ms, and was killed", w->exec.timeout_ms);
-    else
-        (void) snprintf (w->reason, sizeof w->reason, "its handler ended with status %d", status);
+    tell_reason (w, status);
     if (status == 0)
         return FM_DONE;
     if (!w->cli.quiet)
         cli_say (&w->cli, "offset %llu: %s", (unsigned long long) work->offset, w->reason);
+    if (was_cut_short (status))
+        return FM_UNSURE;
     if (status == EXIT_LATER)
         return FM_LATER;
     return status == EXIT_PARK ? FM_PARK : FM_FAILED;
@@ -237,7 +255,7 @@ static int work_open (struct work *w)
         return cli_fail (&w->cli, rc, "cannot join group '%s'", w->options.group);
     w->exec.tick = w->check.tick = extend;
     w->exec.tick_arg = w->check.tick_arg = w->worker;
-    w->exec.tick_ms = w->check.tick_ms = (w->options.lease_ms ? w->options.lease_ms : LEASE_MS) / 3;
+    w->exec.tick_ms = w->check.tick_ms = EXTEND_MS;
     return CLI_OK;
 }
 

@@ -167,7 +167,7 @@ static void a_death_counts_against_the_fact_that_its_instance_was_at_and_no_othe
         assert_int_equal (m - 1, h.attempts);
         h = expect (g, 0, 2);
         assert_int_equal (0, h.attempts);
-        group_state_leave (g, m, true, 0, 99);
+        group_state_leave (g, m, GROUP_VANISHED, 0, 99);
     }
     group_state_join (g, 4, 10, 0);
     h = expect (g, 0, 2);
@@ -179,7 +179,46 @@ static void a_death_counts_against_the_fact_that_its_instance_was_at_and_no_othe
     group_state_destroy (&g);
 }
 
-static void an_effect_that_was_begun_by_an_instance_that_died_is_in_doubt (void **state)
+static void what_was_begun_by_an_instance_that_vanished_waits_for_its_lease_and_is_in_doubt (void **state)
+{
+    (void) state;
+    static const enum group_leave how[] = { GROUP_VANISHED, GROUP_ENDED, GROUP_LEFT };
+    for (size_t i = 0; i < 3; i++) {
+        struct group_state *g = group (GROUP_ONCE, 1000);
+        group_state_join (g, 1, 10, 0);
+        take (g, 1, 7);
+        struct group_hand_out h = expect (g, 0, 1);
+        assert_int_equal (0, say (g, &h, GROUP_BEGIN, 0));
+        group_state_leave (g, 1, how[i], 500 * MS, 0);
+        group_state_join (g, 2, 10, 500 * MS);
+        if (how[i] == GROUP_VANISHED) {
+            expect_none (g, 500 * MS);
+            assert_int_equal (1000 * MS, group_state_tick (g, 500 * MS, 0));
+            (void) group_state_tick (g, 1000 * MS, 0);
+        }
+        h = expect (g, 1000 * MS, 1);
+        assert_int_equal (GROUP_IN_DOUBT | GROUP_REDELIVERY, h.flags);
+        assert_int_equal (0, say (g, &h, GROUP_DONE, 1000 * MS));
+        group_state_destroy (&g);
+    }
+}
+
+static void a_member_whose_lease_ran_out_gets_work_again_when_it_says_something (void **state)
+{
+    (void) state;
+    struct group_state *g = group (GROUP_IDEMPOTENT, 1000);
+    group_state_join (g, 1, 10, 0);
+    take (g, 1, 7);
+    (void) expect (g, 0, 1);
+    (void) group_state_tick (g, 1000 * MS, 0);
+    expect_none (g, 1000 * MS);
+    assert_int_equal (FM_ERR_UNKNOWN, group_state_alive (g, 2));
+    assert_int_equal (0, group_state_alive (g, 1));
+    (void) expect (g, 1000 * MS, 1);
+    group_state_destroy (&g);
+}
+
+static void giving_back_what_was_begun_leaves_it_in_doubt (void **state)
 {
     (void) state;
     struct group_state *g = group (GROUP_ONCE, 1000);
@@ -187,11 +226,184 @@ static void an_effect_that_was_begun_by_an_instance_that_died_is_in_doubt (void 
     take (g, 1, 7);
     struct group_hand_out h = expect (g, 0, 1);
     assert_int_equal (0, say (g, &h, GROUP_BEGIN, 0));
-    group_state_leave (g, 1, true, 0, 0);
-    group_state_join (g, 2, 10, 0);
+    assert_int_equal (0, say (g, &h, GROUP_RELEASE, 0));
     h = expect (g, 0, 1);
     assert_int_equal (GROUP_IN_DOUBT | GROUP_REDELIVERY, h.flags);
+    assert_int_equal (2, h.deliveries);
+    /* An outcome of a kind that is not known says nothing. */
+    assert_int_equal (FM_ERR_ARGUMENT, say (g, &h, (enum group_outcome) 99, 0));
+    assert_int_equal (0, say (g, &h, GROUP_RELEASE, 0));
+    h = expect (g, 0, 1);
+    assert_int_equal (GROUP_IN_DOUBT | GROUP_REDELIVERY, h.flags);
+    /* Parked for its doubt: whoever replays it asks for it, and is told of the doubt; once begun again that is over. */
+    assert_int_equal (0, say (g, &h, GROUP_PARK, 0));
+    assert_int_equal (0, group_state_replay_parked (g, 1));
+    h = expect (g, 0, 1);
+    assert_int_equal (GROUP_IN_DOUBT | GROUP_REDELIVERY | GROUP_OUT_OF_ORDER | GROUP_BY_HAND, h.flags);
+    assert_int_equal (0, say (g, &h, GROUP_BEGIN, 0));
+    assert_int_equal (0, say (g, &h, GROUP_RELEASE, 0));
+    h = expect (g, 0, 1);
+    assert_int_equal (GROUP_IN_DOUBT | GROUP_REDELIVERY | GROUP_OUT_OF_ORDER, h.flags);
+    assert_int_equal (0, say (g, &h, GROUP_BEGIN, 0));
+    assert_int_equal (0, say (g, &h, GROUP_FAILED, 0));
+    (void) group_state_tick (g, 100 * MS, 0);
+    h = expect (g, 100 * MS, 1);
+    assert_int_equal (GROUP_REDELIVERY | GROUP_OUT_OF_ORDER, h.flags);
+    group_state_destroy (&g);
+}
+
+static void an_instance_that_comes_anew_goes_on_with_what_it_holds_and_nobody_else_does (void **state)
+{
+    (void) state;
+    struct group_state *g = group (GROUP_ONCE, 1000);
+    group_state_join (g, 1, 10, 0);
+    for (uint64_t offset = 1; offset <= 4; offset++)
+        take (g, offset, offset);
+    struct group_hand_out a = expect (g, 0, 1), b = expect (g, 0, 2), c = expect (g, 0, 3);
+    assert_int_equal (0, say (g, &a, GROUP_BEGIN, 0));
+    assert_int_equal (0, say (g, &c, GROUP_DONE, 0));
+    /* Its connection broke: it is another member now. */
+    group_state_join (g, 2, 10, 0);
+    assert_int_equal (0, group_state_hold (g, 2, 1, a.token, 0));
+    assert_int_equal (0, group_state_hold (g, 2, 2, b.token, 0));
+    assert_int_equal (FM_ERR_END, group_state_hold (g, 2, 3, c.token, 0));
+    assert_int_equal (FM_ERR_LEASE, group_state_hold (g, 2, 4, 0, 0));
+    assert_int_equal (FM_ERR_LEASE, group_state_hold (g, 2, 4, a.token, 0));
+    assert_int_equal (FM_ERR_LEASE, group_state_hold (g, 2, 99, 1, 0));
+    assert_int_equal (FM_ERR_LEASE, say (g, &b, GROUP_DONE, 0));
+    b.member = 2;
+    assert_int_equal (0, say (g, &b, GROUP_FAILED, 0));
+    /* That was recorded: it does not count again when it is told again. */
+    assert_int_equal (FM_ERR_LEASE, group_state_hold (g, 2, 2, b.token, 0));
+    group_state_leave (g, 1, GROUP_ENDED, 0, 0);
+    struct group_counts counts;
+    group_state_counts (g, &counts);
+    assert_int_equal (1, counts.in_hand);
+    group_state_destroy (&g);
+}
+
+static void keep_one (void *arg, const struct group_stored *entry)
+{
+    struct group_stored *stored = arg;
+    stored[entry->offset] = *entry;
+}
+
+static void after_a_restart_what_was_in_hand_waits_for_its_holder_or_the_lease (void **state)
+{
+    (void) state;
+    struct group_state *g = group (GROUP_ONCE, 10000);
+    struct group_stored stored[4];
+    struct group_place place;
+    group_state_join (g, 1, 10, 0);
+    for (uint64_t offset = 1; offset <= 3; offset++)
+        take (g, offset, offset);
+    struct group_hand_out a = expect (g, 0, 1), b = expect (g, 0, 2);
+    assert_int_equal (0, say (g, &a, GROUP_BEGIN, 0));
+    assert_int_equal (0, group_state_each (g, keep_one, stored));
+    group_state_place (g, &place);
+    group_state_destroy (&g);
+    g = group (GROUP_ONCE, 10000);
+    group_state_restart (g, &place, 0);
+    for (uint64_t offset = 1; offset <= 3; offset++)
+        assert_int_equal (0, group_state_restore (g, &stored[offset], offset, 0));
+    group_state_join (g, 1, 10, 0);
+    const uint64_t then = 9999 * (uint64_t) MS, end = 10000 * (uint64_t) MS;
+    (void) group_state_tick (g, then, 0);
+    (void) expect (g, then, 3);
+    expect_none (g, then);
+    group_state_join (g, 2, 10, then);
+    assert_int_equal (0, group_state_hold (g, 2, 2, b.token, then));
+    (void) group_state_tick (g, end, 0);
+    const struct group_hand_out h = expect (g, end, 1);
+    assert_int_equal (GROUP_IN_DOUBT | GROUP_REDELIVERY, h.flags);
+    assert_int_equal (FM_ERR_LEASE, group_state_hold (g, 2, 1, a.token, end));
+    expect_none (g, end);
+    group_state_destroy (&g);
+}
+
+static void a_doubt_is_about_what_was_begun (void **state)
+{
+    (void) state;
+    struct group_state *g = group (GROUP_ONCE, 1000);
+    group_state_join (g, 1, 10, 0);
+    take (g, 1, 7);
+    struct group_hand_out h = expect (g, 0, 1);
+    correct (g, 2, 1);
+    assert_int_equal (0, say (g, &h, GROUP_BEGIN, 0));
+    correct (g, 3, 1);
+    group_state_leave (g, 1, GROUP_ENDED, 0, 0);
+    correct (g, 4, 1);
+    group_state_join (g, 2, 10, 0);
+    h = expect (g, 0, 1);
+    assert_true (h.flags & GROUP_IN_DOUBT);
+    assert_int_equal (1, h.content_offset);
+    assert_int_equal (0, say (g, &h, GROUP_FAILED, 0));
+    (void) group_state_tick (g, 200 * MS, 0);
+    h = expect (g, 200 * MS, 1);
+    assert_int_equal (4, h.content_offset);
+    group_state_destroy (&g);
+}
+
+static void count_bytes (void *arg, const struct group_stored *entry)
+{
+    *(size_t *) arg += entry->reason.len;
+}
+
+static void reasons_are_bounded_and_what_cannot_be_parked_is_tried_again (void **state)
+{
+    (void) state;
+    const struct group_options options = { .parked_max = 8000 };
+    struct group_state *g;
+    char reason[GROUP_REASON_MAX];
+    memset (reason, 'r', sizeof reason);
+    assert_int_equal (0, group_state_new (&options, &g));
+    group_state_join (g, 1, 10, 0);
+    for (uint64_t offset = 1; offset <= 8001; offset++) {
+        const struct group_fact f = { .offset = offset, .key = 1, .park = slice (reason, sizeof reason), .now = 77 };
+        assert_int_equal (0, group_state_take (g, &f));
+        group_state_advance (g, offset + 1);
+    }
+    size_t bytes = 0;
+    struct group_counts counts;
+    assert_int_equal (0, group_state_each (g, count_bytes, &bytes));
+    group_state_counts (g, &counts);
+    assert_true (bytes <= GROUP_REASONS_MAX && bytes > GROUP_REASONS_MAX - GROUP_REASON_MAX);
+    assert_int_equal (8000, counts.parked);
+    assert_int_equal (1, counts.later);
+    assert_int_equal (77 + (uint64_t) GROUP_BACKOFF_MAX_MS * MS, group_state_tick (g, 77, 0));
+    take (g, 8002, 2);
+    (void) expect (g, 77, 8002);
+    group_state_destroy (&g);
+}
+
+static void facts_of_one_key_that_come_in_below_others_stand_in_their_order (void **state)
+{
+    (void) state;
+    struct group_state *g = group (GROUP_IDEMPOTENT, 1000);
+    for (uint64_t offset = 50; offset < 60; offset++)
+        take (g, offset, 7);
+    group_state_seek (g, 10, false);
+    for (uint64_t offset = 10; offset < 60; offset++)
+        take (g, offset, 7);
+    group_state_seek (g, 1, false);
+    for (uint64_t offset = 1; offset < 60; offset += 2)
+        take (g, offset, 7);
+    group_state_join (g, 1, 10, 0);
+    for (uint64_t offset = 1; offset < 60; offset++) {
+        if (offset < 10 && offset % 2 == 0)
+            continue;
+        struct group_hand_out h = expect (g, 0, offset);
+        assert_int_equal (0, say (g, &h, offset % 3 ? GROUP_DONE : GROUP_PARK, 0));
+    }
+    struct group_hand_out h;
+    assert_int_equal (0, group_state_replay_parked (g, 33));
+    assert_int_equal (0, group_state_replay_parked (g, 15));
+    h = expect (g, 0, 15);
+    assert_int_equal (3, h.parked_offset);
     assert_int_equal (0, say (g, &h, GROUP_DONE, 0));
+    h = expect (g, 0, 33);
+    assert_int_equal (0, say (g, &h, GROUP_DONE, 0));
+    expect_none (g, 0);
     group_state_destroy (&g);
 }
 
@@ -406,8 +618,15 @@ static void tick (struct world *w)
     (void) group_state_tick (w->g, w->now, w->now);
     for (unsigned i = 0; i < MEMBERS; i++)
         for (unsigned j = 0; j < w->workers[i].count; j++)
-            if (!group_state_hold (w->g, w->workers[i].number, w->workers[i].held[j].offset, w->workers[i].held[j].token, w->now))
+            if (group_state_hold (w->g, w->workers[i].number, w->workers[i].held[j].offset, w->workers[i].held[j].token, w->now))
                 w->workers[i].held[j].stale = true;
+    /* Some know by their own clock what they have lost, drop it, and say no more than that they live. */
+    struct worker *worker = &w->workers[rnd (w, MEMBERS)];
+    for (unsigned j = worker->count; j-- > 0 && !worker->stopped;)
+        if (worker->held[j].stale)
+            drop_held (worker, j);
+    if (worker->number && !worker->stopped)
+        assert_int_equal (0, group_state_alive (w->g, worker->number));
 }
 
 static void come (struct world *w, struct worker *worker)
@@ -438,7 +657,7 @@ static void restart (struct world *w)
         for (unsigned j = worker->count; j-- > 0;) {
             look (w, worker->held[j].offset);
             /* An instance keeps the time of its leases itself, and does not claim what ran out. */
-            if (worker->held[j].stale || !group_state_hold (w->g, worker->number, worker->held[j].offset, worker->held[j].token, w->now))
+            if (worker->held[j].stale || group_state_hold (w->g, worker->number, worker->held[j].offset, worker->held[j].token, w->now))
                 drop_held (worker, j);
         }
     }
@@ -464,7 +683,7 @@ static void run_schedule (uint64_t seed)
         switch (rnd (w, 40)) {
         case 0:
             if (worker->number) {
-                group_state_leave (w->g, worker->number, rnd (w, 2), w->now, w->now);
+                group_state_leave (w->g, worker->number, (enum group_leave) rnd (w, 3), w->now, w->now);
                 worker->number = 0;
                 worker->count = 0;
             }
@@ -538,7 +757,14 @@ int main (int argc, char **argv)
         cmocka_unit_test (a_delay_lasts_over_a_restart),
         cmocka_unit_test (a_lease_that_ran_out_gives_the_fact_to_another_under_a_higher_token),
         cmocka_unit_test (a_death_counts_against_the_fact_that_its_instance_was_at_and_no_other),
-        cmocka_unit_test (an_effect_that_was_begun_by_an_instance_that_died_is_in_doubt),
+        cmocka_unit_test (what_was_begun_by_an_instance_that_vanished_waits_for_its_lease_and_is_in_doubt),
+        cmocka_unit_test (a_member_whose_lease_ran_out_gets_work_again_when_it_says_something),
+        cmocka_unit_test (giving_back_what_was_begun_leaves_it_in_doubt),
+        cmocka_unit_test (an_instance_that_comes_anew_goes_on_with_what_it_holds_and_nobody_else_does),
+        cmocka_unit_test (after_a_restart_what_was_in_hand_waits_for_its_holder_or_the_lease),
+        cmocka_unit_test (a_doubt_is_about_what_was_begun),
+        cmocka_unit_test (reasons_are_bounded_and_what_cannot_be_parked_is_tried_again),
+        cmocka_unit_test (facts_of_one_key_that_come_in_below_others_stand_in_their_order),
         cmocka_unit_test (once_runs_each_root_once_with_its_newest_content),
         cmocka_unit_test (effects_choose_what_is_handed_out),
         cmocka_unit_test (random_schedules_keep_key_order_and_lose_nothing),
