@@ -117,7 +117,7 @@ static int fill (struct groups *gs, struct group *g, struct info *info)
     m->config = &info->config;
     m->next_offset = place.next;
     m->high_offset = place.high;
-    m->behind = at.synced_offset > place.next ? at.synced_offset - place.next : 0;
+    m->behind = (at.synced_offset > place.next ? at.synced_offset - place.next : 0) + (g->skipped_end - g->skipped_next);
     m->unfinished = counts.unfinished;
     m->in_hand = counts.in_hand;
     m->later = counts.later;

@@ -399,6 +399,8 @@ FM_EXPORT int fm_work_park (struct fm_worker *worker, const char *reason);      
 /* Still at it: the lease begins anew. Cheap: call it several times a second, for it also keeps in touch with the journal. FM_ERR_LEASE: stop, and have no
  * effect any more; another instance may be at it. */
 FM_EXPORT int fm_work_extend (struct fm_worker *worker);
+/* How long the lease of the fact in hand lasts without that. 0: it has run out, or there is none. */
+FM_EXPORT int fm_work_left_ms (const struct fm_worker *worker);
 /* Before an effect outside: wait until the journal has on disk that it begins. If this process then dies without an outcome the fact comes back with
  * FM_WORK_IN_DOUBT. Costs a round trip and a sync. FM_TIMEOUT, FM_ERR_LEASE: don't begin. */
 FM_EXPORT int fm_work_begin (struct fm_worker *worker, int timeout_ms);

@@ -352,6 +352,14 @@ int fm_work_extend (struct fm_worker *w)
     return rc;
 }
 
+int fm_work_left_ms (const struct fm_worker *w)
+{
+    const uint64_t now_ns = node_now ();
+    if (!w->has_current || w->current_lost || now_ns >= w->lease_end_ns)
+        return 0;
+    return (int) ((w->lease_end_ns - now_ns) / NS_PER_MS);     /* a lease is a day at most */
+}
+
 /* --- Waiting for the journal's word. */
 
 static bool is_confirmed (const struct fm_worker *w, uint64_t token, bool all)

@@ -17,19 +17,44 @@ enum { POLL_MS = 20, POLL_FIRST_US = 500 };
 
 /* --- The keeper. */
 
-static int keeper_fd = -1;              /* it reads here which process group is running; 0: none */
+/* Which process group runs (0: none), and until when it may (0: for ever), by the monotonic clock. */
+struct charge { pid_t group; uint64_t until_ms; };
+
+static int keeper_fd = -1;              /* it reads charges here */
+
+/* Until the next charge can be read. False: the lease of this one has run out. */
+static bool await_charge (const struct charge *c)
+{
+    struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
+    for (;;) {
+        const uint64_t now = cli_monotonic_ms ();
+        const uint64_t left = c->until_ms > now ? c->until_ms - now : 0;
+        if (c->until_ms && !left)
+            return false;
+        if (poll (&in, 1, !c->until_ms ? -1 : left < INT32_MAX ? (int) left : INT32_MAX) > 0)
+            return true;
+    }
+}
 
 /* Nothing but calls that are safe behind a fork of a process with threads. */
 static void keep (int fd)
 {
-    pid_t group = 0, next;
+    struct charge c = { .group = 0 }, next;
     (void) dup2 (fd, STDIN_FILENO);
     (void) syscall (SYS_close_range, STDERR_FILENO + 1, ~0U, 0);        /* the mesh's sockets are none of its business */
     (void) setsid ();                       /* no terminal's signal reaches it */
-    while (read (STDIN_FILENO, &next, sizeof next) == (ssize_t) sizeof next)
-        group = next;
-    if (group)
-        (void) kill (-group, SIGKILL);
+    for (;;) {
+        if (!await_charge (&c)) {
+            (void) kill (-c.group, SIGKILL);
+            c = (struct charge) { .group = 0 };
+            continue;
+        }
+        if (read (STDIN_FILENO, &next, sizeof next) != (ssize_t) sizeof next)
+            break;
+        c = next;
+    }
+    if (c.group)
+        (void) kill (-c.group, SIGKILL);
     _exit (0);
 }
 
@@ -53,9 +78,10 @@ static int start_keeper (void)
     return 0;
 }
 
-static void tell_keeper (pid_t group)
+static void tell_keeper (pid_t group, int left_ms)
 {
-    if (write (keeper_fd, &group, sizeof group) != (ssize_t) sizeof group) {
+    const struct charge c = { .group = group, .until_ms = left_ms < 0 ? 0 : cli_monotonic_ms () + (uint64_t) left_ms };
+    if (keeper_fd >= 0 && write (keeper_fd, &c, sizeof c) != (ssize_t) sizeof c) {
         (void) close (keeper_fd);           /* it is gone: a new one next time */
         keeper_fd = -1;
     }
@@ -137,7 +163,7 @@ static bool feed (int fd, struct fm_slice payload, size_t *given)
 }
 
 /* Why it has to be killed now; 0: it does not. */
-static int why_stop (const struct exec_options *o, uint64_t began, uint64_t *ticked)
+static int why_stop (const struct exec_options *o, pid_t pid, uint64_t began, uint64_t *ticked)
 {
     const uint64_t now = cli_monotonic_ms ();
     struct stat written;
@@ -148,7 +174,9 @@ static int why_stop (const struct exec_options *o, uint64_t began, uint64_t *tic
     if (!o->tick || now - *ticked < (uint64_t) o->tick_ms)
         return 0;
     *ticked = now;
-    return o->tick (o->tick_arg) ? EXEC_STOPPED : 0;
+    const int left_ms = o->tick (o->tick_arg);
+    tell_keeper (pid, left_ms);
+    return left_ms > 0 ? 0 : EXEC_STOPPED;
 }
 
 static int wait_for (const struct exec_options *o, pid_t pid, int fd, struct fm_slice payload)
@@ -163,7 +191,7 @@ static int wait_for (const struct exec_options *o, pid_t pid, int fd, struct fm_
             (void) close (fd);
             fd = -1;
         }
-        if (!killed && (killed = why_stop (o, began, &ticked)) != 0)
+        if (!killed && (killed = why_stop (o, pid, began, &ticked)) != 0)
             (void) kill (-pid, SIGKILL);
         struct pollfd out = { .fd = fd, .events = POLLOUT };
         if (fd >= 0)
@@ -175,8 +203,8 @@ static int wait_for (const struct exec_options *o, pid_t pid, int fd, struct fm_
         (void) close (fd);
     if (killed)
         return killed;
-    if (ended < 0)
-        return EXEC_STOPPED;                /* somebody else waited for it: nobody knows how it ended */
+    if (ended < 0 || (o->tick && WIFSIGNALED (status) && WTERMSIG (status) == SIGKILL && !o->tick (o->tick_arg)))
+        return EXEC_STOPPED;                /* the keeper did, for its lease; or somebody else waited for it: nobody knows how it ended */
     return WIFEXITED (status) ? WEXITSTATUS (status) : 128 + WTERMSIG (status);
 }
 
@@ -187,6 +215,11 @@ int exec_run (const struct exec_options *o, const struct fm_work *work, int *ret
     const int rc = start_keeper ();
     if (rc)
         return rc;
+    const int left_ms = o->tick ? o->tick (o->tick_arg) : -1;
+    if (!left_ms) {
+        *ret_status = EXEC_STOPPED;
+        return 0;
+    }
     if (pipe2 (fds, O_CLOEXEC) != 0)
         return -errno;
     (void) fcntl (fds[1], F_SETFL, O_NONBLOCK);         /* a handler that does not read must not stop us */
@@ -200,9 +233,8 @@ int exec_run (const struct exec_options *o, const struct fm_work *work, int *ret
         return -error;
     }
     (void) setpgid (pid, pid);              /* as it does itself: whoever is first */
-    tell_keeper (pid);
+    tell_keeper (pid, left_ms);
     *ret_status = wait_for (o, pid, fds[1], work->fact.payload);
-    if (keeper_fd >= 0)
-        tell_keeper (0);
+    tell_keeper (0, -1);
     return 0;
 }

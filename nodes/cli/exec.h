@@ -4,7 +4,8 @@
  * FM_DELIVERIES, FM_ATTEMPTS, FM_FLAGS (words with commas between: replay, redelivery, correction, in_doubt, out_of_order, key_parked, by_hand). Values that
  * hold a NUL are cut there.
  *
- * Promise: the command does not outlive this process: a keeper, a child that waits for our end, kills its process group, also when we are killed with -9.
+ * Promise: the command outlives neither this process nor its lease: a keeper, a child that waits for our end, kills its process group, also when we are killed
+ * with -9, or stopped.
  * Thread: one. */
 
 #ifndef FM_CLI_EXEC_H
@@ -15,7 +16,8 @@
 struct exec_options {
     const char *command;            /* for sh -c */
     int timeout_ms;                 /* then its process group is killed; -1: never */
-    /* Called every tick_ms while it runs; NULL: not. Another result than 0 kills its process group. */
+    /* Called before it runs and every tick_ms while it does; NULL: not. Returns for how many ms it may go on without another call: then, even if we are
+     * stopped, its process group is killed. 0: at once. */
     int (*tick) (void *arg);
     void *tick_arg;
     int tick_ms;

@@ -197,7 +197,8 @@ static enum fm_outcome run (void *arg, const struct fm_work *work, int *ret_dela
 
 static int extend (void *arg)
 {
-    return fm_work_extend (arg) == FM_ERR_LEASE;
+    (void) fm_work_extend (arg);        /* what is left tells */
+    return fm_work_left_ms (arg);
 }
 
 static int respond_open (struct respond *r)

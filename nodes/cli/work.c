@@ -154,7 +154,8 @@ static int parse (struct work *w, int argc, char **argv)
 /* While a handler runs its lease is kept. Once it is lost another instance may be at the fact: the handler is stopped. */
 static int extend (void *arg)
 {
-    return fm_work_extend (arg) == FM_ERR_LEASE;
+    (void) fm_work_extend (arg);        /* what is left tells */
+    return fm_work_left_ms (arg);
 }
 
 /* Did it end by itself, and so say whether it had its effect? */

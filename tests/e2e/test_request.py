@@ -35,7 +35,7 @@ def several_responders_and_several_responses(lab):
     check(sorted(got) == [b"0", b"1", b"2"], f"three responses: {got}")
     got = lab.ok("request", "who.is.there", "", "--seed", bind, "--all", "--timeout", "1500ms").split()
     check(sorted(got) == [b"0", b"1", b"2"], f"all responses: {got}")
-    result = lab.factmesh("request", "who.is.there", "", "--seed", bind, "--count", "4", "--timeout", "1s")
+    result = lab.factmesh("request", "who.is.there", "", "--seed", bind, "--count", "4", "--timeout", "3s")
     check(result.status == 3 and len(result.out.split()) == 3, f"status {result.status}, {result.out}")
 
 
