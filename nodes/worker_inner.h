@@ -17,6 +17,7 @@ enum {
     WORKER_ALIVE_MS = 1000,             /* a journal that says nothing is asked so often, */
     WORKER_SILENT_MS = 3000,            /* and after so long connected to anew */
     WORKER_RETRY_MS = 100,
+    WORKER_SETTLE_MS = 500,             /* the only journal for so long: else each of several could get a group of the same name */
     WORKER_OPEN_MS = 5000,
     WORKER_CLOSE_MS = 1000,
     WORKER_REASON_MAX = 255,
@@ -56,6 +57,7 @@ struct fm_worker {
 
     /* The journal that keeps the group. */
     bool has_journal;
+    uint64_t only_since_ns;             /* not named: since when this one is the only one */
     struct fm_id journal;
     struct replay_client *client;
     enum worker_state state;

@@ -69,7 +69,7 @@ int worker_address (struct fm_node *node, const struct fm_id *journal, char ret_
 }
 
 /* The first time: the only one there is. */
-static int choose (struct fm_worker *w, char ret_address[FM_PEER_ADDRESS_MAX])
+static int choose (struct fm_worker *w, uint64_t now_ns, char ret_address[FM_PEER_ADDRESS_MAX])
 {
     struct search s = { .wanted = w->has_journal ? &w->journal : NULL };
     const int rc = fm_node_members (w->node, look_at, &s);
@@ -79,7 +79,11 @@ static int choose (struct fm_worker *w, char ret_address[FM_PEER_ADDRESS_MAX])
         return error_set (FM_ERR_NO_JOURNAL, "group '%s' needs %s", w->group, w->has_journal ? "its journal, which is away" : "a journal");
     if (s.count > 1 && !w->has_journal)
         return error_set (FM_ERR_ARGUMENT, "there are %zu journals: name the one that keeps group '%s'", s.count, w->group);
+    if (!w->has_journal && !(w->only_since_ns && id_equal (&w->journal, &s.journal)))
+        w->only_since_ns = now_ns;
     w->journal = s.journal;
+    if (!w->has_journal && now_ns - w->only_since_ns < (uint64_t) WORKER_SETTLE_MS * NS_PER_MS)
+        return error_set (FM_ERR_NO_JOURNAL, "group '%s': waiting whether there are other journals", w->group);
     w->has_journal = true;
     memcpy (ret_address, s.address, FM_PEER_ADDRESS_MAX);
     return 0;
@@ -182,7 +186,7 @@ void worker_disconnect (struct fm_worker *w, uint64_t now_ns)
 static int start (struct fm_worker *w, uint64_t now_ns)
 {
     char address[FM_PEER_ADDRESS_MAX];
-    int rc = choose (w, address);
+    int rc = choose (w, now_ns, address);
     w->away = rc;
     if (rc)
         (void) snprintf (w->away_text, sizeof w->away_text, "%s", fm_error_detail ());
