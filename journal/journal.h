@@ -1,6 +1,7 @@
 /* journal: a node that also records: every fact of every node goes to the log, and anybody can replay it.
  *
- * Owns:    the log, and three threads beside the node's: intake (SUB -> log), sync (write, fsync, watermarks), server (replay, cursors, status).
+ * Owns:    the log, and three threads beside the node's: intake (SUB -> log), sync (write, fsync, watermarks), server (replay, cursors, status);
+ *          and what stands on them: groups, the indexer, blobs, HTTP.
  *          README.md has the life of a fact and what a crash leaves.
  * Thread:  journal_new and journal_destroy by one; the rest by any. */
 

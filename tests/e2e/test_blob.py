@@ -256,6 +256,16 @@ def a_blob_goes_with_its_last_fact_and_not_before(lab):
     check(set(blobs_on_disk(lab)) >= {twice, leased}, "a blob went although a later fact points to it")
 
 
+def a_journal_with_blobs_gets_over_a_lost_cookie(lab):
+    journal = lab.journal()
+    bind = journal.address
+    digest = lab.ok("blob", "put", "--seed", bind, stdin=b"kept").decode().split()[0]
+    journal.kill9()
+    os.unlink(lab.path("journal", "journal.cookie"))
+    lab.journal("journal", bind)
+    check(lab.ok("blob", "get", digest, "--seed", bind) == b"kept", "other bytes")
+
+
 def curl(lab, *argv, stdin=b""):
     result = lab.run("curl", "-sS", "--max-time", "20", "-D", lab.path("headers"), *argv, stdin=stdin)
     with open(lab.path("headers")) as file:
@@ -349,4 +359,4 @@ def http_connections_are_bounded(lab):
 if __name__ == "__main__":
     main(a_large_blob_passes_in_bounded_memory, five_gib_pass_in_bounded_memory, the_command_stores_once_and_fetches_whole_or_a_range, bad_input_is_a_clear_error,
          kills_of_journal_and_client_at_random_moments_end_in_the_same_bytes, what_is_damaged_here_comes_from_another_journal,
-         a_large_payload_travels_as_a_blob_and_comes_back, a_blob_goes_with_its_last_fact_and_not_before, http_serves_blobs, http_connections_are_bounded)
+         a_large_payload_travels_as_a_blob_and_comes_back, a_blob_goes_with_its_last_fact_and_not_before, a_journal_with_blobs_gets_over_a_lost_cookie, http_serves_blobs, http_connections_are_bounded)

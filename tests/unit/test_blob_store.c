@@ -670,10 +670,58 @@ static void who_reads_a_blob_that_is_removed_reads_it_to_its_end (void **state)
     blob_store_destroy (&store);
 }
 
+/* --- Bytes on disk: as FORMAT.md says, for ever. GOLDEN_WRITE=1 writes them anew. */
+
+static void the_golden_file_is_what_we_write_and_read (void **state)
+{
+    (void) state;
+    static const char path[] = "tests/golden/journal/blob.bin", bytes[] = "a blob";
+    enum { LEN = sizeof bytes - 1, FILE_LEN = BLOB_HEAD_LEN + LEN + BLOB_SUM_LEN };
+    static uint8_t file[FILE_LEN], golden[FILE_LEN + 1];
+    struct blob_header h = { .complete = true, .info = { .size = LEN, .stored_ns = UINT64_C (1700000000000000000), .media_type_len = 10, .media_type = "text/plain" } };
+    const struct blob_lease lease = { .until_ns = UINT64_C (1700003600000000000), .number = 1 };
+    struct sha256 *s;
+    for (uint8_t i = 0; i < BLOB_SALT_LEN; i++)
+        h.salt[i] = i;
+    assert_int_equal (sha256_new (&s), 0);
+    assert_int_equal (sha256_add (s, bytes, LEN), 0);
+    assert_int_equal (sha256_get (s, h.info.digest), 0);
+    sha256_destroy (&s);
+    blob_header_encode (&h, file);
+    blob_lease_encode (&h, &lease, file + BLOB_LEASE_AT);
+    memcpy (file + BLOB_HEAD_LEN, bytes, LEN);
+    bytes_put_u64le (file + BLOB_HEAD_LEN + LEN, blob_block_sum (&h, 0, bytes, LEN));
+    FILE *f;
+    if (getenv ("GOLDEN_WRITE")) {
+        assert_non_null (f = fopen (path, "wb"));
+        assert_int_equal (fwrite (file, 1, sizeof file, f), sizeof file);
+        assert_int_equal (fclose (f), 0);
+    }
+    assert_non_null (f = fopen (path, "rb"));
+    assert_int_equal (fread (golden, 1, sizeof golden, f), sizeof file);
+    fclose (f);
+    assert_memory_equal (golden, file, sizeof file);
+    /* A store that holds it reads it. */
+    struct blob_store *store = must_open ();
+    char command[512], text[BLOB_DIGEST_TEXT_LEN + 1];
+    blob_digest_text (h.info.digest, text);
+    (void) snprintf (command, sizeof command, "mkdir -p '%s/blobs/%.2s' && cp %s '%s/blobs/%.2s/%s'", root, text, path, root, text, text);
+    assert_int_equal (system (command), 0);
+    struct blob_reader *r = NULL;
+    struct fm_slice read;
+    assert_int_equal (blob_reader_open (store, h.info.digest, &r), 0);
+    assert_int_equal (blob_reader_at (r, 0, &read), 0);
+    assert_true (slice_equal (read, slice (bytes, LEN)));
+    assert_true (blob_reader_info (r)->stored_ns == h.info.stored_ns);
+    blob_reader_close (&r);
+    blob_store_destroy (&store);
+}
+
 int main (void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        CASE (the_golden_file_is_what_we_write_and_read),
         CASE (a_blob_comes_back_byte_for_byte),
         CASE (the_same_content_is_stored_once),
         CASE (blobs_are_listed_in_order_page_by_page),

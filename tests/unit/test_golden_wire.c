@@ -354,6 +354,67 @@ static void control_error (struct bytes *ret)
     make_control (&control, FACTMESH__CONTROL__BODY_ERROR, ret);
 }
 
+static const uint8_t blob_sha256[32] = { 0xb1, 0x0b, 2, 3 };
+
+static void control_blob_put_open (struct bytes *ret)
+{
+    Factmesh__BlobPutOpen open = FACTMESH__BLOB_PUT_OPEN__INIT;
+    open.sha256 = control_put_slice (slice (blob_sha256, sizeof blob_sha256));
+    open.size = 262149;
+    open.media_type = control_put_slice (slice_of ("image/png"));
+    open.lease_ms = 60000;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.request = 4;
+    control.blob_put_open = &open;
+    make_control (&control, FACTMESH__CONTROL__BODY_BLOB_PUT_OPEN, ret);
+}
+
+static void control_blob_put_chunk (struct bytes *ret)
+{
+    Factmesh__BlobPutChunk chunk = FACTMESH__BLOB_PUT_CHUNK__INIT;
+    chunk.upload = control_put_slice (slice (blob_sha256, sizeof blob_sha256));
+    chunk.position = 262144;
+    chunk.data = control_put_slice (slice_of ("bytes"));
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.request = 5;
+    control.blob_put_chunk = &chunk;
+    make_control (&control, FACTMESH__CONTROL__BODY_BLOB_PUT_CHUNK, ret);
+}
+
+static void control_blob_put_state (struct bytes *ret)
+{
+    Factmesh__BlobInfo info = FACTMESH__BLOB_INFO__INIT;
+    info.sha256 = control_put_slice (slice (blob_sha256, sizeof blob_sha256));
+    info.size = 262149;
+    info.media_type = control_put_slice (slice_of ("image/png"));
+    info.stored_ns = time_ns;
+    info.lease_ns = time_ns + 60000000000u;
+    Factmesh__BlobPutState state = FACTMESH__BLOB_PUT_STATE__INIT;
+    state.upload = info.sha256;
+    state.next = 262149;
+    state.synced = 262144;
+    state.limit = 4456453;
+    state.wait = true;
+    state.blob = &info;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.request = 5;
+    control.blob_put_state = &state;
+    make_control (&control, FACTMESH__CONTROL__BODY_BLOB_PUT_STATE, ret);
+}
+
+static void control_blob_data (struct bytes *ret)
+{
+    Factmesh__BlobData data = FACTMESH__BLOB_DATA__INIT;
+    data.position = 262144;
+    data.data = control_put_slice (slice_of ("bytes"));
+    data.size = 262149;
+    data.media_type = control_put_slice (slice_of ("image/png"));
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.request = 6;
+    control.blob_data = &data;
+    make_control (&control, FACTMESH__CONTROL__BODY_BLOB_DATA, ret);
+}
+
 static void control_cursor_put (struct bytes *ret)
 {
     Factmesh__StreamPosition position = FACTMESH__STREAM_POSITION__INIT, *positions[] = { &position };
@@ -395,7 +456,8 @@ static const struct golden {
     GOLDEN (frame_one_fact),   GOLDEN (frame_two_topics),  GOLDEN (frame_announced),     GOLDEN (notice_head),
     GOLDEN (notice_fence),     GOLDEN (notice_watermark),  GOLDEN (notice_watermark_epoch), GOLDEN (control_hello),       GOLDEN (control_ping),
     GOLDEN (control_watermark), GOLDEN (control_replay_open), GOLDEN (control_replay_open_cut), GOLDEN (control_replay_data), GOLDEN (control_error),
-    GOLDEN (control_cursor_put), GOLDEN (beacon),
+    GOLDEN (control_cursor_put), GOLDEN (control_blob_put_open), GOLDEN (control_blob_put_chunk), GOLDEN (control_blob_put_state), GOLDEN (control_blob_data),
+    GOLDEN (beacon),
 #undef GOLDEN
 };
 enum { GOLDENS = sizeof goldens / sizeof goldens[0] };
