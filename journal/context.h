@@ -11,6 +11,7 @@
 #include "journal.h"
 #include "wake.h"
 
+struct indexer;
 struct marks;
 struct recent;
 
@@ -30,6 +31,7 @@ struct journal_context {
     struct journal_options options;             /* with the defaults filled in */
     struct marks *marks;
     struct recent *recent;
+    _Atomic (struct indexer *) indexer;         /* NULL: not started yet */
 
     /* The sync thread raises these when somebody said that he waits. */
     struct wake room;                           /* the log's buffer has room again: intake */

@@ -57,6 +57,8 @@ static const char *const statement_texts[] = {
 struct index_db {
     sqlite3 *sqlite;
     sqlite3_stmt *statements[STATEMENT_COUNT];      /* prepared when first used */
+    struct fm_id journal;
+    uint64_t generation;
     uint64_t next;
 };
 
@@ -95,15 +97,15 @@ static int run (struct index_db *db, sqlite3_stmt *s)
 
 /* --- Opening. */
 
-static int read_place (struct index_db *db, const struct fm_id *journal, uint64_t generation)
+static int read_place (struct index_db *db)
 {
     sqlite3_stmt *s;
     int rc = statement (db, STATEMENT_NEXT, &s);
     if (rc)
         return rc;
     (void) sqlite3_bind_int (s, 1, INDEX_VERSION);
-    (void) bind_blob (s, 2, slice (journal->bytes, ID_LEN));
-    (void) sqlite3_bind_int64 (s, 3, (sqlite3_int64) generation);
+    (void) bind_blob (s, 2, slice (db->journal.bytes, ID_LEN));
+    (void) sqlite3_bind_int64 (s, 3, (sqlite3_int64) db->generation);
     const int code = sqlite3_step (s);
     if (code == SQLITE_ROW)
         db->next = (uint64_t) sqlite3_column_int64 (s, 0);
@@ -125,6 +127,8 @@ static int create (struct index_db *db, const struct fm_id *journal, uint64_t ge
     code = sqlite3_step (s);
     (void) sqlite3_finalize (s);
     db->next = 1;
+    db->journal = *journal;
+    db->generation = generation;
     return code == SQLITE_DONE ? 0 : failed (db, code);
 }
 
@@ -162,8 +166,11 @@ int index_db_open (const char *path, const struct fm_id *journal, uint64_t gener
 {
     struct index_db *db = NULL;
     int rc = open_file (path, read_only, &db);
-    if (!rc)
-        rc = read_place (db, journal, generation);
+    if (!rc) {
+        db->journal = *journal;
+        db->generation = generation;
+        rc = read_place (db);
+    }
     if (rc == 0) {
         *ret_db = db;
         return 0;
@@ -207,6 +214,17 @@ int index_db_begin (struct index_db *db)
     sqlite3_stmt *s;
     const int rc = statement (db, STATEMENT_BEGIN, &s);
     return rc ? rc : run (db, s);
+}
+
+int index_db_snapshot (struct index_db *db)
+{
+    int rc = index_db_begin (db);
+    if (rc)
+        return rc;
+    rc = read_place (db);               /* the first look makes it the moment */
+    if (rc)
+        index_db_rollback (db);
+    return rc;
 }
 
 int index_db_put_latest (struct index_db *db, struct fm_slice topic, struct fm_slice key, uint64_t offset, bool tombstone)

@@ -25,6 +25,9 @@ void index_db_close (struct index_db **db);
 /* The next offset to be looked at. */
 uint64_t index_db_next (const struct index_db *db);
 
+/* What is asked until index_db_rollback is of one moment, and so is index_db_next. Of a reader. */
+int index_db_snapshot (struct index_db *db);
+
 /* Begin, say, and end with the new place: one transaction. After an error the transaction is rolled back, and the place is as before. */
 int index_db_begin (struct index_db *db);
 int index_db_put_latest (struct index_db *db, struct fm_slice topic, struct fm_slice key, uint64_t offset, bool tombstone);

@@ -46,6 +46,7 @@ struct indexer {
     struct waiting *waiting, **waiting_end;
     unsigned waiting_count;
     _Atomic uint64_t next;
+    atomic_uint made;
 };
 
 uint64_t indexer_correlation_hash (struct fm_slice correlation)
@@ -56,6 +57,16 @@ uint64_t indexer_correlation_hash (struct fm_slice correlation)
 uint64_t indexer_next (const struct indexer *x)
 {
     return atomic_load (&x->next);
+}
+
+void indexer_ask (struct indexer *x)
+{
+    wake_raise (&x->context->bells[BELL_INDEXER].wake);
+}
+
+unsigned indexer_made (const struct indexer *x)
+{
+    return atomic_load (&x->made);
 }
 
 const char *indexer_path (const struct indexer *x)
@@ -239,6 +250,8 @@ static bool work (struct indexer *x, uint64_t now)
         x->retry_ns = now + (uint64_t) INDEXER_RETRY_MS * NS_PER_MS;
         index_db_close (&x->db);
         x->at = 0;
+        atomic_store (&x->next, 0);     /* before it is said that it is made anew: index_reader */
+        atomic_fetch_add (&x->made, 1);
         return false;
     }
     x->told = false;
@@ -459,6 +472,7 @@ int indexer_new (struct journal_context *context, const char *directory, struct 
     x->waiting_end = &x->waiting;
     atomic_init (&x->stop, false);
     atomic_init (&x->next, 0);
+    atomic_init (&x->made, 0);
     mailbox_init (&x->box);
     char folder[PATH_BYTES];
     int rc = 0;
@@ -482,6 +496,7 @@ int indexer_new (struct journal_context *context, const char *directory, struct 
         indexer_destroy (&x);
         return rc;
     }
+    atomic_store (&context->indexer, x);
     *ret_indexer = x;
     return 0;
 }

@@ -31,8 +31,11 @@ struct indexer;
 int indexer_new (struct journal_context *context, const char *directory, struct blobs *blobs, struct indexer **ret_indexer);
 void indexer_destroy (struct indexer **indexer);
 
-/* How far it is: everything below is in the index. Any thread. */
+/* Any thread: how far it is, everything below is in the index; somebody waits for it to come on; and how often the database was given up, to be made anew:
+ * whoever reads it opens it again then. */
 uint64_t indexer_next (const struct indexer *x);
+void indexer_ask (struct indexer *x);
+unsigned indexer_made (const struct indexer *x);
 /* The path of the database, for readers of their own (index_db_open, read_only). */
 const char *indexer_path (const struct indexer *x);
 

@@ -18,7 +18,7 @@
 #include "error.h"
 #include "replay_last.h"
 
-enum replay_phase { PHASE_SEEK, PHASE_START, PHASE_SCAN, PHASE_DONE };
+enum replay_phase { PHASE_SEEK, PHASE_LATEST, PHASE_START, PHASE_SCAN, PHASE_DONE };
 
 /* Which streams START must tell of. */
 enum replay_table {
@@ -50,6 +50,8 @@ struct replay {
     uint64_t through;               /* with a stream: how far it is complete */
 
     struct replay_last last;
+    struct replay_latest latest;
+    bool latest_waits;              /* the index is behind */
     uint64_t start_offset, next_offset;
     enum replay_table table;
     struct fm_id table_after;       /* START: streams up to this one have been told */
@@ -130,7 +132,7 @@ static int reader_open (struct replay *r)
 {
     int rc = log_reader_new (r->log, &r->reader);
     if (!rc)
-        rc = log_reader_filter (r->reader, r->has_stream ? &r->stream : NULL, r->filters, r->filter_count);
+        rc = r->phase == PHASE_LATEST ? 0 : log_reader_filter (r->reader, r->has_stream ? &r->stream : NULL, r->filters, r->filter_count);
     if (rc)
         log_reader_destroy (&r->reader);
     return rc;
@@ -143,7 +145,7 @@ bool replay_has_reader (const struct replay *r)
 
 void replay_rest (struct replay *r)
 {
-    if (r->phase != PHASE_SCAN)
+    if (r->phase != PHASE_SCAN && r->phase != PHASE_LATEST)
         return;                     /* START has an item in hand that was looked at; SEEK is under way */
     r->has_item = false;            /* it lies at next_offset, or in the midst of what begins there: it is read again */
     log_reader_destroy (&r->reader);
@@ -153,7 +155,7 @@ void replay_rest (struct replay *r)
 static int reader_resume (struct replay *r)
 {
     int rc = reader_open (r);
-    if (!rc)
+    if (!rc && r->phase != PHASE_LATEST)
         rc = log_reader_seek_offset (r->reader, r->next_offset);
     if (rc)
         log_reader_destroy (&r->reader);
@@ -238,6 +240,27 @@ static int seek_cursor (struct replay *r, const Factmesh__Cursor *cursor)
     return seek_offset (r, cursor->offset < at.synced_offset ? cursor->offset : at.synced_offset);
 }
 
+/* Without a cursor from the first newest fact on; with one, on from where an earlier session came to. Its end stays: what came since then is to be told
+ * whole. */
+static int seek_latest (struct replay *r, const struct replay_request *q, const struct log_position *at)
+{
+    int rc = q->index ? 0 : error_set (FM_ERR_ARGUMENT, "from_latest needs an index, and none is kept here");
+    if (!rc && q->cursor)
+        rc = replay_cursor_check (q->cursor, r->log);
+    if (!rc && q->cursor)
+        rc = fold_positions_copy (q->cursor, &r->positions);
+    if (rc)
+        return rc;
+    const uint64_t from = q->cursor && q->cursor->offset ? q->cursor->offset : 1;
+    const uint64_t end = q->latest_end && q->latest_end < at->synced_offset ? q->latest_end : at->synced_offset;
+    if (from >= end)
+        return seek_offset (r, from < at->synced_offset ? from : at->synced_offset);
+    r->latest = (struct replay_latest) { .index = q->index, .next = from, .end = end };
+    r->start_offset = r->next_offset = from;
+    r->phase = PHASE_LATEST;
+    return log_reader_filter (r->reader, NULL, NULL, 0);
+}
+
 static int seek_start (struct replay *r, const struct replay_request *q)
 {
     struct log_position at;
@@ -261,6 +284,8 @@ static int seek_start (struct replay *r, const struct replay_request *q)
         return q->cursor ? seek_cursor (r, q->cursor) : error_set (FM_ERR_ARGUMENT, "a cursor's name that was not looked up");
     case REPLAY_FROM_END:
         return seek_offset (r, at.synced_offset);
+    case REPLAY_FROM_LATEST:
+        return seek_latest (r, q, &at);
     }
     return FM_ERR_ARGUMENT;
 }
@@ -310,6 +335,7 @@ void replay_destroy (struct replay **replay)
     *replay = NULL;
     log_reader_destroy (&r->reader);
     fold_positions_release (&r->positions);
+    replay_latest_release (&r->latest);
     free (r->filter_bytes);
     free (r);
 }
@@ -579,6 +605,7 @@ static void header_fill (struct replay *r, struct replay_header *ret_header)
         .remaining_bytes = r->caught_up ? 0 : remaining + (r->has_item ? r->item.bytes.len : 0),
         .end_offset = at.synced_offset,
         .caught_up = r->caught_up,
+        .latest_end = r->phase == PHASE_LATEST ? r->latest.end : 0,
         .covered = r->covered.entries,
         .covered_count = r->covered.count,
         .gaps = r->gaps,
@@ -607,6 +634,8 @@ static bool message_is_due (const struct replay *r, const struct replay_buffer *
 uint64_t replay_due (const struct replay *r)
 {
     const uint64_t pause_ns = (uint64_t) REPLAY_COVERED_MS * 1000000;
+    if (r->phase == PHASE_LATEST)
+        return r->looked_ns + (uint64_t) REPLAY_LATEST_WAIT_MS * 1000000;
     if (r->covered.count)
         return r->told_ns + pause_ns;
     return r->end == REPLAY_TO_TIME ? r->looked_ns + pause_ns : UINT64_MAX;
@@ -617,6 +646,47 @@ static int seek_step (struct replay *r, struct replay_buffer *buffer)
     uint64_t offset;
     const int rc = replay_last_step (&r->last, r->reader, r->filters, r->filter_count, &buffer->scratch, &offset);
     return rc ? rc : seek_offset (r, offset);
+}
+
+struct latest_sink {
+    struct replay *replay;
+    struct replay_buffer *buffer;
+    size_t target;
+    int rc;
+};
+
+static bool latest_fact (void *context, struct fm_slice batch)
+{
+    struct latest_sink *k = context;
+    if (k->buffer->len && k->buffer->len + batch.len > k->target)
+        return false;
+    k->rc = buffer_add (k->buffer, batch);
+    return k->rc == 0;
+}
+
+static bool latest_gap (void *context, const struct log_item *item)
+{
+    const struct latest_sink *k = context;
+    if (!notes_have_room (k->replay))
+        return false;
+    note_gap (k->replay, &item->stream, item->first_seq, item->end_seq, item->reason);
+    return true;
+}
+
+/* One share of the newest facts; behind the last one the session begins as one from their end. */
+static int latest_step (struct replay *r, struct replay_buffer *buffer, size_t target)
+{
+    struct latest_sink k = { .replay = r, .buffer = buffer, .target = target };
+    const struct replay_latest_sink sink = { .context = &k, .fact = latest_fact, .gap = latest_gap };
+    r->looked_ns = r->clock->monotonic_ns (r->clock->context);
+    int rc = replay_latest_step (&r->latest, r->reader, r->filters, r->filter_count, &r->positions, &buffer->scratch, &sink);
+    r->latest_waits = rc == -EAGAIN;
+    rc = r->latest_waits ? 0 : k.rc ? k.rc : rc;
+    r->next_offset = r->latest.next;
+    if (rc || r->latest.next < r->latest.end)
+        return rc;
+    rc = log_reader_filter (r->reader, NULL, r->filters, r->filter_count);
+    return rc ? rc : seek_offset (r, r->latest.end);
 }
 
 int replay_step (struct replay *r, struct replay_buffer *buffer, size_t target, enum replay_outcome *ret_outcome, struct replay_header *ret_header)
@@ -635,7 +705,9 @@ int replay_step (struct replay *r, struct replay_buffer *buffer, size_t target, 
         *ret_outcome = REPLAY_STEP_MORE;
         return rc == -EAGAIN ? 0 : rc;
     }
-    if (r->phase == PHASE_START) {
+    if (r->phase == PHASE_LATEST) {
+        rc = latest_step (r, buffer, target);
+    } else if (r->phase == PHASE_START) {
         if (start_step (r))
             r->phase = PHASE_SCAN;
     } else if (r->phase == PHASE_SCAN)
@@ -651,7 +723,7 @@ int replay_step (struct replay *r, struct replay_buffer *buffer, size_t target, 
         header_fill (r, ret_header);
         *ret_outcome = REPLAY_STEP_DONE;
     } else
-        *ret_outcome = r->phase == PHASE_SCAN && r->caught_up ? REPLAY_STEP_WAIT : REPLAY_STEP_MORE;
+        *ret_outcome = (r->phase == PHASE_SCAN && r->caught_up) || (r->phase == PHASE_LATEST && r->latest_waits) ? REPLAY_STEP_WAIT : REPLAY_STEP_MORE;
     return 0;
 }
 

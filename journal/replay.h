@@ -1,11 +1,13 @@
 /* replay: one replay session: what was asked, where it stands, and the next message. Reads the log, knows no sockets.
  *
- *            last_count only                 the stream table             records
- *   new  ------------------->  SEEK  ------>  START  ------------------->  SCAN  ------> DONE
+ *            last_count, from_latest         the stream table             records
+ *   new  -------------> SEEK, LATEST ------>  START  ------------------->  SCAN  ------> DONE
  *     '------------------------------------->'  ^      offsets expired      |   an end was asked for, and reached
  *                                               '---------------------------'
  *
  *   SEEK   count matching facts back from the synced end, a share of the log at each step.
+ *   LATEST the newest fact of each key below the synced end of when it was opened, read from where an index says (replay_latest.h); then START,
+ *          at that end.
  *   START  say where the session starts, and how far the streams are complete that have nothing at or above that place;
  *          streams whose first facts expired are told as gaps, where the place lies below what is held.
  *   SCAN   send what matches; say how far each stream met is complete.
@@ -23,6 +25,7 @@
 #include "control.h"
 #include "fold.h"
 #include "log.h"
+#include "replay_latest.h"
 
 enum {
     REPLAY_MESSAGE_BYTES = 256 << 10,           /* of a message when the asker has no wish */
@@ -34,7 +37,7 @@ enum {
     REPLAY_COVERED_MS = 50                      /* a message that only says `covered` goes at most this often while following */
 };
 
-enum replay_start { REPLAY_FROM_OFFSET, REPLAY_FROM_SEQ, REPLAY_FROM_TIME, REPLAY_FROM_LAST, REPLAY_FROM_CURSOR, REPLAY_FROM_CURSOR_NAME, REPLAY_FROM_END };
+enum replay_start { REPLAY_FROM_OFFSET, REPLAY_FROM_SEQ, REPLAY_FROM_TIME, REPLAY_FROM_LAST, REPLAY_FROM_CURSOR, REPLAY_FROM_CURSOR_NAME, REPLAY_FROM_END, REPLAY_FROM_LATEST };
 enum replay_end { REPLAY_TO_SYNCED, REPLAY_TO_SEQ, REPLAY_TO_OFFSET, REPLAY_TO_TIME, REPLAY_FOLLOW };
 
 /* A checked ReplayOpen; borrows from it. */
@@ -48,10 +51,12 @@ struct replay_request {
     struct fm_id stream;
     enum replay_start start;
     uint64_t start_value;                       /* offset, sequence, time or count */
-    const Factmesh__Cursor *cursor;
+    const Factmesh__Cursor *cursor;             /* REPLAY_FROM_LATEST: NULL: from the first */
+    uint64_t latest_end;                        /* REPLAY_FROM_LATEST: 0: what is synced */
     struct fm_slice cursor_name;
     enum replay_end end;
     uint64_t end_value;
+    const struct replay_index *index;           /* set by the server: for REPLAY_FROM_LATEST */
 };
 
 /* Check a message. No start is a start at offset 1; no end is the synced end. Returns 0, or with a detail FM_ERR_TOPIC, FM_ERR_MALFORMED,

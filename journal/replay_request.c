@@ -56,6 +56,13 @@ static int check_start (const Factmesh__ReplayOpen *open, struct replay_request 
     case FACTMESH__REPLAY_OPEN__START_FROM_END:
         q->start = REPLAY_FROM_END;
         return 0;
+    case FACTMESH__REPLAY_OPEN__START_FROM_LATEST:
+        if (q->has_stream || !open->from_latest)
+            return error_set (FM_ERR_ARGUMENT, "from_latest is of all streams, and has a cursor, which may be empty");
+        q->start = REPLAY_FROM_LATEST;
+        q->cursor = open->from_latest->journal.len ? open->from_latest : NULL;
+        q->latest_end = q->cursor ? open->latest_end : 0;
+        return 0;
     default:
         return error_set (FM_ERR_MALFORMED, "a start that this version does not know");
     }

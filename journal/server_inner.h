@@ -6,6 +6,7 @@
 
 #include "control.h"
 #include "credit.h"
+#include "index_reader.h"
 #include "replay.h"
 #include "server.h"
 
@@ -78,6 +79,7 @@ struct server {
     uint64_t swept_ns;
     uint64_t synced_offset;             /* as sessions saw it last */
     struct replay_buffer buffer;
+    struct index_reader *index;
 
     struct waiting *waiting, **waiting_end;
     unsigned waiting_count;

@@ -27,7 +27,7 @@ int sessions_init (struct server *s)
     s->seed = id_random_u64 ();
     s->buckets = calloc (buckets, sizeof (*s->buckets));
     s->held = calloc (buckets, sizeof (*s->held));
-    return s->buckets && s->held ? 0 : -ENOMEM;
+    return s->buckets && s->held ? index_reader_new (s->context, &s->index) : -ENOMEM;
 }
 
 static struct session **bucket_of (const struct server *s, const struct node_route *route, uint64_t number)
@@ -103,6 +103,7 @@ void sessions_release (struct server *s)
         while (s->places[place].first)
             session_drop (s, s->places[place].first);
     replay_buffer_release (&s->buffer);
+    index_reader_destroy (&s->index);
     free (s->held);
     free (s->buckets);
 }
@@ -213,6 +214,7 @@ void session_open (struct server *s, const struct node_route *from, uint64_t req
     int rc = check_limits (s, from);
     if (!rc)
         rc = replay_request_check (open, &q);
+    q.index = index_reader_latest (s->index);
     if (!rc && q.start == REPLAY_FROM_CURSOR_NAME) {
         rc = request_cursor (s, q.cursor_name, &named);
         q.cursor = named;

@@ -177,12 +177,13 @@ FM_EXPORT void fm_publisher_state (struct fm_publisher *publisher, struct fm_pub
 
 struct fm_subscription;
 
-enum fm_start { FM_FROM_END, FM_FROM_START, FM_FROM_TIME, FM_FROM_LAST, FM_FROM_CURSOR };
+enum fm_start { FM_FROM_END, FM_FROM_START, FM_FROM_TIME, FM_FROM_LAST, FM_FROM_CURSOR, FM_FROM_LATEST };
 enum fm_delivery { FM_LIVE, FM_SYNCED };
 
 struct fm_subscription_options {
     const char *const *topics;      /* patterns, NULL behind the last; NULL: all. `orders.placed`, `orders.*.placed`, `orders.>` */
-    enum fm_start from;             /* where it starts when the named cursor does not exist yet, or none is named */
+    enum fm_start from;             /* where it starts when the named cursor does not exist yet, or none is named. FM_FROM_LATEST: with the newest fact
+                                     * of each key that the journal holds, in the order in which it recorded them; then all that came after */
     uint64_t from_time_ns;          /* FM_FROM_TIME: the journal's clock */
     uint64_t from_last;             /* FM_FROM_LAST: so many matching facts before the end */
     struct fm_slice from_cursor;    /* FM_FROM_CURSOR: what fm_subscription_cursor gave */

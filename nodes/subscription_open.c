@@ -2,6 +2,7 @@
  *
  *   a named cursor that exists, or a given one     -> its base and positions, from the journal it is of
  *   start, time, last                              -> the journal says which offset that is: the base
+ *   latest                                         -> the newest fact of each key; the base moves through them
  *   end, with a journal                            -> its synced end now
  *   end, without one                               -> each publisher's fence: from there on live is complete
  *
@@ -51,7 +52,7 @@ static int copy_patterns (struct fm_subscription *s, const char *const *topics)
 
 static int take_options (struct fm_subscription *s, const struct fm_subscription_options *o)
 {
-    if (o->from > FM_FROM_CURSOR || o->delivery > FM_SYNCED)
+    if (o->from > FM_FROM_LATEST || o->delivery > FM_SYNCED)
         return error_set (FM_ERR_ARGUMENT, "from and delivery must be ones of their enums");
     if (o->no_journal && (o->cursor || o->from != FM_FROM_END || o->delivery == FM_SYNCED))
         return error_set (FM_ERR_ARGUMENT, "without a journal there is only live from the end: no cursor, no other start, no synced delivery");
@@ -138,6 +139,7 @@ static int load_cursor (struct fm_subscription *s)
 int subscription_session_start (struct fm_subscription *s, struct holder *holder)
 {
     Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
+    Factmesh__Cursor from_the_first = FACTMESH__CURSOR__INIT;
     switch (s->from) {
     case FM_FROM_START:
         open.start_case = FACTMESH__REPLAY_OPEN__START_FROM_OFFSET;
@@ -150,6 +152,10 @@ int subscription_session_start (struct fm_subscription *s, struct holder *holder
     case FM_FROM_LAST:
         open.start_case = FACTMESH__REPLAY_OPEN__START_LAST_COUNT;
         open.last_count = s->from_value;
+        break;
+    case FM_FROM_LATEST:
+        open.start_case = FACTMESH__REPLAY_OPEN__START_FROM_LATEST;
+        open.from_latest = &from_the_first;
         break;
     case FM_FROM_END:
     case FM_FROM_CURSOR:

@@ -268,6 +268,8 @@ static bool missing (struct fm_subscription *s, struct stream *st, uint64_t now_
     }
     if (st->tail_ns && !s->no_journal && s->journal_seen) {
         *ret_end = UINT64_MAX;
+        if (s->latest_end && st->tail_ns <= now_ns)
+            st->tail_ns = now_ns + NS_OF_MS (SUBSCRIPTION_TAIL_MS);     /* from P on lies history that newest facts leave out: when they are through */
         *ret_when_ns = st->ask_ns > st->tail_ns ? st->ask_ns : st->tail_ns;
         return true;
     }

@@ -4,7 +4,12 @@
  *   NONE <--------------------------- OPEN <---------------------------.
  *     |                                ^  \____________________________/
  *     '-- fell behind --> WANTED ------'
- *                           ^--- the journal went, or fell silent: it goes on from the vector of positions */
+ *                           ^--- the journal went, or fell silent: it goes on from the vector of positions
+ *
+ * From the newest facts of keys: as long as the base lies within them (latest_end), streams stay in REPLAY, since a live batch could overtake what
+ * is older of its keys; and a session that is lost goes on with newest facts, at the base and up to the same end: what came after that is delivered
+ * whole. Which they were for the lost session need not be remembered: a key's newest fact only moves up, so below the base there is none that was not
+ * sent. */
 
 #include "subscription.h"
 #include "error.h"
@@ -74,8 +79,12 @@ static int reopen (struct fm_subscription *s, struct holder *holder)
         rc = cursor_message_init (&message, &vector);
     if (rc == 0) {
         Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
-        open.start_case = FACTMESH__REPLAY_OPEN__START_FROM_CURSOR;
-        open.from_cursor = &message.message;
+        open.start_case = s->latest_end ? FACTMESH__REPLAY_OPEN__START_FROM_LATEST : FACTMESH__REPLAY_OPEN__START_FROM_CURSOR;
+        open.latest_end = s->latest_end;
+        if (s->latest_end)
+            open.from_latest = &message.message;
+        else
+            open.from_cursor = &message.message;
         rc = subscription_session_open (s, holder, &open);
         cursor_message_release (&message);
     }
@@ -147,6 +156,7 @@ static void lose_generation (struct fm_subscription *s, const char *why)
     (void) snprintf (s->error_text, sizeof s->error_text, "the journal is of another generation now; live goes on, cursors must be made anew: %s",
                      why);
     s->has_base = false;
+    s->latest_end = 0;
     s->session_state = SESSION_NONE;
     step_behind (s, handover_go_live);
 }
@@ -182,7 +192,8 @@ static void without_base (struct fm_subscription *s, uint64_t now_ns)
     }
     if (!s->session_wanted_ns)
         s->session_wanted_ns = now_ns;
-    if (now_ns >= s->session_wanted_ns + NS_OF_MS (SUBSCRIPTION_PATIENCE_MS))
+    /* Within the newest facts there is nothing to be asked for piece by piece: which they are only that journal's index says. They come first. */
+    if (!s->latest_end && now_ns >= s->session_wanted_ns + NS_OF_MS (SUBSCRIPTION_PATIENCE_MS))
         go_live_where_known (s);
 }
 
@@ -223,8 +234,9 @@ static void begin_session (struct fm_subscription *s, const struct replay_view *
         s->base.generation = view->generation;
         s->base.offset = view->start_offset;
         s->has_base = true;
+        s->latest_end = view->header.latest_end;
     }
-    if (view->header.remaining_bytes <= SUBSCRIPTION_KEEP_BYTES)
+    if (view->header.remaining_bytes <= SUBSCRIPTION_KEEP_BYTES && !s->latest_end)
         return;
     for (struct stream *st = s->behind, *next; st; st = next) {
         next = st->next_behind;
@@ -486,7 +498,8 @@ static void finish_session_message (struct fm_subscription *s)
     s->session_heard_ns = now_ns;           /* the application may have taken long over it */
     if (h->next_offset > s->base.offset)
         s->base.offset = h->next_offset;
-    if (h->remaining_bytes <= SUBSCRIPTION_KEEP_BYTES)
+    s->latest_end = h->latest_end;
+    if (h->remaining_bytes <= SUBSCRIPTION_KEEP_BYTES && !s->latest_end)
         step_behind (s, handover_near);
     if (!h->caught_up)
         return;

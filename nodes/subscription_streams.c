@@ -98,6 +98,8 @@ static enum handover_state first_state (const struct fm_subscription *s)
 {
     if (s->session_state == SESSION_NONE)
         return s->fences_only ? HANDOVER_MERGE : HANDOVER_LIVE;
+    if (s->latest_end)
+        return HANDOVER_REPLAY;
     /* Until the journal has said how far its end is, it may be near. */
     return !s->session_told || s->caught_up_ns ? HANDOVER_MERGE : HANDOVER_REPLAY;
 }

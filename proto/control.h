@@ -83,6 +83,7 @@ struct replay_header {
     const struct replay_gap *gaps;
     size_t gap_count;
     const Factmesh__Cursor *start;  /* NULL: none */
+    uint64_t latest_end;            /* 0: the newest facts of keys have been sent, or were not asked for */
 };
 
 /* Encode Control{replay_data} from a header and the batches' fields already encoded one behind the other

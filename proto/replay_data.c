@@ -26,7 +26,8 @@ static size_t body_len (const struct replay_header *h, size_t start_len, size_t 
 {
     size_t len = wire_u64_field_len (1, h->session) + wire_u64_field_len (2, h->next_offset) +
                  wire_u64_field_len (3, h->remaining_bytes) + wire_u64_field_len (4, h->caught_up) +
-                 wire_u64_field_len (7, h->end_offset) + (h->start ? wire_slice_len (8, start_len) : 0) + batches_len;
+                 wire_u64_field_len (7, h->end_offset) + (h->start ? wire_slice_len (8, start_len) : 0) +
+                 wire_u64_field_len (9, h->latest_end) + batches_len;
     for (size_t i = 0; i < h->covered_count; i++)
         len += wire_slice_len (5, covered_len (&h->covered[i]));
     for (size_t i = 0; i < h->gap_count; i++)
@@ -72,6 +73,7 @@ static uint8_t *put_body (uint8_t *p, const struct replay_header *h, size_t star
         p = put_message_head (p, 8, start_len);
         p += factmesh__cursor__pack (h->start, p);
     }
+    p = wire_put_u64_field (p, 9, h->latest_end);
     return wire_put_bytes (p, batch_fields);
 }
 
@@ -257,11 +259,14 @@ static int decode_field (uint32_t tag, const uint8_t *p, const uint8_t *end, str
         p = wire_get_slice (p, end, &s);
         rc = p ? decode_start (s, view) : 0;
         break;
+    case WIRE_TAG (9, WIRE_VARINT):
+        p = wire_get_varint (p, end, &h->latest_end);
+        break;
     case BATCHES_TAG:
         p = wire_get_slice (p, end, &s);
         break;
     default:
-        p = tag >> 3 <= BATCHES_FIELD && (tag >> 3 <= 8 || tag >> 3 == BATCHES_FIELD) ? NULL : wire_skip (p, end, tag);
+        p = tag >> 3 <= BATCHES_FIELD && (tag >> 3 <= 9 || tag >> 3 == BATCHES_FIELD) ? NULL : wire_skip (p, end, tag);
         break;
     }
     if (rc == 0)

@@ -35,7 +35,7 @@ _factmesh () {
             compopt -o filenames 2>/dev/null
             return
         fi
-        mapfile -t COMPREPLY < <(compgen -W "start end -100 @-1h @-1d cursor offset" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "start end latest -100 @-1h @-1d cursor offset" -- "$cur")
         return
         ;;
     --until)

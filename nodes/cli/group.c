@@ -327,7 +327,7 @@ static int seek (struct group_command *c, const char *name, const char *text)
     struct when where;
     if (cli_where (&c->cli, "seek", text, "start, end, @TIME or offset:N", &where))
         return CLI_USAGE;
-    if (where.kind == WHEN_CURSOR || where.kind == WHEN_LAST)
+    if (where.kind == WHEN_CURSOR || where.kind == WHEN_LAST || where.kind == WHEN_LATEST)
         return cli_usage (&c->cli, "'%s': write start, end, @TIME or offset:N", text);
     Factmesh__GroupCommand body = FACTMESH__GROUP_COMMAND__INIT;
     body.action = FACTMESH__GROUP_ACTION__GROUP_SEEK;

@@ -22,7 +22,8 @@
 static const char help[] =
     "usage: factmesh replay [OPTION…] [PATTERN…]\n"
     "Print the recorded facts of the topics that any PATTERN matches (none: all), in the journal's order, and end.\n\n"
-    "      --from WHERE         start, -100 (the last 100 facts), @TIME, cursor:NAME, offset:N [start]\n"
+    "      --from WHERE         start, latest (the newest fact of each key), -100 (the last 100 facts), @TIME,\n"
+    "                           cursor:NAME, offset:N [start]\n"
     "      --until WHERE        end (what is on disk when it begins), @TIME, offset:N (before N; facts share\n"
     "                           batches: it prints the last one whole) [end].\n"
     "                           Times are the journal's. TIME: 2026-11-01T10:00, with Z or +01:00, Unix seconds, -1h\n"
@@ -70,7 +71,7 @@ static int take_option (struct replay *r, int option, const char *value)
 {
     switch (option) {
     case OPT_FROM:
-        return cli_where (&r->cli, "--from", value, "start, -100, @2026-11-01T10:00, @-1h, cursor:NAME or offset:N",
+        return cli_where (&r->cli, "--from", value, "start, latest, -100, @2026-11-01T10:00, @-1h, cursor:NAME or offset:N",
                           &r->from) ? CLI_USAGE : -1;
     case OPT_UNTIL:
         return cli_where (&r->cli, "--until", value, "end, @TIME or offset:N", &r->until) ? CLI_USAGE : -1;
@@ -124,6 +125,7 @@ static int parse (struct replay *r, int argc, char **argv)
 
 static void set_start (const struct replay *r, Factmesh__ReplayOpen *open)
 {
+    static const Factmesh__Cursor from_the_first = FACTMESH__CURSOR__INIT;
     switch (r->from.kind) {
     case WHEN_LAST:
         open->start_case = FACTMESH__REPLAY_OPEN__START_LAST_COUNT;
@@ -136,6 +138,10 @@ static void set_start (const struct replay *r, Factmesh__ReplayOpen *open)
     case WHEN_CURSOR:
         open->start_case = FACTMESH__REPLAY_OPEN__START_FROM_CURSOR_NAME;
         open->from_cursor_name = control_put_slice (slice_of (r->from.name));
+        break;
+    case WHEN_LATEST:
+        open->start_case = FACTMESH__REPLAY_OPEN__START_FROM_LATEST;
+        open->from_latest = (Factmesh__Cursor *) &from_the_first;   /* only read */
         break;
     case WHEN_START:
     case WHEN_OFFSET:

@@ -21,8 +21,9 @@ static const char help[] =
     "Print the facts of the topics that any PATTERN matches (none: all): orders.placed, orders.*.placed (one level),\n"
     "'orders.>' (the rest). Past ones come from a journal, then it goes on live, without a hole or a duplicate.\n\n"
     "Where it begins and ends:\n"
-    "      --from WHERE         start, end, -100 (the last 100 facts), @TIME, cursor:NAME (and leave that cursor\n"
-    "                           alone) [end]. TIME: 2026-11-01T10:00, with Z or +01:00 behind it, Unix seconds, -1h\n"
+    "      --from WHERE         start, end, latest (the newest fact of each key), -100 (the last 100 facts), @TIME,\n"
+    "                           cursor:NAME (and leave that cursor alone) [end].\n"
+    "                           TIME: 2026-11-01T10:00, with Z or +01:00 behind it, Unix seconds, -1h\n"
     "      --until WHERE        end: stop when caught up; @TIME: stop then, and leave out facts published later\n"
     "  -n, --count N            stop after N facts\n"
     "  -c, --cursor NAME        a durable place in the journal: go on there; --from says where it begins at first.\n"
@@ -79,7 +80,7 @@ static int take_option (struct sub *s, int option, const char *value)
 {
     switch (option) {
     case OPT_FROM:
-        return cli_where (&s->cli, "--from", value, "start, end, -100, @2026-11-01T10:00, @-1h or cursor:NAME", &s->from) ? CLI_USAGE : -1;
+        return cli_where (&s->cli, "--from", value, "start, end, latest, -100, @2026-11-01T10:00, @-1h or cursor:NAME", &s->from) ? CLI_USAGE : -1;
     case OPT_UNTIL:
         s->has_until = true;
         return cli_where (&s->cli, "--until", value, "end or @TIME", &s->until) ? CLI_USAGE : -1;
@@ -280,6 +281,8 @@ static enum fm_start sub_start (enum when_kind kind)
         return FM_FROM_LAST;
     case WHEN_CURSOR:
         return FM_FROM_CURSOR;
+    case WHEN_LATEST:
+        return FM_FROM_LATEST;
     case WHEN_END:
     case WHEN_OFFSET:
         break;

@@ -216,7 +216,7 @@ int when_time (const char *text, uint64_t now_ns, uint64_t *ret_ns)
 
 bool when_is_known (const char *text)
 {
-    return strcmp (text, "start") == 0 || strcmp (text, "end") == 0 || *text == '@' || *text == '-' ||
+    return strcmp (text, "start") == 0 || strcmp (text, "end") == 0 || strcmp (text, "latest") == 0 || *text == '@' || *text == '-' ||
            strncmp (text, "cursor:", 7) == 0 || strncmp (text, "offset:", 7) == 0;
 }
 
@@ -247,6 +247,8 @@ int when_parse (const char *text, uint64_t now_ns, struct when *ret_when)
         w.kind = WHEN_START;
     } else if (strcmp (text, "end") == 0) {
         w.kind = WHEN_END;
+    } else if (strcmp (text, "latest") == 0) {
+        w.kind = WHEN_LATEST;
     } else if (*text == '@') {
         w.kind = WHEN_TIME;
         const int rc = parse_at (text, now_ns, &w.value);
@@ -269,7 +271,7 @@ int when_parse (const char *text, uint64_t now_ns, struct when *ret_when)
             return error_set (FM_ERR_ARGUMENT, "'%s': a journal's first offset is 1", text);
     } else {
         return error_set (FM_ERR_ARGUMENT,
-                          "'%s': write start, end, -100, @2026-11-01T10:00, @-1h, cursor:NAME or offset:N", text);
+                          "'%s': write start, end, latest, -100, @2026-11-01T10:00, @-1h, cursor:NAME or offset:N", text);
     }
     *ret_when = w;
     return 0;

@@ -1,6 +1,6 @@
 /* when: places in the flow and points in time, as people type them; and times written for people and programs. Pure.
  *
- *   start  end  -100 (so many facts before the end)  cursor:NAME  offset:N
+ *   start  end  latest  -100 (so many facts before the end)  cursor:NAME  offset:N
  *   @2026-11-01  @2026-11-01T10:00  @2026-11-01T10:00:30.5Z  @2026-11-01T10:00+01:00   without a zone: local time
  *   @1793527200 (Unix seconds)  @-1h30m (so long ago)  @now
  *
@@ -14,7 +14,7 @@
 
 #include "fm_types.h"
 
-enum when_kind { WHEN_START, WHEN_END, WHEN_LAST, WHEN_TIME, WHEN_CURSOR, WHEN_OFFSET };
+enum when_kind { WHEN_START, WHEN_END, WHEN_LAST, WHEN_TIME, WHEN_CURSOR, WHEN_OFFSET, WHEN_LATEST };
 
 struct when {
     enum when_kind kind;

@@ -74,6 +74,8 @@ int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
     case FACTMESH__CONTROL__BODY_REPLAY_OPEN:
         if (c->replay_open->start_case == FACTMESH__REPLAY_OPEN__START_FROM_CURSOR)
             read_cursor (c->replay_open->from_cursor);
+        else if (c->replay_open->start_case == FACTMESH__REPLAY_OPEN__START_FROM_LATEST)
+            read_cursor (c->replay_open->from_latest);
         break;
     default:
         break;

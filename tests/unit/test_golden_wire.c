@@ -318,6 +318,49 @@ static void control_replay_open_cut (struct bytes *ret)
     make_control (&control, FACTMESH__CONTROL__BODY_REPLAY_OPEN, ret);
 }
 
+/* Newest facts of keys, on from where an earlier session came to, up to where that began with everything. */
+static void control_replay_open_latest (struct bytes *ret)
+{
+    ProtobufCBinaryData filters[] = { control_put_slice (slice_of ("orders.>")) };
+    Factmesh__StreamPosition position = FACTMESH__STREAM_POSITION__INIT, *positions[] = { &position };
+    position.stream = control_put_id (&stream_id);
+    position.seq = 302;
+    Factmesh__Cursor place = FACTMESH__CURSOR__INIT;
+    place.major = PROTO_MAJOR;
+    place.journal = control_put_id (&journal_id);
+    place.generation = 1;
+    place.offset = 503;
+    place.n_positions = 1;
+    place.positions = positions;
+    Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
+    open.session = 11;
+    open.n_filters = 1;
+    open.filters = filters;
+    open.start_case = FACTMESH__REPLAY_OPEN__START_FROM_LATEST;
+    open.from_latest = &place;
+    open.latest_end = 520;
+    open.end_case = FACTMESH__REPLAY_OPEN__END_FOLLOW;
+    open.follow = true;
+    open.credit = 4 << 20;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.request = 4;
+    control.replay_open = &open;
+    make_control (&control, FACTMESH__CONTROL__BODY_REPLAY_OPEN, ret);
+}
+
+static void control_replay_data_latest (struct bytes *ret)
+{
+    const struct replay_header h = { .session = 11, .next_offset = 510, .remaining_bytes = 4096, .end_offset = 530, .latest_end = 520 };
+    struct bytes frame;
+    frame_one_fact (&frame);
+    const size_t topic_len = strlen (".orders.placed.") + 1;
+    uint8_t fields[BYTES_MAX], *p = replay_batch_field (fields, frame.len - topic_len);
+    memcpy (p, frame.data + topic_len, frame.len - topic_len);
+    p += frame.len - topic_len;
+    zmq_msg_t message;
+    take_message (replay_data_encode (&h, mesh (), slice (fields, (size_t) (p - fields)), &message), &message, ret);
+}
+
 static void control_replay_data (struct bytes *ret)
 {
     const struct replay_covered covered[] = { { stream_id, 302 }, { other_stream_id, 41 } };
@@ -456,6 +499,7 @@ static const struct golden {
     GOLDEN (frame_one_fact),   GOLDEN (frame_two_topics),  GOLDEN (frame_announced),     GOLDEN (notice_head),
     GOLDEN (notice_fence),     GOLDEN (notice_watermark),  GOLDEN (notice_watermark_epoch), GOLDEN (control_hello),       GOLDEN (control_ping),
     GOLDEN (control_watermark), GOLDEN (control_replay_open), GOLDEN (control_replay_open_cut), GOLDEN (control_replay_data), GOLDEN (control_error),
+    GOLDEN (control_replay_open_latest), GOLDEN (control_replay_data_latest),
     GOLDEN (control_cursor_put), GOLDEN (control_blob_put_open), GOLDEN (control_blob_put_chunk), GOLDEN (control_blob_put_state), GOLDEN (control_blob_data),
     GOLDEN (beacon),
 #undef GOLDEN
@@ -636,6 +680,10 @@ static void the_code_reads_notices_and_control_from_the_golden_bytes (void **sta
     assert_int_equal (replay_view_next (&view, &batch), 0);
     assert_int_equal (batch_decode (batch.data, batch.len, mesh (), &scratch, &b), 0);
     assert_int_equal (b.first_seq, 300);
+    assert_int_equal (view.header.latest_end, 0);
+    read_golden ("control_replay_data_latest", &bytes);
+    assert_int_equal (replay_data_decode (bytes.data, bytes.len, mesh (), &view), 0);
+    assert_true (view.header.latest_end == 520 && view.header.next_offset == 510 && replay_view_next (&view, &batch) == 0);
     batch_scratch_release (&scratch);
     replay_view_release (&view);
 }

@@ -153,6 +153,8 @@ static void places_are_read (void **state)
     assert_int_equal (w.kind, WHEN_START);
     assert_int_equal (when_parse ("end", NOW, &w), 0);
     assert_int_equal (w.kind, WHEN_END);
+    assert_int_equal (when_parse ("latest", NOW, &w), 0);
+    assert_int_equal (w.kind, WHEN_LATEST);
     assert_int_equal (when_parse ("-100", NOW, &w), 0);
     assert_int_equal (w.kind, WHEN_LAST);
     assert_int_equal (w.value, 100);
