@@ -9,7 +9,7 @@ import time
 
 from harness import FACTMESH, Failed, PATIENCE, check, free_port, main
 
-KILLS = 20
+KILLS = int(os.environ.get("KILLS", "8"))
 KEYS, STREAMS = 100_000, 3
 MEMORY_MAX = 48 << 20
 
