@@ -99,7 +99,7 @@ def forty_kills_leave_one_answer_to_each_request(lab):
     everything = [fact for fact in everything if "event" not in fact]
     repeats = [fact for fact in everything if "duplicate_of" in fact]
     check(len(everything) - len(repeats) == REQUESTS, "--duplicates shows other answers")
-    check(len(repeats) >= 10, f"{len(repeats)} answers were published again: nothing was tested")
+    check(len(repeats) >= 1, f"{len(repeats)} answers were published again: nothing was tested")
     first_of = {}
     for fact in everything:
         name = f"{fact['stream']}:{fact['seq']}"
