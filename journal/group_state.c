@@ -7,7 +7,7 @@
 #include "error.h"
 #include "slot_map.h"
 
-enum { NS_PER_MS = 1000000, TOKEN_START_SHIFT = 40 };
+enum { NS_PER_MS = 1000000 };
 
 enum entry_state { ENTRY_FREE, ENTRY_WAITING, ENTRY_LATER, ENTRY_HANDED, ENTRY_BEGUN, ENTRY_PARKED };
 
@@ -591,7 +591,7 @@ void group_state_silence (struct group_state *g, uint64_t member)
 /* Who had it before the restart, and nobody since, as far as was stored, may go on. */
 static bool may_go_on (const struct group_state *g, const struct entry *e, uint64_t token)
 {
-    return (e->state == ENTRY_WAITING || e->state == ENTRY_LATER) && token && token >> TOKEN_START_SHIFT < g->place.starts && token >= e->token
+    return (e->state == ENTRY_WAITING || e->state == ENTRY_LATER) && token && token >> GROUP_TOKEN_START_SHIFT < g->place.starts && token >= e->token
            && !g->keys[e->key].handed;
 }
 
@@ -652,7 +652,7 @@ int group_state_hand_out (struct group_state *g, uint64_t now, struct group_hand
     const uint32_t slot = g->ready.items[1];
     if (!m->in_hand)
         m->lease_end = now + g->options.lease_ns;
-    entry_give (g, slot, (uint32_t) (m - g->members), g->place.starts << TOKEN_START_SHIFT | ++g->hand_outs, false);
+    entry_give (g, slot, (uint32_t) (m - g->members), g->place.starts << GROUP_TOKEN_START_SHIFT | ++g->hand_outs, false);
     struct entry *e = &g->entries[slot];
     e->deliveries++;
     /* Whoever is to find out whether it happened needs to see what was begun. */

@@ -48,7 +48,9 @@ enum {
     GROUP_BACKOFF_MS = 100,                 /* after the first failure; twice as long after each further one, */
     GROUP_BACKOFF_MAX_MS = 60000,           /* up to this */
     GROUP_DELAY_MAX_MS = 86400000,          /* of LATER */
-    GROUP_REJOIN_MS = 2000                  /* after a restart members say what they hold; nothing is handed out before */
+    GROUP_REJOIN_MS = 2000,                 /* after a restart members say what they hold; nothing is handed out before */
+    GROUP_TOKEN_START_SHIFT = 40,           /* above it in a token: the journal's starts, */
+    GROUP_STARTS_MAX = (1 << 24) - 1        /* fewer than these */
 };
 
 /* As in factmesh.proto, WorkFlag, Effect and OutcomeKind. */

@@ -274,20 +274,47 @@ int group_erase (struct groups *gs, struct group *g, uint64_t *ret_ticket)
 
 /* --- Bytes in. */
 
-static int restore_entries (struct groups *gs, struct group *g, const Factmesh__GroupState *state, uint64_t now)
+/* Everything that a group looked at was synced before its state was. A place beyond the log's end would pass over what is recorded until it comes there,
+ * and tokens of a later start would be given twice. */
+static int check_place (const Factmesh__GroupState *state, uint64_t end)
+{
+    if (state->next_offset > state->high_offset || state->high_offset > end || state->begin_offset > end || state->skipped_end > end
+        || state->skipped_next > state->skipped_end)
+        return error_set (FM_ERR_CORRUPT, "its places, %llu and %llu, do not fit the log, which ends at %llu", (unsigned long long) state->next_offset,
+                          (unsigned long long) state->high_offset, (unsigned long long) end);
+    if (state->starts >= GROUP_STARTS_MAX)
+        return error_set (FM_ERR_CORRUPT, "%llu starts of the journal", (unsigned long long) state->starts);
+    return 0;
+}
+
+static int check_entry (const Factmesh__GroupEntry *e, uint64_t before, uint64_t end, uint64_t starts)
+{
+    if (e->offset_delta == 0 || e->offset_delta > UINT64_MAX - before)
+        return error_set (FM_ERR_CORRUPT, "the entry behind offset %llu does not rise", (unsigned long long) before);
+    if (before + e->offset_delta >= end || e->newest_offset >= end || e->content_offset >= end)
+        return error_set (FM_ERR_CORRUPT, "the entry behind offset %llu is beyond the end of the log, %llu", (unsigned long long) before, (unsigned long long) end);
+    if (e->token >> GROUP_TOKEN_START_SHIFT > starts)
+        return error_set (FM_ERR_CORRUPT, "the entry behind offset %llu has a token of a later start", (unsigned long long) before);
+    return 0;
+}
+
+static int restore_entries (struct groups *gs, struct group *g, const Factmesh__GroupState *state, uint64_t end, uint64_t now)
 {
     const uint64_t unix_ns = gs->context->clock->unix_ns (gs->context->clock->context);
-    uint64_t offset = 0;
+    uint64_t offset = 0, gone = 0;
     for (size_t i = 0; i < state->n_unfinished; i++) {
         const Factmesh__GroupEntry *e = state->unfinished[i];
         struct fm_slice batch;
         struct fm_fact fact = { .time_ns = 0 };
-        if (e->offset_delta == 0 || e->offset_delta > UINT64_MAX - offset)
-            return error_set (FM_ERR_CORRUPT, "entry %zu does not rise", i);
+        int rc = check_entry (e, offset, end, state->starts);
+        if (rc)
+            return rc;
         offset += e->offset_delta;
-        int rc = fact_finder_read (gs->finder, offset, &batch, &fact);
-        if (rc == FM_ERR_UNKNOWN && !e->parked)
-            continue;                   /* retention took it, or damage: readers are told */
+        rc = fact_finder_read (gs->finder, offset, &batch, &fact);
+        if (rc == FM_ERR_UNKNOWN && !e->parked) {
+            gone++;
+            continue;
+        }
         if (rc && rc != FM_ERR_UNKNOWN)
             return rc;
         const uint64_t max_ns = (uint64_t) GROUP_DELAY_MAX_MS * NS_PER_MS;
@@ -311,6 +338,9 @@ static int restore_entries (struct groups *gs, struct group *g, const Factmesh__
         if (rc)
             return rc;
     }
+    if (gone)
+        journal_notice (gs->context, "GROUP-FACT-GONE", "group=%s facts=%llu: retention or damage took them before they were done", g->name,
+                        (unsigned long long) gone);
     return 0;
 }
 
@@ -334,13 +364,18 @@ static int restore (struct groups *gs, struct fm_slice name, const Factmesh__Gro
         return error_set (FM_ERR_CORRUPT, "its entry does not say what it is");
     if (state->config->effect > FACTMESH__EFFECT__EFFECT_ON_CORRECTION)
         return error_set (FM_ERR_NEWER, "its effect, %d, is not known here", (int) state->config->effect);
+    struct log_position at;
+    log_position (gs->context->log, &at);
+    int rc = check_place (state, at.synced_offset);
+    if (rc)
+        return rc;
     struct group *g;
     struct group_config config = {
         .effect = (enum group_effect) state->config->effect,
         .lease_ms = state->config->lease_ms,
         .attempts_max = state->config->attempts_max,
     };
-    int rc = group_filters_copy (state->config->filters, state->config->n_filters, &config.filters);
+    rc = group_filters_copy (state->config->filters, state->config->n_filters, &config.filters);
     if (!rc)
         rc = group_make (gs, name, &config, &g);
     if (rc) {
@@ -352,7 +387,7 @@ static int restore (struct groups *gs, struct fm_slice name, const Factmesh__Gro
     group_state_restart (g->state, &place, now);
     rc = restore_filters (g, state);
     if (!rc)
-        rc = restore_entries (gs, g, state, now);
+        rc = restore_entries (gs, g, state, at.synced_offset, now);
     if (rc)
         groups_forget (gs, g);
     else
