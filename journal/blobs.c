@@ -196,6 +196,12 @@ static int new_put (struct blobs *b, struct fm_slice key, const Factmesh__BlobPu
     p->next = b->puts;
     b->puts = p;
     b->put_count++;
+    /* What is new, or has little to read again, is ready with the first answer. */
+    const int failed = blob_upload_resume (p->upload, BLOBS_RESUME_BLOCKS, &p->ready);
+    if (failed) {
+        forget_put (b, p, true);
+        return failed;
+    }
     *ret_put = p;
     return 0;
 }
@@ -210,6 +216,44 @@ static bool is_gone (struct blobs *b, const struct put *p, uint64_t now)
     return now - p->heard_ns >= (uint64_t) BLOBS_TAKEOVER_MS * NS_PER_MS || send_to (b, &p->route, 0, &control) == FM_ERR_UNREACHABLE;
 }
 
+static uint64_t lease_of (const Factmesh__BlobPutOpen *open)
+{
+    return open->lease_ms < BLOB_LEASE_MS_MAX ? open->lease_ms : BLOB_LEASE_MS_MAX;
+}
+
+/* A blob that came with what opens it. Its upload has a name of its own: others that send the same neither wait for it nor go on with it. */
+static void put_whole (struct blobs *b, const struct mail *mail)
+{
+    const Factmesh__BlobPutOpen *open = mail->control->blob_put_open;
+    struct blob_upload *u = NULL;
+    struct blob_info info;
+    struct fm_id name;
+    size_t taken;
+    bool ready, is_new;
+    id_random (&name);
+    int rc = open->sha256.len ? 0 : error_set (FM_ERR_MALFORMED, "a content comes with its SHA-256");
+    if (!rc)
+        rc = blob_upload_open (b->store, slice (name.bytes, ID_LEN), control_get_slice (&open->media_type), &u);
+    if (!rc)
+        rc = blob_upload_resume (u, 0, &ready);
+    if (!rc)
+        rc = blob_upload_write (u, open->content.data, open->content.len, &taken);
+    if (!rc) {
+        journal_count (b->context, JOURNAL_BLOB_BYTES_TAKEN, open->content.len);
+        rc = blob_upload_finish (u, open->sha256.data, open->size, lease_of (open), &info, &is_new);
+    }
+    if (rc == FM_ERR_END || rc == FM_ERR_CORRUPT) {
+        journal_count (b->context, JOURNAL_BLOBS_REFUSED, 1);
+        refuse_as (b, mail, FACTMESH__ERROR_CODE__ERROR_BLOB_DIGEST, rc);
+    } else if (rc) {
+        refuse (b, mail, rc);
+    } else {
+        journal_count (b->context, is_new ? JOURNAL_BLOBS_STORED : JOURNAL_BLOBS_KNOWN, 1);
+        answer_state (b, mail, NULL, false, &info);
+    }
+    blob_upload_discard (&u);
+}
+
 static void put_open (struct blobs *b, const struct mail *mail, uint64_t now)
 {
     const Factmesh__BlobPutOpen *open = mail->control->blob_put_open;
@@ -217,7 +261,7 @@ static void put_open (struct blobs *b, const struct mail *mail, uint64_t now)
     struct blob_info info;
     int rc;
     if (open->sha256.len) {
-        rc = blob_store_lease (b->store, open->sha256.data, open->lease_ms < BLOB_LEASE_MS_MAX ? open->lease_ms : BLOB_LEASE_MS_MAX, &info);
+        rc = blob_store_lease (b->store, open->sha256.data, lease_of (open), &info);
         if (rc == 0) {
             answer_state (b, mail, NULL, false, &info);
             return;
@@ -232,6 +276,10 @@ static void put_open (struct blobs *b, const struct mail *mail, uint64_t now)
     if (!key.len || open->size > b->context->options.blob_size_max) {
         refuse (b, mail, key.len ? error_set (FM_ERR_TOO_LARGE, "a blob may have %llu bytes here, not %llu", (unsigned long long) b->context->options.blob_size_max, (unsigned long long) open->size)
                                  : error_set (FM_ERR_MALFORMED, "an upload needs a name or a SHA-256"));
+        return;
+    }
+    if (open->content.len) {
+        put_whole (b, mail);
         return;
     }
     struct put *p = find_put (b, key);
@@ -250,7 +298,7 @@ static void put_open (struct blobs *b, const struct mail *mail, uint64_t now)
     }
     p->route = mail->from;
     p->heard_ns = now;
-    p->lease_ms = open->lease_ms < BLOB_LEASE_MS_MAX ? open->lease_ms : BLOB_LEASE_MS_MAX;
+    p->lease_ms = lease_of (open);
     answer_state (b, mail, p, !p->ready, NULL);
 }
 
@@ -504,6 +552,8 @@ static int take_control (void *arg, const struct node_route *from, const Factmes
         bytes = control->blob_put_chunk->data.len;
         break;
     case FACTMESH__CONTROL__BODY_BLOB_PUT_OPEN:
+        bytes = control->blob_put_open->content.len;
+        break;
     case FACTMESH__CONTROL__BODY_BLOB_PUT_END:
     case FACTMESH__CONTROL__BODY_BLOB_READ:
     case FACTMESH__CONTROL__BODY_BLOB_STAT:
@@ -530,6 +580,7 @@ static void take_mail (struct blobs *b, const struct mail *mail, uint64_t now)
     switch (mail->control->body_case) {
     case FACTMESH__CONTROL__BODY_BLOB_PUT_OPEN:
         put_open (b, mail, now);
+        atomic_fetch_sub (&b->waiting_bytes, mail->control->blob_put_open->content.len);
         break;
     case FACTMESH__CONTROL__BODY_BLOB_PUT_CHUNK:
         put_chunk (b, mail, now);

@@ -195,7 +195,7 @@ static int step (struct get *g)
 {
     const uint64_t now = node_now ();
     int rc = 0;
-    if (g->link.client && now - g->link.heard_ns >= (uint64_t) BLOB_SILENT_MS * NS_PER_MS)
+    if (blob_link_is_lost (&g->link, now))
         blob_link_cut (&g->link, 0);
     else if (blob_link_is_silent (&g->link, now))
         ask_anew (g);
@@ -244,7 +244,7 @@ static int run (struct get *g, struct fm_blob_info *ret_info)
         rc = check_whole (g);
     if (!rc && ret_info)
         fill_info (g, ret_info);
-    blob_link_release (&g->link);
+    blob_link_release (&g->link, rc == 0);
     sha256_destroy (&g->sha256);
     free (g);
     return rc;
@@ -368,7 +368,7 @@ static int stat_step (struct get *g, struct fm_blob_info *ret_info)
     const uint64_t now = node_now ();
     struct replay_event e;
     int rc = 0;
-    if (g->link.client && now - g->link.heard_ns >= (uint64_t) BLOB_SILENT_MS * NS_PER_MS)
+    if (blob_link_is_lost (&g->link, now))
         blob_link_cut (&g->link, 0);
     else if (blob_link_is_silent (&g->link, now))
         g->oldest = 0;
@@ -401,7 +401,7 @@ int fm_blob_stat (struct fm_node *node, const uint8_t sha256[32], const struct f
         return rc;
     while (!rc && !g->done)
         rc = stat_step (g, ret_info);
-    blob_link_release (&g->link);
+    blob_link_release (&g->link, rc == 0);
     sha256_destroy (&g->sha256);
     free (g);
     return rc;

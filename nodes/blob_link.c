@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "blob_pool.h"
 #include "error.h"
 
 enum { NS_PER_MS = 1000000, LOOK_MS = 50 };     /* the client's descriptor is edge-triggered: look again now and then */
@@ -16,8 +17,10 @@ void blob_link_init (struct blob_link *l, struct fm_node *node, const struct fm_
     l->progress_ns = l->heard_ns = node_now ();
 }
 
-void blob_link_release (struct blob_link *l)
+void blob_link_release (struct blob_link *l, bool keep)
 {
+    if (l->client && keep)
+        blob_pool_give (node_blob_pool (l->node), &l->peer, &l->client);
     replay_client_destroy (&l->client);
 }
 
@@ -29,6 +32,7 @@ struct search {
     struct fm_id *ids;
     size_t count, max;
     char address[FM_PEER_ADDRESS_MAX];
+    struct fm_id node;
     bool found;
 };
 
@@ -42,6 +46,7 @@ static int look_at (void *arg, const struct fm_member *m)
         return 0;
     if (s->wanted) {
         (void) snprintf (s->address, sizeof s->address, "%s", m->control);
+        s->node = m->node;
         s->found = true;
         return 0;
     }
@@ -89,14 +94,25 @@ int blob_link_connect (struct blob_link *l, const struct fm_id *journal)
     int rc = fm_node_members (l->node, look_at, &s);
     if (!rc && !s.found)
         rc = blob_link_problem (l, FM_ERR_UNKNOWN, "the journal is away");
-    if (!rc)
+    if (rc)
+        return rc;
+    l->client = blob_pool_take (node_blob_pool (l->node), &s.node);
+    l->untried = l->client != NULL;
+    if (!l->client)
         rc = replay_client_new (l->node, s.address, &l->client);
     if (rc)
         return rc;
+    l->peer = s.node;
+    l->last_request = replay_client_last (l->client);
     l->journal = *journal;
     l->chosen = true;
     l->heard_ns = l->asked_ns = node_now ();
     return 0;
+}
+
+bool blob_link_is_lost (const struct blob_link *l, uint64_t now_ns)
+{
+    return l->client && now_ns - l->heard_ns >= (uint64_t) (l->untried ? BLOB_AGAIN_MS : BLOB_SILENT_MS) * NS_PER_MS;
 }
 
 bool blob_link_is_silent (struct blob_link *l, uint64_t now_ns)
@@ -116,23 +132,29 @@ void blob_link_cut (struct blob_link *l, unsigned retry_ms)
 
 /* --- Waiting. */
 
+static bool take_next (struct blob_link *l, struct replay_event *ret_event)
+{
+    while (l->client && replay_client_receive (l->client, ret_event) == 0) {
+        if (ret_event->request <= l->last_request)
+            continue;
+        l->heard_ns = node_now ();
+        l->untried = false;
+        return true;
+    }
+    return false;
+}
+
 int blob_link_next (struct blob_link *l, uint64_t until_ns, struct replay_event *ret_event)
 {
     const uint64_t now = node_now ();
-    if (l->client && replay_client_receive (l->client, ret_event) == 0) {
-        l->heard_ns = now;
+    if (take_next (l, ret_event))
         return 0;
-    }
     if (until_ns <= now)
         return -EAGAIN;
     const uint64_t wait_ms = (until_ns - now) / NS_PER_MS + 1;
     struct pollfd wait = { .fd = l->client ? replay_client_fd (l->client) : -1, .events = POLLIN };
     (void) poll (&wait, 1, wait_ms < LOOK_MS ? (int) wait_ms : LOOK_MS);        /* whatever it returns, it is looked again */
-    if (l->client && replay_client_receive (l->client, ret_event) == 0) {
-        l->heard_ns = node_now ();
-        return 0;
-    }
-    return -EAGAIN;
+    return take_next (l, ret_event) ? 0 : -EAGAIN;
 }
 
 void blob_link_moved (struct blob_link *l)

@@ -3,6 +3,8 @@
  *     AWAY --connect--> OPENING --state--> SENDING --all taken--> ENDING --stored--> done
  *      ^------- silent, or gone ---------------'<-- reopen: refused, out of step --'
  *
+ * A small one whose digest is known goes whole with what opens it, and the first answer is the last. A journal that does not know that, answers as to any.
+ *
  * The journal says what it has (`next`), what survives power loss (`synced`) and how far we may send (`limit`). A source that can be read again is read
  * where it says; of one that can't, everything from `synced` on is kept. */
 
@@ -130,7 +132,7 @@ static void reopen (struct put *p, unsigned after_ms)
 {
     p->opened = p->ending = false;
     p->opening = 0;
-    p->open_due_ns = node_now () + (uint64_t) after_ms * NS_PER_MS;
+    p->open_due_ns = after_ms ? node_now () + (uint64_t) after_ms * NS_PER_MS : 0;
 }
 
 static void cut (struct put *p)
@@ -139,7 +141,7 @@ static void cut (struct put *p)
     reopen (p, 0);
 }
 
-static int send_open (struct put *p)
+static int send_open (struct put *p, struct fm_slice content)
 {
     Factmesh__BlobPutOpen open = FACTMESH__BLOB_PUT_OPEN__INIT;
     if (p->read)
@@ -150,6 +152,7 @@ static int send_open (struct put *p)
     }
     open.media_type = control_put_slice (slice_of (p->link.options->media_type));
     open.lease_ms = p->link.options->lease_ms;
+    open.content = control_put_slice (content);
     Factmesh__Control control = FACTMESH__CONTROL__INIT;
     control.body_case = FACTMESH__CONTROL__BODY_BLOB_PUT_OPEN;
     control.blob_put_open = &open;
@@ -280,6 +283,22 @@ static int connect_step (struct put *p, uint64_t now)
     return 0;
 }
 
+/* A connection that takes no more is looked at again. */
+static int open_step (struct put *p, uint64_t now)
+{
+    struct fm_slice content = { .len = 0 };
+    int rc = 0;
+    if (!p->link.client || p->opened || p->opening || now < p->open_due_ns)
+        return 0;
+    if (p->known && p->size <= BLOB_WHOLE_MAX) {
+        p->sent = 0;
+        rc = chunk_at (p, &content);
+    }
+    if (!rc && send_open (p, content) != 0)
+        p->opening = 0;
+    return rc;
+}
+
 /* Send what may be sent. A connection that takes no more is looked at again. */
 static int send_step (struct put *p)
 {
@@ -311,14 +330,14 @@ static int step (struct put *p)
 {
     const uint64_t now = node_now ();
     int rc = 0;
-    if (p->link.client && now - p->link.heard_ns >= (uint64_t) BLOB_SILENT_MS * NS_PER_MS && (!p->opened || p->sent > p->next || p->ending))
+    if (blob_link_is_lost (&p->link, now) && (!p->opened || p->sent > p->next || p->ending))
         cut (p);
     else if ((p->opening || p->opened) && (!p->opened || p->sent > p->next || p->ending) && blob_link_is_silent (&p->link, now))
         reopen (p, 0);
     if (!p->link.client)
         rc = connect_step (p, now);
-    if (!rc && p->link.client && !p->opened && !p->opening && now >= p->open_due_ns && send_open (p) != 0)
-        p->opening = 0;
+    if (!rc)
+        rc = open_step (p, now);
     if (!rc)
         rc = send_step (p);
     struct replay_event event;
@@ -344,7 +363,7 @@ static int run (struct put *p, struct fm_blob *ret_blob)
         ret_blob->size = p->size;
         ret_blob->media_type = slice_of (p->link.options->media_type);
     }
-    blob_link_release (&p->link);
+    blob_link_release (&p->link, rc == 0);
     sha256_destroy (&p->sha256);
     free (p->ring);
     free (p->block);
@@ -367,7 +386,10 @@ int fm_blob_put (struct fm_node *node, fm_blob_read_fn *read, void *arg, const s
     blob_link_init (&p.link, node, options);
     p.ring = malloc (KEPT_BYTES);
     rc = p.ring ? sha256_new (&p.sha256) : -ENOMEM;
+    if (!rc)
+        rc = fill_next (&p);            /* is it a small one? */
     if (rc) {
+        sha256_destroy (&p.sha256);
         free (p.ring);
         return rc;
     }

@@ -31,6 +31,7 @@ static void open_locks (struct fm_node *node)
     hooks_init (&node->handlers);
     hooks_init (&node->workers);
     closed_streams_init (&node->closed_streams);
+    blob_pool_init (&node->blob_pool, node);
     node->epoll_fd = node->wake_fd = -1;
 }
 
@@ -257,6 +258,7 @@ void fm_node_close (struct fm_node **node)
         (void) pthread_join (n->thread, NULL);  /* it runs, and is not this one */
     }
     beacon_destroy (&n->beacon);
+    blob_pool_release (&n->blob_pool);
     close_sockets (n);
     membership_destroy (&n->membership);
     hooks_release (&n->listeners);
@@ -299,6 +301,11 @@ struct fm_slice node_mesh (const struct fm_node *node)
 const struct fm_id *node_id (const struct fm_node *node)
 {
     return &node->id;
+}
+
+struct blob_pool *node_blob_pool (struct fm_node *node)
+{
+    return &node->blob_pool;
 }
 
 struct live *node_live (struct fm_node *node)

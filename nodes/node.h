@@ -97,6 +97,9 @@ size_t node_streams (struct fm_node *node, Factmesh__StreamHead *ret, size_t max
 /* The streams that were closed here, for publishers and for fences. */
 struct closed_streams *node_closed_streams (struct fm_node *node);
 
+/* Connections for blobs, between two of them. */
+struct blob_pool *node_blob_pool (struct fm_node *node);
+
 /* Lower the priority (nice) of the calling thread, and of no other. */
 void node_thread_lower (int by);
 

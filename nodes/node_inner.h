@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "beacon.h"
+#include "blob_pool.h"
 #include "hooks.h"
 #include "membership.h"
 #include "node.h"
@@ -90,6 +91,7 @@ struct fm_node {
 
     struct hook_list listeners, handlers, workers;
     struct closed_streams closed_streams;
+    struct blob_pool blob_pool;
 
     pthread_mutex_t notice_lock;
     struct node_notice_item *notices;   /* ring of NOTICES_MAX */

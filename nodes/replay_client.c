@@ -84,6 +84,11 @@ size_t replay_client_sessions (const struct replay_client *client)
     return client->session_count;
 }
 
+uint64_t replay_client_last (const struct replay_client *client)
+{
+    return client->numbers << SLOT_BITS | SLOT_NONE;
+}
+
 static int send_control (struct replay_client *client, Factmesh__Control *control)
 {
     zmq_msg_t message;

@@ -45,6 +45,9 @@ int replay_client_receive (struct replay_client *client, struct replay_event *re
 /* Send another request on the same connection (cursor_*, status_get): the answer comes as REPLAY_OTHER or REPLAY_ERROR with session 0. */
 int replay_client_request (struct replay_client *client, Factmesh__Control *control, uint64_t *ret_request);
 
+/* The last number that was given to a request: answers to those up to it are old to a later user of the connection. */
+uint64_t replay_client_last (const struct replay_client *client);
+
 /* Sessions that are open. */
 size_t replay_client_sessions (const struct replay_client *client);
 

@@ -51,6 +51,7 @@ static const struct rule {
     { &factmesh__links_get__descriptor, 2, 0, CORRELATION_MAX },
     { &factmesh__blob_put_open__descriptor, 1, 0, BLOB_KEY_MAX },
     { &factmesh__blob_put_open__descriptor, 4, 0, TYPE_MAX },
+    { &factmesh__blob_put_open__descriptor, 6, 0, BLOB_BLOCK },
     { &factmesh__blob_put_chunk__descriptor, 1, 0, BLOB_KEY_MAX },
     { &factmesh__blob_put_chunk__descriptor, 3, 0, BLOB_BLOCK },
     { &factmesh__blob_put_end__descriptor, 1, 0, BLOB_KEY_MAX },

@@ -412,6 +412,18 @@ static void control_blob_put_open (struct bytes *ret)
     make_control (&control, FACTMESH__CONTROL__BODY_BLOB_PUT_OPEN, ret);
 }
 
+static void control_blob_put_whole (struct bytes *ret)
+{
+    Factmesh__BlobPutOpen open = FACTMESH__BLOB_PUT_OPEN__INIT;
+    open.sha256 = control_put_slice (slice (blob_sha256, sizeof blob_sha256));
+    open.size = 5;
+    open.content = control_put_slice (slice_of ("bytes"));
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.request = 4;
+    control.blob_put_open = &open;
+    make_control (&control, FACTMESH__CONTROL__BODY_BLOB_PUT_OPEN, ret);
+}
+
 static void control_blob_put_chunk (struct bytes *ret)
 {
     Factmesh__BlobPutChunk chunk = FACTMESH__BLOB_PUT_CHUNK__INIT;
@@ -500,7 +512,7 @@ static const struct golden {
     GOLDEN (notice_fence),     GOLDEN (notice_watermark),  GOLDEN (notice_watermark_epoch), GOLDEN (control_hello),       GOLDEN (control_ping),
     GOLDEN (control_watermark), GOLDEN (control_replay_open), GOLDEN (control_replay_open_cut), GOLDEN (control_replay_data), GOLDEN (control_error),
     GOLDEN (control_replay_open_latest), GOLDEN (control_replay_data_latest),
-    GOLDEN (control_cursor_put), GOLDEN (control_blob_put_open), GOLDEN (control_blob_put_chunk), GOLDEN (control_blob_put_state), GOLDEN (control_blob_data),
+    GOLDEN (control_cursor_put), GOLDEN (control_blob_put_open), GOLDEN (control_blob_put_whole), GOLDEN (control_blob_put_chunk), GOLDEN (control_blob_put_state), GOLDEN (control_blob_data),
     GOLDEN (beacon),
 #undef GOLDEN
 };
