@@ -1,12 +1,15 @@
 #include "draft.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "error.h"
 
 enum {
     DRAFT_BUFFER = 1 << 20,
+    PATH_BYTES = 4096,
     DRAFT_HOLE = RECORD_HEADER_LEN          /* of a loss that left no bytes: shorter than any record, longer than none */
 };
 
@@ -194,6 +197,32 @@ int draft_snapshots (struct draft *d, const struct recover_state *state)
 
 /* --- In its place. */
 
+struct index_directory { const struct log *log; int fd; };
+
+static int drop_file (void *arg, const char *name)
+{
+    const struct index_directory *d = arg;
+    const int rc = d->log->fs->unlink (d->log->fs->context, d->fd, name);
+    return rc == -ENOENT ? 0 : rc;
+}
+
+/* What index/ says of the insides of facts was read from the log as it was: it is made again from the log as it will be. Gone for good before a segment is
+ * replaced, so that no start finds it beside the new one. */
+static int drop_index (const struct log *log)
+{
+    char path[PATH_BYTES];
+    if (snprintf (path, sizeof path, "%s/index", log->directory) >= (int) sizeof path)
+        return error_set (-ENAMETOOLONG, "%s/index", log->directory);
+    struct index_directory d = { .log = log, .fd = log->fs->open_dir (log->fs->context, path, false) };
+    if (d.fd < 0)
+        return d.fd == -ENOENT ? 0 : error_set (d.fd, "cannot open %s: %s", path, strerror (-d.fd));
+    int rc = log->fs->list (log->fs->context, d.fd, drop_file, &d);
+    if (rc == 0)
+        rc = log->fs->sync_dir (log->fs->context, d.fd);
+    (void) log->fs->close (log->fs->context, d.fd);     /* a directory: nothing to lose */
+    return rc ? error_set (rc, "cannot empty %s: %s", path, strerror (-rc)) : 0;
+}
+
 int draft_publish (struct draft *d, bool sealed)
 {
     struct log_segment_view view = { .fd = d->out.fd };
@@ -221,5 +250,7 @@ int draft_publish (struct draft *d, bool sealed)
     }
     free (footer);
     segment_index_destroy (&index);
+    if (rc == 0)
+        rc = drop_index (d->log);
     return rc ? rc : segment_replace (&d->out, d->log->segments);
 }

@@ -41,7 +41,7 @@ int draft_hole (struct draft *d, int fd, uint64_t pos, uint64_t end);
 /* Snapshots of the state; the header's snapshot_end lies behind them. */
 int draft_snapshots (struct draft *d, const struct recover_state *state);
 
-/* sealed: write the footer. Check what was written, sync, and put it in its place. */
+/* sealed: write the footer. Check what was written, sync, empty index/ (it follows from the log as it was), and put it in its place. */
 int draft_publish (struct draft *d, bool sealed);
 
 #endif

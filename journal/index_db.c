@@ -60,26 +60,54 @@ struct index_db {
     struct fm_id journal;
     uint64_t generation;
     uint64_t next;
+    bool damaged;
 };
+
+/* Is it the file that is wrong (its pages, its tables, a block that can't be read), or something that may pass? */
+static bool is_damage (int code, int extended)
+{
+    switch (code) {
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+    case SQLITE_ERROR:                  /* no such table, or column */
+    case SQLITE_CONSTRAINT:
+    case SQLITE_MISMATCH:
+    case SQLITE_FORMAT:
+    case SQLITE_TOOBIG:
+        return true;
+    default:
+        return extended == SQLITE_IOERR_READ || extended == SQLITE_IOERR_SHORT_READ || extended == SQLITE_IOERR_CORRUPTFS;
+    }
+}
 
 static int failed (struct index_db *db, int code)
 {
-    if (code == SQLITE_NOMEM)
+    const int basic = code & 0xFF;
+    if (basic == SQLITE_NOMEM)
         return -ENOMEM;
-    if (code == SQLITE_FULL)
-        return error_set (-ENOSPC, "index: %s", sqlite3_errmsg (db->sqlite));
-    return error_set (FM_ERR_CORRUPT, "index: %s; delete the index, it is made again", sqlite3_errmsg (db->sqlite));
+    if (is_damage (basic, sqlite3_extended_errcode (db->sqlite)))
+        db->damaged = true;
+    return error_set (db->damaged ? FM_ERR_CORRUPT : basic == SQLITE_FULL ? -ENOSPC : -EIO, "index: %s", sqlite3_errmsg (db->sqlite));
+}
+
+bool index_db_is_damaged (const struct index_db *db)
+{
+    return db->damaged;
+}
+
+int index_db_is_wrong (struct index_db *db)
+{
+    db->damaged = true;
+    return error_set (FM_ERR_CORRUPT, "index: it does not agree with the log");
 }
 
 static int statement (struct index_db *db, enum statement which, sqlite3_stmt **ret_statement)
 {
-    if (!db->statements[which]) {
-        const int code = sqlite3_prepare_v3 (db->sqlite, statement_texts[which], -1, SQLITE_PREPARE_PERSISTENT, &db->statements[which], NULL);
-        if (code != SQLITE_OK)
-            return failed (db, code);
-    }
-    *ret_statement = db->statements[which];
-    return 0;
+    int code = SQLITE_OK;
+    if (!db->statements[which])
+        code = sqlite3_prepare_v3 (db->sqlite, statement_texts[which], -1, SQLITE_PREPARE_PERSISTENT, &db->statements[which], NULL);
+    *ret_statement = db->statements[which];         /* NULL after a failure */
+    return code == SQLITE_OK ? 0 : failed (db, code);
 }
 
 /* Bind and run one that gives no rows: n numbers behind `blobs` blobs. */
@@ -101,16 +129,21 @@ static int read_place (struct index_db *db)
 {
     sqlite3_stmt *s;
     int rc = statement (db, STATEMENT_NEXT, &s);
-    if (rc)
-        return rc;
+    if (rc)                             /* another version's tables, or none at all */
+        return sqlite3_errcode (db->sqlite) == SQLITE_ERROR ? FM_ERR_FOREIGN : rc;
     (void) sqlite3_bind_int (s, 1, INDEX_VERSION);
     (void) bind_blob (s, 2, slice (db->journal.bytes, ID_LEN));
     (void) sqlite3_bind_int64 (s, 3, (sqlite3_int64) db->generation);
     const int code = sqlite3_step (s);
-    if (code == SQLITE_ROW)
-        db->next = (uint64_t) sqlite3_column_int64 (s, 0);
+    const sqlite3_int64 next = code == SQLITE_ROW ? sqlite3_column_int64 (s, 0) : 0;
+    if (code != SQLITE_ROW && code != SQLITE_DONE)
+        rc = failed (db, code);
+    else if (next <= 0)
+        rc = FM_ERR_FOREIGN;
+    else
+        db->next = (uint64_t) next;
     (void) sqlite3_reset (s);
-    return code == SQLITE_ROW && db->next ? 0 : FM_ERR_FOREIGN;
+    return rc;
 }
 
 static int create (struct index_db *db, const struct fm_id *journal, uint64_t generation)
@@ -132,20 +165,19 @@ static int create (struct index_db *db, const struct fm_id *journal, uint64_t ge
     return code == SQLITE_DONE ? 0 : failed (db, code);
 }
 
-static int open_file (const char *path, bool read_only, struct index_db **ret_db)
+static int open_file (const char *path, int flags, struct index_db **ret_db)
 {
     struct index_db *db = calloc (1, sizeof *db);
     if (!db)
         return -ENOMEM;
-    const int flags = (read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE) | SQLITE_OPEN_NOMUTEX;
-    int code = sqlite3_open_v2 (path, &db->sqlite, flags, NULL);
+    int code = sqlite3_open_v2 (path, &db->sqlite, flags | SQLITE_OPEN_NOMUTEX, NULL);
     if (code == SQLITE_OK)
         code = sqlite3_busy_timeout (db->sqlite, BUSY_MS);
     /* What a power loss takes from it is made again: no sync. */
-    if (code == SQLITE_OK && !read_only)
+    if (code == SQLITE_OK && !(flags & SQLITE_OPEN_READONLY))
         code = sqlite3_exec (db->sqlite, "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;", NULL, NULL, NULL);
     if (code != SQLITE_OK) {
-        const int rc = code == SQLITE_CANTOPEN ? error_set (FM_ERR_UNKNOWN, "index %s: cannot be opened", path) : failed (db, code);
+        const int rc = code == SQLITE_CANTOPEN && access (path, F_OK) != 0 && errno == ENOENT ? FM_ERR_UNKNOWN : failed (db, code);
         index_db_close (&db);
         return rc;
     }
@@ -165,29 +197,31 @@ static void remove_file (const char *path)
 int index_db_open (const char *path, const struct fm_id *journal, uint64_t generation, bool read_only, struct index_db **ret_db)
 {
     struct index_db *db = NULL;
-    int rc = open_file (path, read_only, &db);
+    int rc = open_file (path, read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE, &db);
     if (!rc) {
         db->journal = *journal;
         db->generation = generation;
         rc = read_place (db);
     }
-    if (rc == 0) {
+    if (rc)
+        index_db_close (&db);
+    else
         *ret_db = db;
-        return 0;
-    }
-    index_db_close (&db);
-    if (read_only)
-        return FM_ERR_UNKNOWN;
+    return rc;
+}
+
+int index_db_make (const char *path, const struct fm_id *journal, uint64_t generation, struct index_db **ret_db)
+{
+    struct index_db *db = NULL;
     remove_file (path);
-    rc = open_file (path, false, &db);
+    int rc = open_file (path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &db);
     if (!rc)
         rc = create (db, journal, generation);
-    if (rc) {
+    if (rc)
         index_db_close (&db);
-        return rc;
-    }
-    *ret_db = db;
-    return 0;
+    else
+        *ret_db = db;
+    return rc;
 }
 
 void index_db_close (struct index_db **db)
@@ -351,15 +385,19 @@ int index_db_latest_each (struct index_db *db, uint64_t from, uint64_t end, unsi
     (void) sqlite3_bind_int64 (s, 2, (sqlite3_int64) end);
     (void) sqlite3_bind_int64 (s, 3, limit);
     int code;
+    bool rises = true;
     while ((code = sqlite3_step (s)) == SQLITE_ROW) {
         const struct fm_slice topic = slice (sqlite3_column_blob (s, 0), (size_t) sqlite3_column_bytes (s, 0));
-        if (!each (arg, topic, (uint64_t) sqlite3_column_int64 (s, 1))) {
+        const uint64_t offset = (uint64_t) sqlite3_column_int64 (s, 1);
+        rises = offset >= from && offset < end;     /* damaged rows need not be in order */
+        from = offset + 1;
+        if (!rises || !each (arg, topic, offset)) {
             code = SQLITE_DONE;
             break;
         }
     }
     (void) sqlite3_reset (s);
-    return code == SQLITE_DONE ? 0 : failed (db, code);
+    return !rises ? index_db_is_wrong (db) : code == SQLITE_DONE ? 0 : failed (db, code);
 }
 
 int index_db_links (struct index_db *db, const struct fm_fact_id *parent, uint64_t after, unsigned limit, void (*each) (void *arg, enum index_link kind, uint64_t offset), void *arg)

@@ -1,5 +1,5 @@
 /* index_db: what the insides of facts say, in SQLite: the newest fact of each key, what caused or corrects what, conversations. All of it follows from the
- * log: the file can be deleted, and is made again.
+ * log: the file can be deleted, and is made again. Every call that asks or says returns 0, -errno, or FM_ERR_CORRUPT when the file is damaged.
  *
  * Owns:    the connection. Offsets point into the log; its own place is in the same transaction as what it says.
  * Thread:  one writes; each reader opens its own (read_only).
@@ -17,9 +17,15 @@ struct index_db;
 
 enum index_link { INDEX_CAUSED = 1, INDEX_CORRECTED = 2 };
 
-/* Open the file, or make it anew when it is another journal's or generation's, another version's, or damaged. read_only: 0, or FM_ERR_UNKNOWN when there is none.
- * Else -errno or FM_ERR_CORRUPT with SQLite's words. */
+/* Open what is there. FM_ERR_UNKNOWN: nothing is; FM_ERR_FOREIGN: it is another journal's, generation's or version's; FM_ERR_CORRUPT; else -errno, with
+ * SQLite's words. */
 int index_db_open (const char *path, const struct fm_id *journal, uint64_t generation, bool read_only, struct index_db **ret_db);
+/* Make it anew, in place of whatever is there. -errno, with SQLite's words. */
+int index_db_make (const char *path, const struct fm_id *journal, uint64_t generation, struct index_db **ret_db);
+/* The file is damaged: what was asked last, or anything before, showed it. It can only be made anew. */
+bool index_db_is_damaged (const struct index_db *db);
+/* What it said does not agree with the log. Returns FM_ERR_CORRUPT. */
+int index_db_is_wrong (struct index_db *db);
 void index_db_close (struct index_db **db);
 
 /* The next offset to be looked at. */

@@ -34,6 +34,15 @@ static int wait_for (struct index_reader *r, struct indexer *x, uint64_t next)
     return error_set (FM_TIMEOUT, "the index is behind, at offset %llu; ask again later", (unsigned long long) next);
 }
 
+/* It can't be read: opened again when the indexer, which is told when it is damaged, has made it anew. */
+static int lose (struct index_reader *r, struct indexer *x, uint64_t next)
+{
+    if (index_db_is_damaged (r->db))
+        indexer_doubt (x, r->made);
+    index_db_close (&r->db);
+    return wait_for (r, x, next);
+}
+
 /* Begin a snapshot that has everything below `end`. */
 static int begin (struct index_reader *r, uint64_t end)
 {
@@ -47,13 +56,16 @@ static int begin (struct index_reader *r, uint64_t end)
         return wait_for (r, x, next);
     if (r->db && r->made != made)
         index_db_close (&r->db);
-    if (!r->db && index_db_open (indexer_path (x), &r->context->journal, r->context->generation, true, &r->db) != 0)
+    const int opened = r->db ? 0 : index_db_open (indexer_path (x), &r->context->journal, r->context->generation, true, &r->db);
+    if (opened == FM_ERR_CORRUPT)
+        indexer_doubt (x, made);
+    if (opened)
         return wait_for (r, x, next);
     r->made = made;
-    if (index_db_snapshot (r->db) == 0 && indexer_made (x) == made)
+    const int rc = index_db_snapshot (r->db);
+    if (rc == 0 && indexer_made (x) == made)
         return 0;
-    index_db_close (&r->db);
-    return wait_for (r, x, next);
+    return lose (r, x, next);
 }
 
 struct page {
@@ -82,14 +94,23 @@ static int page (void *context, uint64_t from, uint64_t end, bool (*each) (void 
     if (rc)
         return rc;
     rc = index_db_latest_each (r->db, from, end, INDEX_READER_ROWS, row, &p);
-    index_db_rollback (r->db);
-    if (rc) {                           /* damaged: the indexer finds that too, and makes it anew */
-        const int waits = wait_for (r, atomic_load (&r->context->indexer), indexer_next (atomic_load (&r->context->indexer)));
-        index_db_close (&r->db);
-        return waits == -EAGAIN ? waits : rc;
+    if (rc) {
+        struct indexer *x = atomic_load (&r->context->indexer);
+        return lose (r, x, indexer_next (x));
     }
+    index_db_rollback (r->db);
     *ret_next = p.rows < INDEX_READER_ROWS ? end : p.next;
     return 0;
+}
+
+/* The log holds another fact there than the index says. */
+static int wrong (void *context)
+{
+    struct index_reader *r = context;
+    struct indexer *x = atomic_load (&r->context->indexer);
+    indexer_doubt (x, r->made);
+    index_db_close (&r->db);
+    return wait_for (r, x, indexer_next (x));
 }
 
 const struct replay_index *index_reader_latest (const struct index_reader *reader)
@@ -103,7 +124,7 @@ int index_reader_new (struct journal_context *context, struct index_reader **ret
     if (!r)
         return -ENOMEM;
     r->context = context;
-    r->latest = (struct replay_index) { .context = r, .page = page };
+    r->latest = (struct replay_index) { .context = r, .page = page, .wrong = wrong };
     *ret_reader = r;
     return 0;
 }

@@ -36,6 +36,8 @@ struct indexer {
     struct mailbox box;
     char path[PATH_BYTES];
     struct index_db *db;                /* NULL: could not be opened; tried again */
+    bool make;                          /* what is there is damaged: it is made anew */
+    uint64_t made_ns;                   /* when that was last found */
     uint64_t retry_ns, forget_ns;
     bool told;                          /* of the error that lasts */
     struct log_reader *reader;
@@ -47,6 +49,7 @@ struct indexer {
     unsigned waiting_count;
     _Atomic uint64_t next;
     atomic_uint made;
+    atomic_uint doubted;                /* the making that a reader found damaged, and one; 0: none */
 };
 
 uint64_t indexer_correlation_hash (struct fm_slice correlation)
@@ -67,6 +70,12 @@ void indexer_ask (struct indexer *x)
 unsigned indexer_made (const struct indexer *x)
 {
     return atomic_load (&x->made);
+}
+
+void indexer_doubt (struct indexer *x, unsigned made)
+{
+    atomic_store (&x->doubted, made + 1);
+    indexer_ask (x);
 }
 
 const char *indexer_path (const struct indexer *x)
@@ -230,6 +239,52 @@ static bool sweep_blobs (struct indexer *x, uint64_t now)
     return blobs_sweep (x->blobs, now, &use);
 }
 
+/* --- Opening it, and giving it up. */
+
+/* Whoever reads it opens it again. */
+static void give_up (struct indexer *x)
+{
+    index_db_close (&x->db);
+    x->at = 0;
+    x->placed = false;
+    atomic_store (&x->next, 0);         /* before it is said that it is made anew: index_reader */
+    atomic_fetch_add (&x->made, 1);
+}
+
+/* It is damaged, and can be made anew: at once, but not again and again. The error's detail says how it showed. */
+static void set_aside (struct indexer *x, uint64_t now)
+{
+    journal_notice (x->context, "INDEX-DAMAGED", "%s; it is made anew from the log, and requests wait for it", fm_error_detail ());
+    give_up (x);
+    x->make = true;
+    if (x->made_ns && now - x->made_ns < (uint64_t) INDEXER_RETRY_MS * NS_PER_MS)
+        x->retry_ns = now + (uint64_t) INDEXER_RETRY_MS * NS_PER_MS;
+    x->made_ns = now;
+}
+
+static int open_index (struct indexer *x, uint64_t now)
+{
+    int rc = FM_ERR_UNKNOWN;
+    if (!x->make)
+        rc = index_db_open (x->path, &x->context->journal, x->context->generation, false, &x->db);
+    if (rc == 0) {
+        struct log_position at;
+        log_position (x->context->log, &at);
+        if (index_db_next (x->db) <= at.synced_offset)
+            return 0;
+        /* The log lost its end: other facts get those offsets. */
+        rc = error_set (FM_ERR_CORRUPT, "index: it is at offset %llu, and the log ends at %llu", (unsigned long long) index_db_next (x->db),
+                        (unsigned long long) at.synced_offset);
+    }
+    if (rc == FM_ERR_CORRUPT)
+        set_aside (x, now);
+    else if (rc != FM_ERR_UNKNOWN && rc != FM_ERR_FOREIGN)
+        return rc;
+    rc = index_db_make (x->path, &x->context->journal, x->context->generation, &x->db);
+    x->make = rc != 0;
+    return rc;
+}
+
 /* Bring the index on. True: there is more to do at once. */
 static bool work (struct indexer *x, uint64_t now)
 {
@@ -237,21 +292,27 @@ static bool work (struct indexer *x, uint64_t now)
     int rc = 0;
     if (now < x->retry_ns)
         return false;
+    if (x->db && atomic_load (&x->doubted) == atomic_load (&x->made) + 1) {
+        (void) index_db_is_wrong (x->db);
+        set_aside (x, now);
+        return true;
+    }
     if (!x->db)
-        rc = index_db_open (x->path, &x->context->journal, x->context->generation, false, &x->db);
+        rc = open_index (x, now);
     if (!rc)
         rc = index_some (x, &more);
     if (!rc)
         rc = forget_some (x, now, &forget_more);
+    if (rc && x->db && index_db_is_damaged (x->db)) {
+        set_aside (x, now);
+        return true;
+    }
     if (rc) {
         if (!x->told)
             journal_notice (x->context, "INDEX-FAILED", "%s (%s); tried again each %d ms; recording and replay go on", fm_error_text (rc), fm_error_detail (), (int) INDEXER_RETRY_MS);
         x->told = true;
         x->retry_ns = now + (uint64_t) INDEXER_RETRY_MS * NS_PER_MS;
-        index_db_close (&x->db);
-        x->at = 0;
-        atomic_store (&x->next, 0);     /* before it is said that it is made anew: index_reader */
-        atomic_fetch_add (&x->made, 1);
+        give_up (x);
         return false;
     }
     x->told = false;
@@ -285,25 +346,44 @@ static int get_id (const Factmesh__FactId *m, struct fm_fact_id *ret_id)
     return 0;
 }
 
+/* The index names this fact. One that has expired is not there any more; one that never was shows that the index is damaged, and so does another one. */
+static int read_named (struct indexer *x, uint64_t offset, struct fm_slice *ret_batch, struct fm_fact *ret_fact)
+{
+    struct log_position at;
+    log_position (x->context->log, &at);
+    return offset < at.synced_offset ? fact_finder_read (x->finder, offset, ret_batch, ret_fact) : index_db_is_wrong (x->db);
+}
+
+static int find_latest (struct indexer *x, struct fm_slice topic, struct fm_slice key, uint64_t *ret_offset, struct fm_slice *ret_batch)
+{
+    struct fm_fact fact;
+    int rc = index_db_latest (x->db, topic, key, ret_offset);
+    if (!rc)
+        rc = read_named (x, *ret_offset, ret_batch, &fact);
+    if (!rc && (!slice_equal (fact.topic, topic) || !slice_equal (fact.key, key)))
+        rc = index_db_is_wrong (x->db);
+    return rc;
+}
+
 static int find_fact (struct indexer *x, const Factmesh__FactGet *get, uint64_t *ret_offset, struct fm_slice *ret_batch)
 {
     struct fm_fact_id id;
-    int rc;
-    if (get->fact) {
-        rc = get_id (get->fact, &id);
-        if (!rc)
-            rc = fact_finder_offset (x->finder, &id, ret_offset);
-    } else {
-        rc = index_db_latest (x->db, control_get_slice (&get->topic), control_get_slice (&get->key), ret_offset);
-    }
+    if (!get->fact)
+        return find_latest (x, control_get_slice (&get->topic), control_get_slice (&get->key), ret_offset, ret_batch);
+    int rc = get_id (get->fact, &id);
+    if (!rc)
+        rc = fact_finder_offset (x->finder, &id, ret_offset);
     return rc ? rc : fact_finder_at (x->finder, *ret_offset, ret_batch);
 }
 
+/* Not answered when the index turns out to be damaged: it is asked again when it is made anew. */
 static void fact_get (struct indexer *x, const struct mail *mail)
 {
     struct fm_slice batch;
     uint64_t offset;
     const int rc = find_fact (x, mail->control->fact_get, &offset, &batch);
+    if (rc && index_db_is_damaged (x->db))
+        return;
     if (rc) {
         refuse (x, mail, rc == FM_ERR_UNKNOWN ? FACTMESH__ERROR_CODE__ERROR_UNKNOWN_FACT : rc == FM_ERR_MALFORMED ? FACTMESH__ERROR_CODE__ERROR_MALFORMED : FACTMESH__ERROR_CODE__ERROR_INTERNAL,
                 rc == FM_ERR_UNKNOWN ? "no such fact is recorded here (any more)" : fm_error_detail ());
@@ -320,21 +400,37 @@ static void fact_get (struct indexer *x, const struct mail *mail)
 
 struct links {
     struct indexer *x;
+    struct fm_fact_id parent;           /* of a conversation: none */
+    struct fm_slice correlation;
     Factmesh__Link *items, **pointers;
     size_t count, limit, bytes;
     bool more;
 };
 
+/* Does the fact say what the index says of it? */
+static bool is_linked (const struct links *l, enum index_link kind, const struct fm_fact *fact)
+{
+    const struct fm_fact_id *parent = kind == INDEX_CAUSED ? &fact->causation : &fact->corrects;
+    if (!kind)
+        return indexer_correlation_hash (fact->correlation) == indexer_correlation_hash (l->correlation);
+    return parent->seq == l->parent.seq && id_equal (&parent->stream, &l->parent.stream);
+}
+
 static void add_link (void *arg, enum index_link kind, uint64_t offset)
 {
     struct links *l = arg;
     struct fm_slice batch;
+    struct fm_fact fact;
     if (l->count == l->limit || l->bytes > INDEXER_REPLY_BYTES) {
         l->more = true;
         return;
     }
-    if (fact_finder_at (l->x->finder, offset, &batch) != 0)
+    if (read_named (l->x, offset, &batch, &fact) != 0)
         return;                         /* it expired meanwhile */
+    if (!is_linked (l, kind, &fact)) {
+        (void) index_db_is_wrong (l->x->db);    /* nothing of this is told */
+        return;
+    }
     uint8_t *copy = malloc (batch.len);
     if (!copy)
         return;
@@ -357,17 +453,19 @@ static void links_get (struct indexer *x, const struct mail *mail)
 {
     const Factmesh__LinksGet *get = mail->control->links_get;
     struct links l = { .x = x, .limit = get->limit && get->limit < INDEXER_LINKS_MAX ? get->limit : INDEXER_LINKS_MAX };
-    struct fm_fact_id id;
+    l.correlation = control_get_slice (&get->correlation);
     l.items = calloc (l.limit, sizeof *l.items);
     l.pointers = calloc (l.limit, sizeof (*l.pointers));
     int rc = l.items && l.pointers ? 0 : -ENOMEM;
     /* One more than is told shows that there are others. */
     const unsigned ask = (unsigned) l.limit + 1;
-    if (!rc && get->correlation.len)
-        rc = index_db_correlation (x->db, indexer_correlation_hash (control_get_slice (&get->correlation)), get->after_offset, ask, add_of_conversation, &l);
-    else if (!rc && (rc = get_id (get->fact, &id)) == 0)
-        rc = index_db_links (x->db, &id, get->after_offset, ask, add_link, &l);
-    if (rc) {
+    if (!rc && l.correlation.len)
+        rc = index_db_correlation (x->db, indexer_correlation_hash (l.correlation), get->after_offset, ask, add_of_conversation, &l);
+    else if (!rc && (rc = get_id (get->fact, &l.parent)) == 0)
+        rc = index_db_links (x->db, &l.parent, get->after_offset, ask, add_link, &l);
+    if (index_db_is_damaged (x->db)) {
+        /* Not answered: it is asked again when the index is made anew. */
+    } else if (rc) {
         refuse (x, mail, rc == FM_ERR_MALFORMED ? FACTMESH__ERROR_CODE__ERROR_MALFORMED : FACTMESH__ERROR_CODE__ERROR_INTERNAL, fm_error_detail ());
     } else {
         Factmesh__LinksReply reply = FACTMESH__LINKS_REPLY__INIT;
@@ -403,6 +501,15 @@ static void take_mail (struct indexer *x, struct mail *mail, uint64_t now)
     x->waiting_count++;
 }
 
+/* It did not come so far in time. */
+static void refuse_late (struct indexer *x, const struct waiting *w)
+{
+    char text[160];
+    (void) snprintf (text, sizeof text, "the index is %s, at offset %llu of %llu; ask again later", x->db ? "behind" : "not there (see INDEX-FAILED in the journal's log)",
+                     (unsigned long long) x->at, (unsigned long long) w->offset);
+    refuse (x, w->mail, FACTMESH__ERROR_CODE__ERROR_TIMEOUT, text);
+}
+
 static void settle (struct indexer *x, uint64_t now)
 {
     while (x->waiting) {
@@ -411,11 +518,15 @@ static void settle (struct indexer *x, uint64_t now)
         if (!ready && now < w->until_ns)
             return;
         if (!ready)
-            refuse (x, w->mail, FACTMESH__ERROR_CODE__ERROR_TIMEOUT, "the index is behind; ask again later");
+            refuse_late (x, w);
         else if (w->mail->control->body_case == FACTMESH__CONTROL__BODY_FACT_GET)
             fact_get (x, w->mail);
         else
             links_get (x, w->mail);
+        if (ready && index_db_is_damaged (x->db)) {
+            set_aside (x, now);
+            continue;
+        }
         x->waiting = w->next;
         if (!x->waiting)
             x->waiting_end = &x->waiting;
@@ -455,6 +566,7 @@ static void *indexer_run (void *arg)
             take_mail (x, mail, now);
         more = work (x, now);
         settle (x, now);
+        more |= x->make && now >= x->retry_ns;
         more |= sweep_blobs (x, now);
     }
     return NULL;
@@ -473,6 +585,7 @@ int indexer_new (struct journal_context *context, const char *directory, struct 
     atomic_init (&x->stop, false);
     atomic_init (&x->next, 0);
     atomic_init (&x->made, 0);
+    atomic_init (&x->doubted, 0);
     mailbox_init (&x->box);
     char folder[PATH_BYTES];
     int rc = 0;

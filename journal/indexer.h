@@ -3,7 +3,8 @@
  *
  * Owns:    the thread, DIR/index/.
  * Promise: an answer knows of everything that was synced when its request came. Batches whose features say that nothing within matters are not decoded.
- *          An index that is lost, damaged or of another version is made again from the log.
+ *          An index that is lost, damaged anywhere, ahead of the log or of another version is made again from the log; requests wait for it, INDEXER_WAIT_MS
+ *          at most, and are refused with TIMEOUT then. What it says of a fact is compared with the fact before it is told.
  * Bounded: one transaction of INDEXER_ROWS rows at a time; requests that wait; rows of an answer. */
 
 #ifndef FM_JOURNAL_INDEXER_H
@@ -36,6 +37,8 @@ void indexer_destroy (struct indexer **indexer);
 uint64_t indexer_next (const struct indexer *x);
 void indexer_ask (struct indexer *x);
 unsigned indexer_made (const struct indexer *x);
+/* That making of it is damaged: it is to be made anew. */
+void indexer_doubt (struct indexer *x, unsigned made);
 /* The path of the database, for readers of their own (index_db_open, read_only). */
 const char *indexer_path (const struct indexer *x);
 

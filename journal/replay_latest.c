@@ -20,7 +20,7 @@ struct share {
     struct batch batch;
     struct batch_reader facts;
     size_t bytes;
-    bool stopped;
+    bool stopped, wrong;
     int rc;
 };
 
@@ -81,7 +81,7 @@ static bool take_gaps (struct share *s)
     return true;
 }
 
-static bool take_fact (struct share *s, uint64_t offset)
+static bool take_fact (struct share *s, struct fm_slice topic, uint64_t offset)
 {
     struct fm_fact fact;
     if (!s->decoded) {
@@ -97,6 +97,10 @@ static bool take_fact (struct share *s, uint64_t offset)
         return true;
     if ((seq > s->facts.next_seq && batch_reader_skip (&s->facts, seq - s->facts.next_seq)) || batch_reader_next (&s->facts, &fact))
         return true;
+    if (!slice_equal (fact.topic, topic)) {
+        s->wrong = true;
+        return false;
+    }
     const size_t bound = batch_extract_bound (&s->batch, &fact);
     if (bound > s->l->one_size) {
         uint8_t *grown = realloc (s->l->one, bound);
@@ -120,7 +124,7 @@ static bool take (void *arg, struct fm_slice topic, uint64_t offset)
         if (!s->rc && !s->stopped && s->item.kind == LOG_ITEM_GAP)
             s->stopped = !take_gaps (s);
         else if (!s->rc && !s->stopped && s->item.bytes.len && offset >= s->item.offset && offset - s->item.offset < s->item.end_seq - s->item.first_seq)
-            s->stopped = !take_fact (s, offset);
+            s->stopped = !take_fact (s, topic, offset);
         if (s->rc == FM_ERR_END)                /* nothing is left there */
             s->rc = 0;
         s->stopped |= s->rc != 0;
@@ -140,6 +144,8 @@ int replay_latest_step (struct replay_latest *l, struct log_reader *reader, cons
     const int rc = l->index->page (l->index->context, l->next, l->end, take, &s, &next);
     if (s.rc || rc)
         return s.rc ? s.rc : rc;
+    if (s.wrong)
+        return l->index->wrong ? l->index->wrong (l->index->context) : FM_ERR_CORRUPT;
     if (!s.stopped && next > l->next)
         l->next = next;
     return 0;

@@ -24,6 +24,8 @@ struct replay_index {
      * were. Returns 0; -EAGAIN: it does not know yet, ask again soon; else it will not know: the session is over. */
     int (*page) (void *context, uint64_t from, uint64_t end, bool (*each) (void *arg, struct fm_slice topic, uint64_t offset), void *arg,
                  uint64_t *ret_next);
+    /* At an offset that was told there is a fact of another topic: the index is damaged. Called behind `page`. NULL: it never is. Returns as page does. */
+    int (*wrong) (void *context);
 };
 
 /* What a share's facts go to. Each returns false when it has no room: the share ends before that fact. */
