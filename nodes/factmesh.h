@@ -191,12 +191,13 @@ struct fm_subscription_options {
     enum fm_delivery delivery;      /* FM_SYNCED hands out only what a journal has on disk */
     size_t held_bytes;              /* live facts held while a hole is filled; default 16 MiB */
     int commit_ms;                  /* acknowledgements reach the journal at most this often; default 200 */
-    int open_timeout_ms;            /* to find a journal for a start other than the end; default 5000; -1: for ever */
+    int open_timeout_ms;            /* to find a journal for a start other than the end, and hear from it (5000 at least); default 5000; -1: for ever */
     bool no_journal;                /* plain live, repaired from publishers' windows alone */
 };
 
-/* Open a subscription. From the start, a time or a cursor it needs a journal: FM_ERR_NO_JOURNAL when none is found in time. FM_ERR_TOPIC,
- * FM_ERR_GENERATION (the cursor is of another journal), FM_ERR_MALFORMED (its bytes). */
+/* Open a subscription. From the start, a time or a cursor it needs a journal: FM_ERR_NO_JOURNAL when none is found in time, FM_ERR_UNREACHABLE when
+ * the one that was found says nothing. FM_INTERRUPTED: a signal came while it waited. FM_ERR_TOPIC, FM_ERR_GENERATION (the cursor is of another
+ * journal), FM_ERR_MALFORMED (its bytes). */
 FM_EXPORT int fm_subscription_open (struct fm_node *node, const struct fm_subscription_options *options, struct fm_subscription **ret_subscription);
 /* Commits what is acknowledged (waits at most a second) and frees. */
 FM_EXPORT void fm_subscription_close (struct fm_subscription **subscription);

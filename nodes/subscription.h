@@ -273,6 +273,8 @@ bool subscription_view_step (struct fm_subscription *s, struct fm_event *ret_eve
 void subscription_gap_event (struct fm_subscription *s, const struct fm_id *stream, uint64_t first, uint64_t end, uint32_t reason,
                              struct fm_event *ret_event);
 int subscription_error_of (Factmesh__ErrorCode code);
+/* No answer, or one of a journal that has just started or is busy: it may have another one later. */
+bool subscription_may_pass (int error);
 
 /* --- subscription_repair.c */
 

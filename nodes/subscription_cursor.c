@@ -132,26 +132,41 @@ static int read_loaded (const struct replay_event *e, const char *name, struct c
     return cursor_from_message (ret_cursor, e->control->cursor_reply->cursors[0]->cursor);
 }
 
-int subscription_cursor_load (struct fm_subscription *s, const struct live_peer *peer, uint64_t deadline_ns, struct cursor *ret_cursor)
+static int ask_for_cursor (struct fm_subscription *s, uint64_t *ret_request)
 {
-    int rc = connect_to (s, peer);
-    if (rc != 0)
-        return rc;
     Factmesh__CursorGet get = FACTMESH__CURSOR_GET__INIT;
     get.name = control_put_slice (slice_of (s->cursor_name));
     Factmesh__Control control = FACTMESH__CONTROL__INIT;
     control.body_case = FACTMESH__CONTROL__BODY_CURSOR_GET;
     control.cursor_get = &get;
-    uint64_t request;
-    rc = replay_client_request (s->cursor_client, &control, &request);
+    return replay_client_request (s->cursor_client, &control, ret_request);
+}
+
+int subscription_cursor_load (struct fm_subscription *s, const struct live_peer *peer, uint64_t deadline_ns, struct cursor *ret_cursor)
+{
+    int passing = 0;
+    uint64_t request, first_request = 0, ask_ns = 0;
+    disconnect (s);                         /* the one of an earlier try may hang */
+    int rc = connect_to (s, peer);
     while (rc == 0) {
+        const uint64_t now_ns = node_now ();
+        if (now_ns >= deadline_ns)
+            return passing ? passing : error_set (FM_ERR_UNREACHABLE, "the journal at %s does not answer", peer->info.control);
+        if (now_ns >= ask_ns) {             /* again: the connection may have been made anew meanwhile, and what it carried is lost */
+            ask_ns = now_ns + NS_OF_MS (COMMIT_RETRY_MS);
+            if (ask_for_cursor (s, &request) == 0 && !first_request)
+                first_request = request;
+        }
         struct replay_event e;
         while (replay_client_receive (s->cursor_client, &e) == 0) {
-            if (e.session == 0 && e.request == request)
-                return read_loaded (&e, s->cursor_name, ret_cursor);
+            if (e.session != 0 || !first_request || e.request < first_request)
+                continue;
+            rc = read_loaded (&e, s->cursor_name, ret_cursor);
+            if (!subscription_may_pass (rc))
+                return rc;
+            passing = rc;
         }
-        if (node_now () >= deadline_ns)
-            return error_set (FM_ERR_UNREACHABLE, "the journal at %s does not answer", peer->info.control);
+        rc = 0;
         struct pollfd fd = { .fd = replay_client_fd (s->cursor_client), .events = POLLIN };
         if (poll (&fd, 1, COMMIT_STEP_MS) < 0 && errno != EINTR)
             rc = -errno;

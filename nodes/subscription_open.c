@@ -21,7 +21,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OPEN_STEP_MS = 20, ANSWER_MS = 5000 };   /* how often members are looked at; for a journal that we found to answer */
+enum {
+    OPEN_STEP_MS = 20,                      /* how often members are looked at */
+    ANSWER_MS = 5000                        /* for a journal that we found to answer; who may wait longer asks again then */
+};
 
 /* --- Options. */
 
@@ -119,8 +122,8 @@ static int start_at (struct fm_subscription *s, const struct cursor *c)
     return 0;
 }
 
-/* A named cursor that a journal knows, or FM_ERR_UNKNOWN. It may be another journal's that came first. */
-static int load_cursor (struct fm_subscription *s)
+/* A named cursor that a journal knows, or FM_ERR_UNKNOWN: none does. It may be another journal's that came first. */
+static int load_cursor_once (struct fm_subscription *s)
 {
     struct cursor c = { 0 };
     int rc = FM_ERR_UNKNOWN;
@@ -134,6 +137,16 @@ static int load_cursor (struct fm_subscription *s)
         rc = start_at (s, &c);
     cursor_release (&c);
     return rc;
+}
+
+/* The journal may come back elsewhere, or its link be bad for a while: until the deadline, and once at least. */
+static int load_cursor (struct fm_subscription *s, uint64_t deadline_ns)
+{
+    for (;;) {
+        const int rc = load_cursor_once (s);
+        if (!subscription_may_pass (rc) || node_now () >= deadline_ns || !wait_journal (s, deadline_ns))
+            return rc;
+    }
 }
 
 int subscription_session_start (struct fm_subscription *s, struct holder *holder)
@@ -172,22 +185,29 @@ static int open_session (struct fm_subscription *s, const struct live_peer *peer
     return holder ? subscription_session_start (s, holder) : -ENOMEM;
 }
 
+/* A session whose open or first message was lost with its connection, or whose journal stands still: asked again. */
+static void ask_again (struct fm_subscription *s, uint64_t now_ns)
+{
+    if (s->session_state == SESSION_OPEN && now_ns >= s->session_heard_ns + NS_OF_MS (ANSWER_MS))
+        subscription_session_lost (s);
+    if (s->session_state != SESSION_WANTED)
+        return;
+    live_set_look (s->live);
+    (void) live_set_update (s->live, now_ns);
+    subscription_session_step (s, now_ns);
+}
+
 /* Until the session's first message says where it starts; that message stays in hand. */
 static int take_until_started (struct fm_subscription *s, uint64_t deadline_ns)
 {
-    while (!s->session_told) {
+    const uint64_t started_ns = node_now ();
+    while (!s->session_told && !s->error) {
         const uint64_t now_ns = node_now ();
-        if (s->error || (s->session_state == SESSION_OPEN && now_ns >= deadline_ns))
-            break;
-        if (s->session_state == SESSION_WANTED) {
-            live_set_look (s->live);
-            (void) live_set_update (s->live, now_ns);
-            subscription_session_step (s, now_ns);
-        }
         if (subscription_replay_receive (s) == 0)
             continue;
-        if (now_ns >= deadline_ns)
+        if (now_ns >= deadline_ns || (s->session_error && !subscription_may_pass (s->session_error) && now_ns >= started_ns + NS_OF_MS (ANSWER_MS)))
             break;
+        ask_again (s, now_ns);
         const int rc = subscription_wait (s, now_ns + NS_OF_MS (OPEN_STEP_MS));
         if (rc != 0 && rc != FM_TIMEOUT)
             return rc;
@@ -196,7 +216,8 @@ static int take_until_started (struct fm_subscription *s, uint64_t deadline_ns)
         return error_set (s->error, "%s", s->error_text);
     if (!s->session_told && s->session_error)
         return error_set (s->session_error, "the journal refuses to replay: %s", s->session_error_text);
-    return s->session_told ? 0 : error_set (FM_ERR_UNREACHABLE, "the journal has not answered within %d ms", ANSWER_MS);
+    return s->session_told ? 0 : error_set (FM_ERR_UNREACHABLE, "the journal has not answered within %llu ms",
+                                            (unsigned long long) (deadline_ns - started_ns) / NS_OF_MS (1));
 }
 
 /* Live frames are not taken yet: their descriptor would end each wait at once. */
@@ -256,7 +277,7 @@ static int start (struct fm_subscription *s, const struct fm_subscription_option
     if (s->cursor_name) {
         if (!wait_journal (s, deadline_ns))
             return start_without_journal (s, true, wait_ms);
-        rc = load_cursor (s);
+        rc = load_cursor (s, deadline_ns);
         if (rc != 0 && rc != FM_ERR_UNKNOWN)
             return rc;
     }
@@ -278,7 +299,8 @@ static int start (struct fm_subscription *s, const struct fm_subscription_option
         if (rc != 0)
             return rc;
     }
-    return wait_started (s, node_now () + NS_OF_MS (ANSWER_MS));
+    const uint64_t answer_ns = node_now () + NS_OF_MS (ANSWER_MS);
+    return wait_started (s, needed && deadline_ns > answer_ns ? deadline_ns : answer_ns);
 }
 
 /* --- The public calls. */

@@ -278,6 +278,11 @@ int subscription_error_of (Factmesh__ErrorCode code)
     }
 }
 
+bool subscription_may_pass (int error)
+{
+    return error == FM_ERR_UNREACHABLE || error == FM_ERR_NO_JOURNAL || error == FM_ERR_LIMIT;
+}
+
 static void on_session_error (struct fm_subscription *s, const struct replay_event *e)
 {
     s->session = 0;                         /* the client forgot it */

@@ -481,7 +481,10 @@ static int program_open (struct program *p)
     }
     if ((rc = fm_node_open (&p->set.node, &p->node)) < 0)
         return fm_perror ("flow_subscriber: open", rc);
-    if ((rc = fm_subscription_open (p->node, &p->set.subscription, &p->subscription)) < 0)
+    do
+        rc = fm_subscription_open (p->node, &p->set.subscription, &p->subscription);
+    while (rc == FM_INTERRUPTED); /* stopped and continued */
+    if (rc < 0)
         return fm_perror ("flow_subscriber: subscribe", rc);
     (void) printf ("READY address=%s\n", fm_node_address (p->node));
     return 0;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "../support/mesh_kit.h"
@@ -86,6 +87,41 @@ static void a_journal_that_is_just_starting_is_asked_again_for_the_cursor (void 
     assert_int_equal (journal_new (m.journal_node, m.directory, NULL, &m.journal), 0);
     assert_int_equal (fm_subscription_commit (c.s, MESH_PATIENCE_MS), 0);
     fm_subscription_close (&c.s);
+    mesh_close (&m);
+}
+
+/* Questions that get lost: the first of each kind. */
+struct lost_questions {
+    atomic_uint cursors, replays;
+};
+
+static int lose_the_first (void *arg, const struct node_route *from, const Factmesh__Control *control)
+{
+    struct lost_questions *lost = arg;
+    (void) from;
+    if (control->body_case == FACTMESH__CONTROL__BODY_CURSOR_GET)
+        return atomic_fetch_add (&lost->cursors, 1) == 0 ? 0 : FM_ERR_UNKNOWN;
+    if (control->body_case == FACTMESH__CONTROL__BODY_REPLAY_OPEN)
+        return atomic_fetch_add (&lost->replays, 1) == 0 ? 0 : FM_ERR_UNKNOWN;
+    return FM_ERR_UNKNOWN;
+}
+
+static void who_may_wait_asks_a_journal_that_does_not_answer_again (void **state)
+{
+    (void) state;
+    struct mesh m;
+    mesh_open (&m, true, 0);
+    mesh_add_stream (&m, 3, 10, false);
+    mesh_publish (&m, 0, 1, 10);
+    mesh_wait_synced (&m, 0);
+    struct lost_questions lost = { 0 };
+    assert_int_equal (node_handle_first (m.journal_node, lose_the_first, &lost), 0);
+    struct checker c;
+    checker_open (&c, &m, (struct fm_subscription_options) { .from = FM_FROM_START, .cursor = "place", .open_timeout_ms = MESH_PATIENCE_MS });
+    checker_run_until (&c, 0, 9);
+    assert_true (lost.cursors > 1 && lost.replays > 1);
+    fm_subscription_close (&c.s);
+    node_unhandle (m.journal_node, &lost);
     mesh_close (&m);
 }
 
@@ -443,6 +479,7 @@ int main (int argc, char **argv)
         cmocka_unit_test (who_is_too_slow_falls_behind_and_misses_nothing),
         cmocka_unit_test (a_journal_that_comes_back_is_read_on_where_it_stopped),
         cmocka_unit_test (a_journal_that_is_just_starting_is_asked_again_for_the_cursor),
+        cmocka_unit_test (who_may_wait_asks_a_journal_that_does_not_answer_again),
         cmocka_unit_test (others_fill_in_for_a_journal_that_is_gone),
         cmocka_unit_test (a_stream_that_was_closed_is_heard_of_though_its_node_lives_on),
         cmocka_unit_test (what_its_publisher_had_alone_dies_with_it_as_a_gap),
