@@ -142,6 +142,9 @@ $(UNIT_BIN): $(BUILD)/tests/support/test_filter.o
 # The simulation stands in for the C library and ZeroMQ: its objects go into no other program.
 $(BUILD)/tests/unit/test_simulation: $(call obj,$(SIM_SRC))
 
+# Its allocations, and those of the code under test, go through tests/support/fail_memory.c.
+$(BUILD)/tests/unit/test_no_memory $(BUILD)/tests/unit/test_no_memory_mesh: LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
+
 $(BUILD)/tests/unit/test_shop: $(call obj,$(addprefix nodes/shop/,csv.c mbox.c order.c outbox.c store.c))
 
 $(UNIT_BIN) $(TOOL_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/libsupport.a $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a

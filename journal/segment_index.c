@@ -38,7 +38,7 @@ struct segment_index {
     uint64_t hash_seed;                     /* random: ids and names come from the wire */
     uint64_t end_offset, first_time_ns, last_time_ns, records, facts;
     uint32_t flags;
-    struct batch_scratch scratch;
+    struct batch_scratch scratch;           /* has room for any batch: for want of memory none must be left out, which would pass for damage */
     uint64_t *topic_facts;                  /* of one batch, by its topic index */
 };
 
@@ -55,12 +55,14 @@ int segment_index_new (struct segment_index **ret_index)
     x->names = malloc (INDEX_TOPIC_BYTES_MAX);
     x->positions = malloc (INDEX_POSITIONS_MAX * sizeof *x->positions);
     x->topic_facts = malloc (BATCH_TOPICS_MAX * sizeof *x->topic_facts);
+    x->scratch.topics = malloc (BATCH_TOPICS_MAX * sizeof *x->scratch.topics);
     x->identities = malloc (INDEX_IDENTITIES_MAX * sizeof *x->identities);
     if (!x->streams || !x->stream_buckets || !x->topics || !x->topic_buckets || !x->names || !x->positions
-        || !x->topic_facts || !x->identities) {
+        || !x->topic_facts || !x->scratch.topics || !x->identities) {
         segment_index_destroy (&x);
         return -ENOMEM;
     }
+    x->scratch.size = BATCH_TOPICS_MAX;
     *ret_index = x;
     return 0;
 }
