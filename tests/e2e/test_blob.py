@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import time
 
 from harness import FACTMESH, Failed, Skipped, check, fields, free_port, main, tool, wait_until
 
@@ -350,7 +351,12 @@ def http_connections_are_bounded(lab):
         s.connect_ex(("127.0.0.1", port))
         idle.append(s)
     wait_until("connections are taken", lambda: journal.files_open() > before + 60, 10, journal)
-    check(journal.files_open() <= before + 140, f"{journal.files_open() - before} files for 300 connections")
+    # It takes what it is going to take: those that it does not wait in the kernel's queue, which nobody can see getting no shorter.
+    most = 0
+    for _ in range(20):
+        most = max(most, journal.files_open() - before)
+        time.sleep(0.05)
+    check(most <= 140, f"{most} files for 300 connections")
     for s in idle:
         s.close()
     wait_until("it serves again", lambda: lab.run("curl", "-sS", "--max-time", "5", f"http://127.0.0.1:{port}/blobs/{digest}").out == b"hello", 20, journal)

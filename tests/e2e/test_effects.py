@@ -167,6 +167,7 @@ def an_instance_that_is_stopped_loses_its_fact_and_its_handler(lab):
     one.cont()
     wait_until("it is had", lambda: g.lines()[-1].startswith("had"), 20)
     g.wait_done()
+    check(len(g.lines()) == 3, f"effects: {g.lines()}")
     first, second, had = [line.split() for line in g.lines()]
     check(int(second[1]) > int(first[1]) and had[1] == second[1], f"effects: {g.lines()}")
     one.line("took longer than its lease", 20, "err")

@@ -77,7 +77,7 @@ def faults(s, a, b, only, untouched):
     """Each kind of fault on the link between two hosts."""
     rules = [(s.net.between, {"drop": 1}), (s.net.link, {"drop": 1}), (lambda a, b, only, **rule: s.net.link(b, a, only, **rule), {"drop": 1}),
              (s.net.between, {"reset": 1}), (s.net.between, {"delay": 30000, "jitter": 20000}), (s.net.between, {"loss": 50000})]
-    for put, rule in rules if THOROUGH else rules[:3] + [s.lab.random.choice(rules[3:])]:
+    for put, rule in rules if THOROUGH else rules[:4] + [s.lab.random.choice(rules[4:])]:
         put(a, b, only, **rule)
         s.during(0.6 if THOROUGH else 0.3, *untouched)
         s.net.heal()

@@ -321,6 +321,31 @@ static void after_a_restart_what_was_in_hand_waits_for_its_holder_or_the_lease (
     group_state_destroy (&g);
 }
 
+/* Its failure was recorded, the confirmation was lost with the journal that gave it: it is not gone on with, and does not count again. */
+static void what_was_recorded_of_a_hand_out_is_not_gone_on_with_after_a_restart (void **state)
+{
+    (void) state;
+    struct group_state *g = group (GROUP_ONCE, 10000);
+    struct group_stored stored[3];
+    struct group_place place;
+    group_state_join (g, 1, 10, 0);
+    take (g, 1, 1);
+    take (g, 2, 2);
+    struct group_hand_out failed = expect (g, 0, 1), held = expect (g, 0, 2);
+    assert_int_equal (0, say (g, &failed, GROUP_FAILED, 0));
+    assert_int_equal (0, group_state_each (g, keep_one, stored));
+    group_state_place (g, &place);
+    group_state_destroy (&g);
+    g = group (GROUP_ONCE, 10000);
+    group_state_restart (g, &place, 0);
+    for (uint64_t offset = 1; offset <= 2; offset++)
+        assert_int_equal (0, group_state_restore (g, &stored[offset], offset, 0));
+    group_state_join (g, 1, 10, 0);
+    assert_int_equal (FM_ERR_LEASE, group_state_hold (g, 1, 1, failed.token, 0));
+    assert_int_equal (0, group_state_hold (g, 1, 2, held.token, 0));
+    group_state_destroy (&g);
+}
+
 static void a_doubt_is_about_what_was_begun (void **state)
 {
     (void) state;
@@ -762,6 +787,7 @@ int main (int argc, char **argv)
         cmocka_unit_test (giving_back_what_was_begun_leaves_it_in_doubt),
         cmocka_unit_test (an_instance_that_comes_anew_goes_on_with_what_it_holds_and_nobody_else_does),
         cmocka_unit_test (after_a_restart_what_was_in_hand_waits_for_its_holder_or_the_lease),
+        cmocka_unit_test (what_was_recorded_of_a_hand_out_is_not_gone_on_with_after_a_restart),
         cmocka_unit_test (a_doubt_is_about_what_was_begun),
         cmocka_unit_test (reasons_are_bounded_and_what_cannot_be_parked_is_tried_again),
         cmocka_unit_test (facts_of_one_key_that_come_in_below_others_stand_in_their_order),
