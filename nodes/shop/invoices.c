@@ -1,8 +1,8 @@
-/* invoices: writes an invoice for each order and each correction of it, a page of HTML, and tells of it.
+/* invoices: writes an invoice for each order and each correction of it, a page of HTML, and tells where it is.
  *
- * Owns:    DIR/invoices.db: the pages, with its place (follow.h).
- * Once:    what it does outside its database can be repeated without harm: the fact that tells of an invoice has an identity. It is durable before the
- *          place moves on. */
+ * Owns:    DIR/invoices.db: which invoices there are, with its place (follow.h). The pages are blobs, which journals keep.
+ * Once:    what it does outside its database can be repeated without harm: a blob is named by its content, and the fact that points to it has an
+ *          identity. Both are durable before the place moves on. */
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@
 enum { IDENTITY_BYTES = 16 + FM_FACT_ID_TEXT };
 
 static const char schema[] = "CREATE TABLE IF NOT EXISTS invoice (cause TEXT PRIMARY KEY, number TEXT NOT NULL, units INTEGER NOT NULL, mills INTEGER NOT NULL,"
-                             " page TEXT NOT NULL)";
+                             " blob TEXT NOT NULL)";
 
 struct invoices {
     struct shop *shop;
@@ -42,11 +42,10 @@ static void write_cell (FILE *out, const char *text)
     write_escaped (out, text);
 }
 
-static int write_page (const struct order *o, char **ret_page)
+static int write_page (const struct order *o, char **ret_page, size_t *ret_len)
 {
     char money[MONEY_TEXT];
-    size_t len;
-    FILE *out = open_memstream (ret_page, &len);
+    FILE *out = open_memstream (ret_page, ret_len);
     if (!out)
         return FM_ERR_FULL;
     const char *title = order_is_cancellation (o->number) ? "Credit note" : "Invoice";
@@ -73,9 +72,29 @@ static int write_page (const struct order *o, char **ret_page)
     return fclose (out) == 0 ? 0 : FM_ERR_FULL;
 }
 
-static int publish (struct invoices *v, const struct fm_fact *cause, const char *cause_id)
+/* A journal that is away comes back: what waits for one may wait for long. */
+static bool is_away (int rc)
 {
-    char identity[IDENTITY_BYTES];
+    return (rc == FM_TIMEOUT || rc == FM_ERR_NO_JOURNAL || rc == FM_INTERRUPTED) && !shop_is_over ();
+}
+
+/* The page goes to a journal. It stays there for its lease, and then as long as the fact that points to it. */
+static int put_page (const struct invoices *v, struct fm_slice page, struct fm_blob *ret_blob)
+{
+    const struct fm_blob_options options = { .media_type = "text/html", .timeout_ms = SHOP_SYNC_MS };
+    int rc;
+    while (is_away (rc = fm_blob_put_bytes (v->shop->node, page, &options, ret_blob)))
+        continue;
+    return rc;
+}
+
+static int publish (struct invoices *v, const struct fm_fact *cause, const char *cause_id, const struct fm_blob *blob)
+{
+    char identity[IDENTITY_BYTES], bytes[FM_BLOB_REF];
+    struct fm_slice pointer;
+    const int rc = fm_blob_ref (blob, bytes, sizeof bytes, &pointer);
+    if (rc)
+        return rc;
     (void) snprintf (identity, sizeof identity, "invoiced/%s", cause_id);
     const struct fm_fact fact = {
         .topic = fm_text (TOPIC_INVOICED),
@@ -85,6 +104,7 @@ static int publish (struct invoices *v, const struct fm_fact *cause, const char 
         .payload = cause->payload,
         .causation = cause->id,
         .identity = fm_text (identity),
+        .blob = pointer,
     };
     return fm_publish (v->shop->out, &fact, NULL);
 }
@@ -93,15 +113,20 @@ static int take (void *arg, const struct fm_fact *fact)
 {
     struct invoices *v = arg;
     struct order order;
-    char id[FM_FACT_ID_TEXT], *page = NULL;
+    struct fm_blob blob;
+    char id[FM_FACT_ID_TEXT], digest[FM_BLOB_TEXT], *page = NULL;
+    size_t len;
     if (order_decode (fact->payload, &order))
         return 0;                           /* not ours: audit tells of it */
     (void) fm_fact_id_text (&fact->id, id, sizeof id);
-    int rc = write_page (&order, &page);
+    int rc = write_page (&order, &page, &len);
     if (!rc)
-        rc = publish (v, fact, id);
+        rc = put_page (v, (struct fm_slice) { page, len }, &blob);
     if (!rc)
-        rc = store_do (v->db, "INSERT INTO invoice VALUES (?, ?, ?, ?, ?)", "ssnns", id, order.number, order.units, order.mills, page);
+        rc = publish (v, fact, id, &blob);
+    if (!rc)
+        rc = store_do (v->db, "INSERT INTO invoice VALUES (?, ?, ?, ?, ?)", "ssnns", id, order.number, order.units, order.mills,
+                       fm_blob_text (blob.sha256, digest));
     if (!rc)
         shop_say (v->shop, "%s invoiced%s", order.number, fact->corrects.seq ? " again" : "");
     free (page);
@@ -109,12 +134,12 @@ static int take (void *arg, const struct fm_fact *fact)
     return rc;
 }
 
-/* The place moves on when the facts are on the journal's disk, however long that takes: a journal that is away comes back. */
+/* The place moves on when the facts are on the journal's disk, however long that takes. */
 static int settle (void *arg)
 {
-    struct invoices *v = arg;
+    const struct invoices *v = arg;
     int rc;
-    while ((rc = fm_publisher_wait_synced (v->shop->out, 0, SHOP_SLICE_MS)) == FM_TIMEOUT && !shop_is_over ())
+    while (is_away (rc = fm_publisher_wait_synced (v->shop->out, 0, SHOP_SLICE_MS)))
         continue;
     return rc;
 }

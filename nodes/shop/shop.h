@@ -20,7 +20,7 @@ enum {
 #define TOPIC_PLACED "orders.placed"            /* an order; or, with `corrects`, its whole new content */
 #define TOPIC_CANCELLED "orders.cancelled"      /* a credit note: invoices that begin with C */
 #define TOPIC_FULFILLED "orders.fulfilled"      /* it left the warehouse; causation: the order */
-#define TOPIC_INVOICED "orders.invoiced"        /* it has an invoice; causation: the order, or its correction */
+#define TOPIC_INVOICED "orders.invoiced"        /* its invoice is the blob; causation: the order, or its correction */
 #define TOPIC_STOCK "stock.query"               /* a request; the payload is a stock code */
 
 struct shop {
