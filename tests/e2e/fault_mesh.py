@@ -113,17 +113,17 @@ class Mesh:
         sub.line("^DONE", limit_s)
         return sub
 
-    def judge(self, limit_s=60, exact=()):
-        """All subscribers end, and hold what they must; returns the facts of the replay."""
+    def judge(self, limit_s=60, exact=(), replay_s=None):
+        """All subscribers end, and hold what they must; returns the facts of the replay, which takes its time with a long log (replay_s)."""
         for sub in self.subscribers:
             sub.line("^DONE", limit_s)
-        replay = self.replay(limit_s)
+        replay = self.replay(replay_s or limit_s)
         logs = []
         for sub in self.subscribers:
             logs += [sub.topic if sub.synced or sub in exact else "live:" + sub.topic, sub.log]
         acked = [word for pub in self.publishers for word in ("--acked", pub.acked)]
         result = self.lab.run(tool("flow_check"), "--contents", str(self.contents), *self.shape, "--replay", replay.log, *acked,
-                              *logs, limit_s=120)
+                              *logs, limit_s=2 * (replay_s or limit_s))
         lines = [line for line in result.text().splitlines() if not line.startswith("CHECKED") or " faults=0" not in line]
         check(result.status == 0, "not what was published: " + "\n        ".join(lines[:30]) + result.err[:500])
         told = [fields(line) for line in result.text().splitlines() if line.startswith("CHECKED")]

@@ -28,7 +28,7 @@ LASTS_S = (0.05, 4.0)
 LONG_S = (5.0, 12.0)                                     # one in ten: longer than it takes to be declared dead
 LIVE_QUEUE = 20                                          # frames: drops in long runs as soon as somebody stands still
 RECOVERY_S = 60
-DISK_BYTES = 1 << 30
+DISK_BYTES = (1 << 30) + SECONDS * (1 << 20)               # a second's facts take 0.8 MB: it is full when a fault fills it, and only then
 SETTLED = 0.35                                           # of a process's life: from then on its memory is compared
 MEMORY_SLOPE = 8 << 20                                   # bytes that it may grow from there to the end
 MEMORY_PEAK = 192 << 20                                  # of any: a full window has 64 MiB, what a subscription holds 16
@@ -202,6 +202,9 @@ class Soak:
             for process in self.free():
                 if process.alive():
                     self.samples[process].append((process.memory_bytes(), process.files_open()))
+        if self.disk and not self.disk_is_full():
+            room = os.statvfs(self.lab.path("journal"))
+            check(room.f_bavail * room.f_frsize > DISK_BYTES // 16, "the disk is too small for what is published: it would be full for good")
         if self.now() > self.next_word:
             self.next_word = self.now() + 15
             self.say(f"{sum(self.counts.values())} faults, {len(self.active)} now; synced "
@@ -272,7 +275,7 @@ class Soak:
                 waiting.remove(sub)
                 self.say(f"{sub.name} has all {time.monotonic() - started:.1f} s after the last fault")
             time.sleep(0.1)
-        facts = self.mesh.judge(RECOVERY_S)
+        facts = self.mesh.judge(RECOVERY_S, replay_s=RECOVERY_S + SECONDS / 10)
         took = time.monotonic() - started
         again = sum(int(fields(line)["facts"]) for sub in self.mesh.subscribers for line in sub.lines("^AGAIN"))
         self.lab.tell(f"seed {self.lab.seed}; {sum(self.counts.values())} faults: "
