@@ -15,6 +15,7 @@
 #include "error.h"
 #include "input_csv.h"
 #include "input_json.h"
+#include "large.h"
 #include "output.h"
 #include "progress.h"
 #include "pub_options.h"
@@ -123,6 +124,12 @@ static int pub_topic (struct pub *p, struct fm_slice level, struct fm_slice *ret
     return p->topic.failed ? -ENOMEM : 0;
 }
 
+/* Blobs go where facts must be, if that is one journal. */
+static const char *pub_blob_journal (const struct pub *p)
+{
+    return p->o.journals && !strchr (p->o.journals, ',') ? p->o.journals : NULL;
+}
+
 /* Publish one fact; waits for room in the window as long as something moves. */
 static int pub_send (struct pub *p, const struct input_record *r)
 {
@@ -134,6 +141,10 @@ static int pub_send (struct pub *p, const struct input_record *r)
     int rc = pub_topic (p, r->level, &fact.topic);
     if (rc == 0)
         rc = pub_pace (p);
+    /* First the blob, which the journal keeps for its lease; then the fact, with which it stays. */
+    uint8_t ref[FM_BLOB_REF];
+    if (rc == 0 && p->o.blob_over && fact.payload.len > p->o.blob_over)
+        rc = large_store (p->node, pub_blob_journal (p), p->timeout_ms, &fact, ref);
     if (rc < 0)
         return rc;
     struct fm_fact_id id;
@@ -421,7 +432,7 @@ static int pub_open_stream (struct pub *p)
         .directory = p->o.identity,
         .when_full = p->o.no_wait ? FM_DROP_OLDEST : FM_BLOCK,
         .block_ms = PUB_SLICE_MS,
-        .payload_max = (size_t) p->o.payload_max,
+        .payload_max = (size_t) (p->o.payload_max < PAYLOAD_MAX_LIMIT ? p->o.payload_max : PAYLOAD_MAX_LIMIT),
         .journals = p->o.journals,
         .window_on_disk = p->o.window,
     };

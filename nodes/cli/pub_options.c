@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "large.h"
 #include "topic.h"
 
 static const char help[] =
@@ -28,7 +29,9 @@ static const char help[] =
     "      --fact-identity COL  column, member, or the identity itself, as with --key: of facts with one identity the journal tells\n"
     "                           all but the first to be duplicates\n"
     "      --tombstone          the key's thing exists no longer\n"
-    "      --payload-max SIZE   refuse larger facts [1M, at most 64M]\n"
+    "      --payload-max SIZE   refuse larger facts [1M, at most 64M; with --blob-over 64M, at most 1G]\n"
+    "      --blob-over SIZE     a payload of more than SIZE is stored as a blob at the journal first, and the fact points to it;\n"
+    "                           `sub --fetch` and `replay --fetch` bring it back\n"
     "How:\n"
     "      --rate N             at most N facts a second\n"
     "      --no-wait            wait for no journal: facts go to who is connected, and may be lost\n"
@@ -50,7 +53,8 @@ static const char help[] =
     "Examples:\n"
     "  factmesh pub orders.placed 'order 4711: 3 lamps' --seed tcp://127.0.0.1:7400\n"
     "  factmesh pub orders.line --csv --key InvoiceNo --file orders.csv\n"
-    "  tail -f app.log | factmesh pub logs.app --type LogLine\n";
+    "  tail -f app.log | factmesh pub logs.app --type LogLine\n"
+    "  factmesh pub scans.page --whole --file page-1.png --content-type image/png --blob-over 64K\n";
 
 enum {
     OPT_NULL = OPT_OWN,
@@ -66,6 +70,7 @@ enum {
     OPT_FACT_IDENTITY,
     OPT_TOMBSTONE,
     OPT_PAYLOAD_MAX,
+    OPT_BLOB_OVER,
     OPT_RATE,
     OPT_NO_WAIT,
     OPT_JOURNALS,
@@ -95,6 +100,7 @@ static const struct option long_options[] = { { "file", required_argument, NULL,
                                               { "fact-identity", required_argument, NULL, OPT_FACT_IDENTITY },
                                               { "tombstone", no_argument, NULL, OPT_TOMBSTONE },
                                               { "payload-max", required_argument, NULL, OPT_PAYLOAD_MAX },
+                                              { "blob-over", required_argument, NULL, OPT_BLOB_OVER },
                                               { "rate", required_argument, NULL, OPT_RATE },
                                               { "no-wait", no_argument, NULL, OPT_NO_WAIT },
                                               { "journals", required_argument, NULL, OPT_JOURNALS },
@@ -149,8 +155,16 @@ static int set_payload_max (const struct cli *cli, struct pub_options *o, const 
     const int rc = cli_size (cli, "--payload-max", text, &o->payload_max);
     if (rc)
         return rc;
-    if (o->payload_max == 0 || o->payload_max > PAYLOAD_MAX_LIMIT)
-        return cli_usage (cli, "--payload-max: %s is not between 1 and 64M", text);
+    return o->payload_max ? -1 : cli_usage (cli, "--payload-max: a payload has at least 1 byte");
+}
+
+static int set_blob_over (const struct cli *cli, struct pub_options *o, const char *text)
+{
+    const int rc = cli_size (cli, "--blob-over", text, &o->blob_over);
+    if (rc)
+        return rc;
+    if (o->blob_over == 0 || o->blob_over > PAYLOAD_MAX_LIMIT)
+        return cli_usage (cli, "--blob-over: %s is not between 1 and 64M", text);
     return -1;
 }
 
@@ -202,6 +216,8 @@ static int take_what (const struct cli *cli, struct pub_options *o, int option, 
         return -1;
     case OPT_PAYLOAD_MAX:
         return set_payload_max (cli, o, value);
+    case OPT_BLOB_OVER:
+        return set_blob_over (cli, o, value);
     default:
         return -2;
     }
@@ -268,6 +284,10 @@ static int check (const struct cli *cli, struct pub_options *o)
         return cli_usage (cli, "--stream: an empty name");
     if (o->no_wait && (o->ack_log || o->journals))
         return cli_usage (cli, "--no-wait waits for no journal: it excludes --ack-log and --journals");
+    if (o->no_wait && o->blob_over)
+        return cli_usage (cli, "--no-wait waits for no journal, and --blob-over needs one");
+    if (o->payload_max > (o->blob_over ? LARGE_MAX : PAYLOAD_MAX_LIMIT))
+        return cli_usage (cli, "--payload-max: more than %s", o->blob_over ? "1G" : "64M; --blob-over stores larger payloads as blobs");
     if (topic_check (fm_text (o->topic)) < 0)
         return cli_usage (cli, "%s", fm_error_detail ());
     if (o->key && strlen (o->key) > KEY_MAX)
@@ -282,7 +302,6 @@ static int check (const struct cli *cli, struct pub_options *o)
 int pub_options_parse (int argc, char **argv, struct cli *cli, struct pub_options *o)
 {
     cli_init (cli, "pub", help, argv);
-    o->payload_max = PAYLOAD_MAX_DEFAULT;
     int c;
     while ((c = getopt_long (argc, argv, COMMON_SHORT "f:k:t:H:", long_options, NULL)) != -1) {
         int status = take_what (cli, o, c, optarg);
@@ -296,6 +315,8 @@ int pub_options_parse (int argc, char **argv, struct cli *cli, struct pub_option
     o->topic = argv[optind++];
     o->texts = argv + optind;
     o->text_count = (size_t) (argc - optind);
+    if (!o->payload_max)
+        o->payload_max = o->blob_over ? PAYLOAD_MAX_LIMIT : PAYLOAD_MAX_DEFAULT;
     const int status = check (cli, o);
     if (status >= 0)
         return status;

@@ -30,6 +30,7 @@ struct pub_options {
     size_t headers_len;
     uint64_t rate; /* facts a second; 0: as fast as it goes */
     uint64_t payload_max;
+    uint64_t blob_over; /* larger payloads become blobs; 0: none does */
     const char *stream, *identity;
     bool ephemeral;
     const char *journals;

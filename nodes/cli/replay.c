@@ -13,6 +13,7 @@
 #include "error.h"
 #include "format_options.h"
 #include "id.h"
+#include "large.h"
 #include "link.h"
 #include "patterns.h"
 #include "progress.h"
@@ -32,7 +33,7 @@ static const char help[] =
     "                           --json \"duplicate_of\"\n"
     "      --journal ID         from this journal; the first digits will do\n"
     "      --stats              at the end, on standard error: facts, bytes, seconds, rate, where it stopped\n"
-    "      --fail-on-gap        end with 4 when facts are missing\n"
+    "      --fail-on-gap        end with 4 when facts are missing\n" LARGE_FETCH_HELP
     "  --timeout is how long to wait for the journal [10s].\n" FORMAT_HELP
     "Missing facts (gaps) are told on standard error; with --json as objects with \"event\" on standard output.\n\n"
     "Examples:\n"
@@ -46,6 +47,7 @@ struct replay {
     struct fm_id stream;
     const char *journal;
     bool stats, fail_on_gap, duplicates;
+    uint64_t fetch_max; /* 0: no --fetch */
     struct patterns patterns;
     struct link link;
     struct output *out;
@@ -55,7 +57,7 @@ struct replay {
     uint64_t facts, bytes, gaps, next_offset;
 };
 
-enum { OPT_FROM = OPT_FORMAT_OWN, OPT_UNTIL, OPT_STREAM, OPT_JOURNAL, OPT_STATS, OPT_FAIL_ON_GAP, OPT_DUPLICATES };
+enum { OPT_FROM = OPT_FORMAT_OWN, OPT_UNTIL, OPT_STREAM, OPT_JOURNAL, OPT_STATS, OPT_FAIL_ON_GAP, OPT_DUPLICATES, OPT_FETCH };
 
 static const struct option long_options[] = { FORMAT_LONG,
                                               { "from", required_argument, NULL, OPT_FROM },
@@ -65,6 +67,7 @@ static const struct option long_options[] = { FORMAT_LONG,
                                               { "stats", no_argument, NULL, OPT_STATS },
                                               { "fail-on-gap", no_argument, NULL, OPT_FAIL_ON_GAP },
                                               { "duplicates", no_argument, NULL, OPT_DUPLICATES },
+                                              LARGE_FETCH_LONG (OPT_FETCH),
                                               COMMON_LONG };
 
 static int take_option (struct replay *r, int option, const char *value)
@@ -91,6 +94,8 @@ static int take_option (struct replay *r, int option, const char *value)
     case OPT_FAIL_ON_GAP:
         r->fail_on_gap = true;
         return -1;
+    case OPT_FETCH:
+        return large_fetch_option (&r->cli, value, &r->fetch_max);
     default:
         break;
     }
@@ -228,6 +233,19 @@ static int replay_open (struct replay *r, uint64_t *ret_session)
     return rc < 0 ? cli_fail (&r->cli, rc, "cannot ask the journal at %s", r->link.address) : CLI_OK;
 }
 
+static int print_fact (struct replay *r, struct fm_fact *fact)
+{
+    void *buffer = NULL;
+    int rc = r->fetch_max ? large_fetch (r->link.node, r->fetch_max, r->link.timeout_ms, fact, &buffer) : 0;
+    if (rc < 0)
+        return rc;
+    r->facts++;
+    r->bytes += fact->payload.len;
+    rc = output_fact (r->out, fact, 0);
+    free (buffer);
+    return rc;
+}
+
 /* Print a batch's facts that are above what is done. 0, output.h's errors, or what is wrong with the batch. */
 static int print_batch (struct replay *r, struct fm_slice bytes)
 {
@@ -248,9 +266,7 @@ static int print_batch (struct replay *r, struct fm_slice bytes)
         if (repeats && !r->duplicates)
             continue;
         output_duplicate (r->out, repeats ? &duplicates.next.first : NULL);
-        r->facts++;
-        r->bytes += fact.payload.len;
-        rc = output_fact (r->out, &fact, 0);
+        rc = print_fact (r, &fact);
         if (rc < 0)
             return rc;
     }
@@ -298,6 +314,7 @@ static int failed (struct replay *r, int rc)
 {
     if (rc == -EPIPE || rc == FM_INTERRUPTED)
         return format_output_failed (&r->cli, rc);
+    (void) output_flush (r->out); /* they are said to be printed; the first error is the one that counts */
     return cli_fail (&r->cli, rc, "after %llu facts", (unsigned long long) r->facts);
 }
 

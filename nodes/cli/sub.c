@@ -13,6 +13,7 @@
 #include "commands.h"
 #include "error.h"
 #include "format_options.h"
+#include "large.h"
 #include "link.h"
 #include "patterns.h"
 
@@ -31,7 +32,7 @@ static const char help[] =
     "                           before, what it passed over would be lost: --force goes on all the same\n"
     "      --synced             only facts that a journal has on disk\n"
     "      --no-journal         live alone; holes are repaired by their publishers\n"
-    "      --fail-on-gap        end with 4 when facts are missing\n"
+    "      --fail-on-gap        end with 4 when facts are missing\n" LARGE_FETCH_HELP
     "  --timeout: end with 3 when nothing comes for so long [never]; also how long to look for a journal "
     "[10s].\n" FORMAT_HELP
     "Missing facts (gaps), \"caught up\" and \"fell behind\" are told on standard error; with --json as objects with\n"
@@ -39,7 +40,8 @@ static const char help[] =
     "Examples:\n"
     "  factmesh sub 'orders.>' --seed tcp://127.0.0.1:7400 --from start\n"
     "  factmesh sub orders.placed --cursor billing | ./billing\n"
-    "  factmesh sub 'logs.>' --from @-1h --until end --json | jq .payload\n";
+    "  factmesh sub 'logs.>' --from @-1h --until end --json | jq .payload\n"
+    "  factmesh sub scans.page --from -1 --count 1 --fetch --raw > page.png\n";
 
 enum { SUB_OPEN_TIMEOUT_MS = 10000, SUB_COMMIT_TIMEOUT_MS = 5000, SUB_UNTIL_SLICE_MS = 1000 };
 
@@ -50,6 +52,7 @@ struct sub {
     struct when from, until;
     bool has_until;
     uint64_t count; /* 0: no end */
+    uint64_t fetch_max; /* 0: no --fetch */
     const char *cursor;
     bool force, synced, no_journal, fail_on_gap;
     char **patterns; /* NULL behind the last */
@@ -61,9 +64,10 @@ struct sub {
     uint64_t printed, gaps;
     uint64_t heard_ms; /* the last event */
     bool caught_up;
+    bool stuck; /* at a fact whose blob cannot be had: the cursor stays before it */
 };
 
-enum { OPT_FROM = OPT_FORMAT_OWN, OPT_UNTIL, OPT_FORCE, OPT_SYNCED, OPT_NO_JOURNAL, OPT_FAIL_ON_GAP };
+enum { OPT_FROM = OPT_FORMAT_OWN, OPT_UNTIL, OPT_FORCE, OPT_SYNCED, OPT_NO_JOURNAL, OPT_FAIL_ON_GAP, OPT_FETCH };
 
 static const struct option long_options[] = { FORMAT_LONG,
                                               { "from", required_argument, NULL, OPT_FROM },
@@ -74,6 +78,7 @@ static const struct option long_options[] = { FORMAT_LONG,
                                               { "synced", no_argument, NULL, OPT_SYNCED },
                                               { "no-journal", no_argument, NULL, OPT_NO_JOURNAL },
                                               { "fail-on-gap", no_argument, NULL, OPT_FAIL_ON_GAP },
+                                              LARGE_FETCH_LONG (OPT_FETCH),
                                               COMMON_LONG };
 
 static int take_option (struct sub *s, int option, const char *value)
@@ -101,6 +106,8 @@ static int take_option (struct sub *s, int option, const char *value)
     case OPT_FAIL_ON_GAP:
         s->fail_on_gap = true;
         return -1;
+    case OPT_FETCH:
+        return large_fetch_option (&s->cli, value, &s->fetch_max);
     default:
         break;
     }
@@ -119,8 +126,8 @@ static int check (struct sub *s)
         return cli_usage (cli, "--until @TIME leaves facts out, which a --cursor would pass over for good");
     if (s->cursor && (!*s->cursor || strlen (s->cursor) > CURSOR_NAME_MAX))
         return cli_usage (cli, "--cursor: a name has 1 to %d bytes", CURSOR_NAME_MAX);
-    if (s->no_journal && (s->cursor || s->synced || s->from.kind != WHEN_END))
-        return cli_usage (cli, "--no-journal excludes --cursor, --synced and a past --from");
+    if (s->no_journal && (s->cursor || s->synced || s->fetch_max || s->from.kind != WHEN_END))
+        return cli_usage (cli, "--no-journal excludes --cursor, --synced, --fetch and a past --from");
     return patterns_parse (cli, s->patterns, &s->parsed);
 }
 
@@ -144,7 +151,7 @@ static int parse (struct sub *s, int argc, char **argv)
 static int sub_flush (struct sub *s)
 {
     const int rc = output_flush (s->out);
-    if (rc < 0 || !s->cursor)
+    if (rc < 0 || !s->cursor || s->stuck)
         return rc;
     return fm_subscription_ack (s->subscription);
 }
@@ -159,14 +166,28 @@ static int sub_say (struct sub *s, const char *event, const char *text)
     return rc;
 }
 
+static int sub_fact (struct sub *s, const struct fm_fact *taken)
+{
+    struct fm_fact fact = *taken;
+    void *buffer = NULL;
+    int rc = s->fetch_max ? large_fetch (s->node, s->fetch_max, cli_timeout (&s->cli, SUB_OPEN_TIMEOUT_MS), &fact, &buffer) : 0;
+    if (rc < 0) {
+        s->stuck = true;
+        return rc;
+    }
+    s->printed++;
+    rc = output_fact (s->out, &fact, 0);
+    free (buffer);
+    return rc;
+}
+
 static int sub_event (struct sub *s, const struct fm_event *event)
 {
     switch (event->kind) {
     case FM_EVENT_FACT:
         if (s->has_until && s->until.kind == WHEN_TIME && event->fact.time_ns >= s->until.value)
             return 0;
-        s->printed++;
-        return output_fact (s->out, &event->fact, 0);
+        return sub_fact (s, &event->fact);
     case FM_EVENT_GAP:
         s->gaps++;
         return format_gap (&s->cli, s->out, &event->gap);

@@ -215,6 +215,61 @@ def a_large_payload_travels_as_a_blob_and_comes_back(lab):
     check(result.status == 0 and result.text().split("\n")[:3] == [f"{i} {1000 + i} fact" for i in range(3)], f"{result.text()} {result.err}")
 
 
+def the_command_publishes_large_payloads_as_blobs_and_fetches_them(lab):
+    options = ("--blob-lease", "1s", "--blob-sweep", "100ms")
+    journal = lab.journal("journal", None, *options)
+    seed = ("--seed", journal.address)
+    path, digest = pattern(lab, 3 * MIB + 5, 21, "content")
+    with open(path, "rb") as file:
+        content = file.read()
+    long_line, short_line = b"a long line " * 20, b"a short line"
+    lines = [short_line, long_line, b"", long_line + b"!"]
+    lab.ok("pub", "large.whole", "--whole", "--file", path, "--content-type", "image/x-test", "--blob-over", "64K", *seed)
+    lab.ok("pub", "large.lines", "--blob-over", "100", *seed, stdin=b"".join(line + b"\n" for line in lines))
+    lab.ok("pub", "large.text", "x" * 300, "--blob-over", "299", *seed)
+    wanted = sorted([digest] + [hashlib.sha256(c).hexdigest() for c in (long_line, long_line + b"!", b"x" * 300)])
+    check(blobs_on_disk(lab) == wanted, "other payloads than the long ones became blobs")
+    # Their lease is over: the facts keep them.
+    alone = lab.ok("blob", "put", *seed, stdin=b"nobody points here").decode().split()[0]
+    wait_until("a sweep has passed", lambda: alone not in blobs_on_disk(lab), 20, journal)
+    for command in (("replay",), ("sub", "--from", "start", "--until", "end")):
+        check(lab.ok(*command, "large.whole", "--fetch", "--raw", *seed) == content, f"{command}: other bytes")
+        check(lab.ok(*command, "large.lines", "--fetch", *seed) == b"".join(line + b"\n" for line in lines), f"{command}: other lines")
+        check(lab.ok(*command, "large.text", "--fetch=300", *seed) == b"x" * 300 + b"\n", f"{command}: another text")
+        check(lab.ok(*command, "large.whole", "--raw", *seed) == b"", f"{command}: it was fetched without being asked for")
+    fact = json.loads(lab.ok("replay", "large.whole", "--json", *seed))
+    check(fact["content_type"] == "image/x-test" and fact["payload"] == "", f"the fact: {fact}")
+    stat = json.loads(lab.ok("blob", "stat", digest, "--json", *seed))
+    check((stat["size"], stat["media_type"]) == (len(content), "image/x-test"), f"the blob: {stat}")
+    # One that is too large, damaged, gone: what stands before it is printed, then it says so.
+    def damage():
+        journal.kill9()                     # it may have the block in memory
+        at = lab.path("journal", "blobs", hashlib.sha256(long_line).hexdigest()[:2], hashlib.sha256(long_line).hexdigest())
+        with open(at, "r+b") as file:
+            file.seek(4100)
+            byte = file.read(1)
+            file.seek(4100)
+            file.write(bytes([byte[0] ^ 1]))
+        lab.journal("journal", journal.address, *options)
+    for make, text, fetch in ((lambda: None, f"has {len(long_line)} bytes, more than 100", "--fetch=100"), (damage, "is damaged", "--fetch"),
+                              (lambda: None, "no journal has blob", "--fetch")):
+        make()
+        for command in (("replay",), ("sub", "--from", "start", "--until", "end")):
+            result = lab.factmesh(*command, "large.lines", fetch, *seed)
+            check(result.status == 1 and "the payload of fact" in result.err and ":3 cannot be fetched" in result.err, f"{command}: {result.status}: {result.err}")
+            check(text in result.err or (text == "is damaged" and "no journal has blob" in result.err), f"{command}: {result.err}")
+            check(result.out == short_line + b"\n", f"{command}: what stands before it: {result.out}")
+    # A cursor stays before what could not be printed.
+    for _ in range(2):
+        result = lab.factmesh("sub", "large.lines", "--from", "start", "--cursor", "c", "--fetch", *seed)
+        check(result.status == 1 and "cannot be fetched" in result.err, f"with a cursor: {result.status}: {result.err}")
+    for argv, text in ((("pub", "t", "x", "--blob-over", "0"), "--blob-over"), (("pub", "t", "x", "--blob-over", "1", "--no-wait"), "--no-wait"),
+                       (("pub", "t", "x", "--payload-max", "65M"), "64M"), (("pub", "t", "x", "--blob-over", "1", "--payload-max", "2G"), "1G"),
+                       (("sub", "--fetch=0"), "--fetch"), (("sub", "--fetch", "--no-journal"), "--no-journal"), (("replay", "--fetch=2G"), "--fetch")):
+        result = lab.factmesh(*argv, *seed)
+        check(result.status == 2 and text in result.err, f"{argv}: {result.status}: {result.err}")
+
+
 def a_blob_goes_with_its_last_fact_and_not_before(lab):
     """Leases of a second, a look ten times a second. Kept by a fact through sweeps, a restart and a lost index; gone when retention takes the segment."""
     options = ("--blob-lease", "1s", "--blob-sweep", "100ms", "--segment-size", "1M", "--retain-size", "3M")
@@ -365,4 +420,4 @@ def http_connections_are_bounded(lab):
 if __name__ == "__main__":
     main(a_large_blob_passes_in_bounded_memory, five_gib_pass_in_bounded_memory, the_command_stores_once_and_fetches_whole_or_a_range, bad_input_is_a_clear_error,
          kills_of_journal_and_client_at_random_moments_end_in_the_same_bytes, what_is_damaged_here_comes_from_another_journal,
-         a_large_payload_travels_as_a_blob_and_comes_back, a_blob_goes_with_its_last_fact_and_not_before, a_journal_with_blobs_gets_over_a_lost_cookie, http_serves_blobs, http_connections_are_bounded)
+         a_large_payload_travels_as_a_blob_and_comes_back, the_command_publishes_large_payloads_as_blobs_and_fetches_them, a_blob_goes_with_its_last_fact_and_not_before, a_journal_with_blobs_gets_over_a_lost_cookie, http_serves_blobs, http_connections_are_bounded)
