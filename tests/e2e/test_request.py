@@ -1,10 +1,13 @@
 #!/usr/bin/python3
 """Requests and responses as facts: first, several, all, none in time; late responders; both are recorded and can be read again."""
+import collections
 import json
 import subprocess
 import time
 
-from harness import FACTMESH, check, main, wait_until
+from harness import FACTMESH, check, free_port, main, wait_until
+
+KILLS = 20          # of requesters, of responders, of the journal: each
 
 
 def responder(lab, bind, *argv, name="respond"):
@@ -65,5 +68,67 @@ def a_group_answers_what_was_asked_while_it_was_away_unless_it_has_expired(lab):
     check(recorded == b"new\n", f"responses: {recorded}")
 
 
+def kills_of_everybody_leave_each_question_with_its_own_answer(lab):
+    """Two responders. In each round a requester is killed, then one of the responders while somebody asks, then the journal while somebody asks: whoever is
+    left to ask is answered, with the answer to its own question. Counted in a file: no responder handles a question twice."""
+    bind = f"tcp://127.0.0.1:{free_port()}"
+    journal = lab.journal("journal", bind)
+    handled = lab.path("handled")
+    started = 0
+
+    def start_responder():
+        nonlocal started
+        started += 1
+        handler = f'read q; echo "{started} $q" >>{handled}; echo "answer to $q"'
+        return lab.start(f"respond{started}", [FACTMESH, "respond", "kill.query", "--exec", handler, "--seed", bind], stdin=subprocess.DEVNULL)
+
+    def ask(question):
+        return lab.start("request", [FACTMESH, "request", "kill.query", f"{question}\n", "--seed", bind, "--timeout", "20s"], stdin=subprocess.DEVNULL)
+
+    def is_answered(asker, question):
+        asker.ends_well(30)
+        check(asker.out().strip() == f"answer to {question}", f"{question}: {asker.out()!r}")
+
+    def a_moment():
+        time.sleep(lab.random.uniform(0, 0.08))
+
+    responders = [start_responder(), start_responder()]
+    for one in responders:
+        one.line("listening", 20, "err")
+    killed_in_time = 0
+    for kill in range(KILLS):
+        doomed, asker = ask(f"a{kill}"), ask(f"b{kill}")
+        a_moment()
+        killed_in_time += doomed.alive()
+        doomed.kill9()
+        a_moment()
+        responders.pop(lab.random.randrange(2)).kill9()
+        responders.append(start_responder())
+        is_answered(asker, f"b{kill}")
+        responders[1].line("listening", 20, "err")
+        asker = ask(f"c{kill}")
+        a_moment()
+        journal.kill9()
+        journal = lab.journal("journal", bind)
+        is_answered(asker, f"c{kill}")
+    check(killed_in_time >= KILLS // 2, f"{killed_in_time} requesters were killed before they had ended: too little was tested")
+    with open(handled) as file:
+        twice = [line for line, n in collections.Counter(file.read().split("\n")).items() if line and n > 1]
+    check(not twice, f"handled twice by the same: {twice}")
+    # What is recorded: each answer names a question, and is the answer to that.
+    facts = [json.loads(line) for line in lab.ok("replay", "kill.>", "--seed", bind, "--json").splitlines()]
+    questions = {f"{f['stream']}:{f['seq']}": f for f in facts if f.get("topic") == "kill.query"}
+    answers = [f for f in facts if f.get("topic") == "kill.query-response"]
+    for answer in answers:
+        question = questions.get(answer["causation"])
+        check(question is None or (answer["correlation"] == question["correlation"] and answer["payload"].strip() == "answer to " + question["payload"].strip()),
+              f"{answer} answers {question}")
+    asked = {question["payload"].strip() for question in questions.values()}
+    lab.tell(f"{KILLS} kills each of requesters ({killed_in_time} in time), responders and the journal; {len(asked)} questions and {len(answers)} answers are recorded")
+    check(len(asked & {f"{who}{n}" for n in range(KILLS) for who in "bc"}) >= KILLS, "few questions were recorded")
+    for one in responders:
+        one.terminate()
+
+
 main(a_request_gets_its_response_and_both_are_recorded, several_responders_and_several_responses, who_does_not_answer_in_time_is_a_timeout_and_nothing_else,
-     a_group_answers_what_was_asked_while_it_was_away_unless_it_has_expired)
+     a_group_answers_what_was_asked_while_it_was_away_unless_it_has_expired, kills_of_everybody_leave_each_question_with_its_own_answer)
