@@ -117,7 +117,7 @@ def eight_instances_that_come_leave_stop_and_die_keep_the_order_of_keys(lab):
     lab.tell(f"seed {lab.seed}; {dict(events)}; {len(handled) - count} handed out again of {count}")
 
 
-def twenty_kills_of_the_journal_lose_no_work_and_repeat_none_that_was_confirmed(lab):
+def twenty_kills_of_the_journal_and_of_instances_lose_no_work_and_repeat_none_that_was_confirmed(lab):
     count = 6000
     journal = lab.journal()
     bind = journal.address
@@ -128,6 +128,8 @@ def twenty_kills_of_the_journal_lose_no_work_and_repeat_none_that_was_confirmed(
         # By what was handled: an instance that is told that some came too late does not say which were confirmed.
         want = min(group.handled() + lab.random.randint(1, 150), count * (kill + 1) // 21)
         wait_until(f"kill {kill + 1}: {want} are handled", lambda: group.handled() >= want, 60)
+        workers.pop(lab.random.randrange(len(workers))).kill9()
+        workers.append(group.worker())
         journal.kill9()
         journal = lab.journal("journal", bind)
     group.wait_done()
@@ -145,4 +147,4 @@ def twenty_kills_of_the_journal_lose_no_work_and_repeat_none_that_was_confirmed(
 
 
 main(eight_instances_that_come_leave_stop_and_die_keep_the_order_of_keys,
-     twenty_kills_of_the_journal_lose_no_work_and_repeat_none_that_was_confirmed)
+     twenty_kills_of_the_journal_and_of_instances_lose_no_work_and_repeat_none_that_was_confirmed)
