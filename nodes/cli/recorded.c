@@ -62,7 +62,7 @@ int recorded_get (struct link *link, const struct fm_fact_id *id, const char *to
 }
 
 /* One answer's links behind those that are there. */
-static int add_page (struct link *link, const struct fm_fact_id *id, uint64_t after, size_t max, struct recorded_link *items, size_t *count, bool *ret_more)
+static int add_page (struct link *link, const struct fm_fact_id *id, uint64_t after, size_t max, struct recorded_link **items, size_t *count, bool *ret_more)
 {
     Factmesh__LinksGet get = FACTMESH__LINKS_GET__INIT;
     Factmesh__FactId name;
@@ -75,9 +75,14 @@ static int add_page (struct link *link, const struct fm_fact_id *id, uint64_t af
     request.links_get = &get;
     int status = link_request (link, &request, FACTMESH__CONTROL__BODY_LINKS_REPLY, &reply);
     const Factmesh__LinksReply *r = status == CLI_OK ? reply->links_reply : NULL;
+    struct recorded_link *bigger = r && r->n_links ? realloc (*items, (*count + r->n_links) * sizeof **items) : *items;
+    if (r && r->n_links && !bigger)
+        status = cli_error (link->cli, "no memory");
+    else
+        *items = bigger;
     for (size_t i = 0; r && i < r->n_links && *count < max && status == CLI_OK; i++) {
-        items[*count].kind = r->links[i]->kind;
-        status = keep (link, control_get_slice (&r->links[i]->batch), r->links[i]->offset, &items[*count].recorded);
+        (*items)[*count].kind = r->links[i]->kind;
+        status = keep (link, control_get_slice (&r->links[i]->batch), r->links[i]->offset, &(*items)[*count].recorded);
         if (status == CLI_OK)
             ++*count;
     }
@@ -87,14 +92,12 @@ static int add_page (struct link *link, const struct fm_fact_id *id, uint64_t af
 
 int recorded_links (struct link *link, const struct fm_fact_id *id, size_t max, struct recorded_link **ret_items, size_t *ret_count, bool *ret_more)
 {
-    struct recorded_link *items = calloc (max + 1, sizeof *items);
+    struct recorded_link *items = NULL;
     size_t count = 0;
-    if (!items)
-        return cli_error (link->cli, "no memory");
     bool more = true;
     int status = CLI_OK;
     while (more && count < max && status == CLI_OK)
-        status = add_page (link, id, count ? items[count - 1].recorded.offset : 0, max, items, &count, &more);
+        status = add_page (link, id, count ? items[count - 1].recorded.offset : 0, max, &items, &count, &more);
     if (status) {
         while (count)
             recorded_release (&items[--count].recorded);

@@ -35,8 +35,8 @@ struct trace {
     struct fm_fact_id asked;
     struct link link;
     struct text text;
-    struct fm_fact_id *seen;
-    size_t seen_count;
+    struct fm_fact_id *seen;                /* a hash table, sequence 0: free; at most half full */
+    size_t seen_size, seen_count;           /* size: a power of two */
     bool cut;
 };
 
@@ -45,12 +45,13 @@ static bool same (const struct fm_fact_id *a, const struct fm_fact_id *b)
     return a->seq == b->seq && id_equal (&a->stream, &b->stream);
 }
 
-static bool was_seen (const struct trace *t, const struct fm_fact_id *id)
+/* Where the fact is, or the free place where it would be. */
+static struct fm_fact_id *seen_place (const struct trace *t, const struct fm_fact_id *id)
 {
-    for (size_t i = 0; i < t->seen_count; i++)
-        if (same (&t->seen[i], id))
-            return true;
-    return false;
+    size_t at = (size_t) (id_hash (&id->stream) + id->seq * UINT64_C (0x9E3779B97F4A7C15)) & (t->seen_size - 1);
+    while (t->seen[at].seq && !same (&t->seen[at], id))
+        at = (at + 1) & (t->seen_size - 1);
+    return &t->seen[at];
 }
 
 /* --- Printing. */
@@ -114,13 +115,15 @@ static const char *relation_of (const struct fm_fact *parent, const struct recor
 
 static int walk (struct trace *t, const struct recorded *r, const struct fm_fact *parent, const char *relation, unsigned depth)
 {
-    if (was_seen (t, &r->fact.id))
+    struct fm_fact_id *const place = seen_place (t, &r->fact.id);
+    if (place->seq)
         return CLI_OK;
     if (t->seen_count == t->max) {
         t->cut = true;
         return CLI_OK;
     }
-    t->seen[t->seen_count++] = r->fact.id;
+    *place = r->fact.id;
+    t->seen_count++;
     int status = print (t, r, parent, relation, depth);
     if (status || depth == DEPTH_MAX) {
         t->cut |= depth == DEPTH_MAX;
@@ -172,7 +175,9 @@ static int run (struct trace *t)
         return status;
     if (!found)
         return cli_error (&t->cli, "that fact is not recorded here (any more)");
-    t->seen = calloc ((size_t) t->max + 1, sizeof *t->seen);
+    for (t->seen_size = 1; t->seen_size < 2 * t->max;)
+        t->seen_size *= 2;
+    t->seen = calloc (t->seen_size, sizeof *t->seen);
     status = t->seen ? climb (t, &r) : cli_error (&t->cli, "no memory");
     if (status == CLI_OK)
         status = walk (t, &r, NULL, "", 0);
