@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "error.h"
 
@@ -75,6 +76,36 @@ static int pool_path (const char *mesh, char path[PATH_MAX])
     return rc < 0 ? rc : make_directories (path);
 }
 
+static bool has_window (char *directory)
+{
+    const size_t len = strlen (directory);
+    const bool has = path_add (directory, "/window") == 0 && access (directory, F_OK) == 0;
+    directory[len] = 0;
+    return has;
+}
+
+/* The first that nobody has open, of those with a window on disk, or of those without. The path is the pool's, to be lengthened. FM_ERR_IN_USE: there is none. */
+static int open_any (struct fm_node *node, char *path, bool with_window, const struct fm_publisher_options *options, struct fm_publisher **ret_publisher)
+{
+    const size_t base = strlen (path);
+    int rc = error_set (FM_ERR_IN_USE, "%s: all %d streams are in use, or hold facts for a run with --window-on-disk", path, (int) STREAM_POOL_MAX);
+    for (unsigned i = 0; i < STREAM_POOL_MAX; i++) {
+        char number[16];
+        (void) snprintf (number, sizeof number, "pub-%u", i);
+        path[base] = 0;
+        const int added = path_add_name (path, number);
+        if (added)
+            return added;
+        if (has_window (path) != with_window)
+            continue;
+        rc = fm_publisher_open (node, options, ret_publisher);
+        if (rc != FM_ERR_IN_USE)
+            return rc;
+    }
+    path[base] = 0;
+    return rc;
+}
+
 int stream_pool_open (struct fm_node *node, const char *mesh, const char *name, struct fm_publisher_options *options,
                       struct fm_publisher **ret_publisher)
 {
@@ -82,17 +113,15 @@ int stream_pool_open (struct fm_node *node, const char *mesh, const char *name, 
     int rc = pool_path (mesh, path);
     if (rc < 0)
         return rc;
-    const size_t base = strlen (path);
     options->directory = path;
-    for (unsigned i = 0; i < STREAM_POOL_MAX; i++) {
-        char number[16];
-        (void) snprintf (number, sizeof number, "pub-%u", i);
-        path[base] = 0;
-        rc = path_add_name (path, name ? name : number);
+    if (name) {
+        rc = path_add_name (path, name);
         if (rc == 0)
             rc = fm_publisher_open (node, options, ret_publisher);
-        if (rc != FM_ERR_IN_USE || name)
-            break;
+    } else {
+        rc = options->window_on_disk ? open_any (node, path, true, options, ret_publisher) : FM_ERR_IN_USE;
+        if (rc == FM_ERR_IN_USE)
+            rc = open_any (node, path, false, options, ret_publisher);
     }
     options->directory = NULL;
     return rc;

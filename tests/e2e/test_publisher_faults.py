@@ -107,6 +107,27 @@ def kill9_with_unacknowledged_facts_and_the_window_on_disk(lab):
     lab.tell(f"{MORE} facts that only the killed publisher had are recorded, in order, once")
 
 
+def what_a_killed_run_left_in_the_pool_waits_for_a_run_with_the_option(lab):
+    pool = lab.path("state", "factmesh", "streams", "default")
+    journal, pub = with_unacknowledged_facts(lab, "--window-on-disk")
+    has_left(lab, pub, os.path.join(pool, "pub-0"), ACKED + MORE - 1)
+    journal = kill_both(lab, journal, pub)
+    # Anybody else takes another stream: nothing is refused, nothing is passed over.
+    lab.ok("pub", "other.line", "x", "--seed", journal.address)
+    lab.ok("pub", "other.line", "y", "--seed", journal.address)
+    check(sorted(os.listdir(pool)) == ["pub-0", "pub-1"], f"{os.listdir(pool)}")
+    check(os.path.exists(os.path.join(pool, "pub-0", "window")), "the window's file is gone")
+    # Though pub-1 is as free, the one that holds facts is taken.
+    os.rename(os.path.join(pool, "pub-0"), os.path.join(pool, "pub-7"))
+    lab.ok("pub", "faults.line", "--file", "/dev/null", "--window-on-disk", "--seed", journal.address)
+    facts, gaps = recorded(lab, journal)
+    check_lines(facts, range(ACKED + MORE))
+    check(not gaps, f"gaps: {gaps}")
+    check(sorted(os.listdir(pool)) == ["pub-1", "pub-7"], f"{os.listdir(pool)}")
+    check(not os.path.exists(os.path.join(pool, "pub-7", "window")), "all is synced, and the window's file is still there")
+    lab.tell(f"{MORE} facts that a killed run had left in the pool are recorded, in order, once, and kept nobody from publishing meanwhile")
+
+
 def kill9_with_unacknowledged_facts_and_a_data_directory(lab):
     options = ("--identity", lab.path("identity"))
     journal, pub = with_unacknowledged_facts(lab, *options, "--print-ids")
@@ -288,7 +309,8 @@ def empty_and_largest_payloads_through_crash_and_repair(lab):
     lab.tell(f"payloads of 0, 70 000, {1 << 20} and {64 << 20} bytes came back after the crash, byte for byte")
 
 
-main(kill9_with_unacknowledged_facts_and_the_window_on_disk, kill9_with_unacknowledged_facts_and_a_data_directory,
+main(kill9_with_unacknowledged_facts_and_the_window_on_disk, what_a_killed_run_left_in_the_pool_waits_for_a_run_with_the_option,
+     kill9_with_unacknowledged_facts_and_a_data_directory,
      kill9_with_unacknowledged_facts_and_no_data_directory, restart_while_the_journal_still_holds_unsynced_facts_of_the_old_epoch,
      two_processes_under_one_identity, a_copied_data_directory, a_large_window_drains_completely_when_the_journal_is_back,
      the_journal_is_replaced_by_an_empty_one, empty_and_largest_payloads_through_crash_and_repair)
