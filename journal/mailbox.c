@@ -26,7 +26,7 @@ static bool append (struct mailbox *box, struct mail *mail)
 {
     pthread_mutex_lock (&box->lock);
     /* A message that is larger than all may be is taken alone. */
-    const bool fits = !mail->control || (box->count < MAILBOX_MAX && (!box->bytes || mail->bytes <= MAILBOX_BYTES_MAX - box->bytes));
+    const bool fits = !mail->control || (box->count < MAILBOX_MAX && (!box->bytes || (box->bytes < MAILBOX_BYTES_MAX && mail->bytes <= MAILBOX_BYTES_MAX - box->bytes)));
     if (fits) {
         *box->end = mail;
         box->end = &mail->next;
