@@ -152,6 +152,11 @@ static uint64_t settle (struct groups *gs, struct group *g, uint64_t now)
         settle_joins (gs, g, now);
     }
     g->dirty |= group_state_take_dirty (g->state);
+    if (g->stored < g->stores && log_is_read_only (gs->context->log)) {
+        /* What was put into the log will never be durable. */
+        not_stored (gs, g, error_set (FM_ERR_READ_ONLY, "a write or sync failed before its state was durable"), now);
+        return g->store_due_ns;
+    }
     if (g->stored < g->stores || !g->dirty)
         return UINT64_MAX;              /* the synced end moves then; or there is nothing */
     const uint64_t due = g->urgent || !g->may_hand_out ? g->store_due_ns : g->store_due_ns + (uint64_t) GROUPS_IDLE_STORE_MS * NS_PER_MS;
