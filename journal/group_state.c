@@ -5,396 +5,9 @@
 #include <stdlib.h>
 
 #include "error.h"
-#include "slot_map.h"
+#include "group_state_inner.h"
 
 enum { NS_PER_MS = 1000000 };
-
-enum entry_state { ENTRY_FREE, ENTRY_WAITING, ENTRY_LATER, ENTRY_HANDED, ENTRY_BEGUN, ENTRY_PARKED };
-
-/* Slots, not pointers: the arrays grow. Slot 0 is nobody. */
-struct entry {
-    uint64_t offset, newest_offset, content_offset;
-    uint64_t token;                         /* in hand: its own; else one more than the last, so that whoever had it last has it no more */
-    uint64_t until_ns, parked_unix_ns;
-    uint32_t deliveries, attempts, flags;
-    uint32_t key;                           /* slot */
-    uint32_t key_before, key_after;         /* of the same key, in order of offset */
-    uint32_t member;                        /* slot; HANDED and BEGUN */
-    uint32_t hand_before, hand_after;       /* of the same member, in order of token */
-    uint32_t heap_at;                       /* place in `ready` or `timed`; 0: in none */
-    enum entry_state state;
-    uint8_t reason_len;
-    char *reason;
-};
-
-struct key_list { uint32_t first, last, recent; };  /* recent: put in last, if it is still in */
-
-struct key {
-    uint64_t hash;                          /* 0: one fact without a key */
-    struct key_list live, parked;
-    uint32_t handed, ready;                 /* the entry that is out; that stands in `ready`. At most one of the two */
-    uint32_t free_next;
-};
-
-struct member {
-    uint64_t number, done;
-    uint64_t lease_end;
-    uint32_t credit, in_hand;
-    uint32_t first, last;                   /* what it holds */
-    bool silent;                            /* its lease ran out: gets nothing until it says something */
-};
-
-/* Binary heaps of entries; place 0 is unused. `ready` is by offset, `timed` by until_ns. */
-struct heap { uint32_t *items; uint32_t count, size; };
-
-struct group_state {
-    struct group_options options;
-    struct group_place place;
-    uint64_t hand_outs;                     /* since the start: the lower part of tokens */
-    uint64_t rejoin_until;                  /* members that were there before a restart come back */
-    struct entry *entries;
-    uint32_t entry_size, entry_used, entry_free;    /* free: list through key_after */
-    struct key *keys;
-    uint32_t key_size, key_used, key_free;
-    struct slot_map by_offset, by_key;
-    struct heap ready, timed;
-    struct member *members;                 /* [0, member_count) */
-    uint32_t member_count, member_size, member_turn;
-    uint64_t credit;                        /* of all members */
-    struct group_counts counts;
-    size_t reason_bytes;                    /* of all that are parked */
-    bool dirty;
-};
-
-/* --- Heaps. */
-
-static uint64_t heap_rank (const struct group_state *g, const struct heap *h, uint32_t slot)
-{
-    return h == &g->timed ? g->entries[slot].until_ns : g->entries[slot].offset;
-}
-
-static void heap_set (struct group_state *g, struct heap *h, uint32_t at, uint32_t slot)
-{
-    h->items[at] = slot;
-    g->entries[slot].heap_at = at;
-}
-
-static void heap_sift (struct group_state *g, struct heap *h, uint32_t at)
-{
-    const uint32_t slot = h->items[at];
-    const uint64_t rank = heap_rank (g, h, slot);
-    for (; at > 1 && rank < heap_rank (g, h, h->items[at / 2]); at /= 2)
-        heap_set (g, h, at, h->items[at / 2]);
-    for (;;) {
-        uint32_t child = 2 * at;
-        if (child > h->count)
-            break;
-        if (child < h->count && heap_rank (g, h, h->items[child + 1]) < heap_rank (g, h, h->items[child]))
-            child++;
-        if (heap_rank (g, h, h->items[child]) >= rank)
-            break;
-        heap_set (g, h, at, h->items[child]);
-        at = child;
-    }
-    heap_set (g, h, at, slot);
-}
-
-/* There is room: entry_new made it. */
-static void heap_push (struct group_state *g, struct heap *h, uint32_t slot)
-{
-    assert (g->entries[slot].heap_at == 0 && h->count + 1 < h->size);
-    h->count++;
-    heap_set (g, h, h->count, slot);
-    heap_sift (g, h, h->count);
-}
-
-static void heap_remove (struct group_state *g, struct heap *h, uint32_t slot)
-{
-    const uint32_t at = g->entries[slot].heap_at;
-    assert (at && h->items[at] == slot);
-    g->entries[slot].heap_at = 0;
-    const uint32_t last = h->items[h->count--];
-    if (last != slot) {
-        heap_set (g, h, at, last);
-        heap_sift (g, h, at);
-    }
-}
-
-/* --- Keys: whose turn it is. */
-
-/* An entry's state changed: put the key's first entry that is not parked into `ready`, or take out what is no longer it (invariant 1). */
-static void key_refresh (struct group_state *g, uint32_t key)
-{
-    struct key *k = &g->keys[key];
-    const uint32_t first = k->live.first;
-    const uint32_t wanted = !k->handed && first && g->entries[first].state == ENTRY_WAITING ? first : 0;
-    if (k->ready == wanted)
-        return;
-    if (k->ready)
-        heap_remove (g, &g->ready, k->ready);
-    if (wanted)
-        heap_push (g, &g->ready, wanted);
-    k->ready = wanted;
-}
-
-static uint32_t key_of (struct group_state *g, uint64_t hash)
-{
-    uint32_t key = hash ? slot_map_find (&g->by_key, hash) : 0;
-    if (key)
-        return key;
-    if (g->key_free) {
-        key = g->key_free;
-        g->key_free = g->keys[key].free_next;
-    } else {
-        assert (g->key_used < g->key_size);
-        key = g->key_used++;
-    }
-    g->keys[key] = (struct key) { .hash = hash };
-    if (hash && slot_map_put (&g->by_key, hash, key)) {
-        g->keys[key].free_next = g->key_free;
-        g->key_free = key;
-        return 0;
-    }
-    return key;
-}
-
-static void key_drop_if_empty (struct group_state *g, uint32_t key)
-{
-    struct key *k = &g->keys[key];
-    if (k->live.first || k->parked.first)
-        return;
-    if (k->hash)
-        slot_map_remove (&g->by_key, k->hash);
-    k->free_next = g->key_free;
-    g->key_free = key;
-}
-
-static void key_link (struct group_state *g, struct key_list *list, uint32_t slot)
-{
-    struct entry *e = &g->entries[slot];
-    uint32_t before = list->last;
-    /* After a seek back many come in below those that are there: beside the one before. */
-    const uint32_t recent = list->recent, beside = recent ? g->entries[recent].key_after : 0;
-    if (recent && g->entries[recent].offset < e->offset && beside && g->entries[beside].offset > e->offset)
-        before = recent;
-    else if (list->first && g->entries[list->first].offset > e->offset)
-        before = 0;
-    while (before && g->entries[before].offset > e->offset)
-        before = g->entries[before].key_before;
-    e->key_before = before;
-    e->key_after = before ? g->entries[before].key_after : list->first;
-    *(before ? &g->entries[before].key_after : &list->first) = slot;
-    *(e->key_after ? &g->entries[e->key_after].key_before : &list->last) = slot;
-    list->recent = slot;
-}
-
-static void key_unlink (struct group_state *g, struct key_list *list, uint32_t slot)
-{
-    const struct entry *e = &g->entries[slot];
-    *(e->key_before ? &g->entries[e->key_before].key_after : &list->first) = e->key_after;
-    *(e->key_after ? &g->entries[e->key_after].key_before : &list->last) = e->key_before;
-    if (list->recent == slot)
-        list->recent = 0;
-}
-
-/* --- Entries. */
-
-/* Room for one entry more in everything that holds entries. */
-static int make_room (struct group_state *g)
-{
-    if (g->entry_free || g->entry_used < g->entry_size)
-        return 0;
-    const uint32_t size = g->entry_size ? 2 * g->entry_size : 64;
-    struct entry *entries = realloc (g->entries, size * sizeof *entries);
-    if (!entries)
-        return -ENOMEM;
-    g->entries = entries;
-    struct key *keys = realloc (g->keys, size * sizeof *keys);
-    if (!keys)
-        return -ENOMEM;
-    g->keys = keys;
-    struct heap *heaps[] = { &g->ready, &g->timed };
-    for (size_t i = 0; i < 2; i++) {
-        uint32_t *items = realloc (heaps[i]->items, (size + 1) * sizeof *items);
-        if (!items)
-            return -ENOMEM;
-        heaps[i]->items = items;
-        heaps[i]->size = size + 1;
-    }
-    if (!g->entry_size)
-        g->entry_used = g->key_used = 1;
-    g->entry_size = g->key_size = size;
-    return 0;
-}
-
-static int entry_new (struct group_state *g, uint64_t offset, uint64_t key_hash, uint32_t *ret_slot)
-{
-    int rc = make_room (g);
-    if (rc)
-        return rc;
-    const uint32_t slot = g->entry_free ? g->entry_free : g->entry_used;
-    rc = slot_map_put (&g->by_offset, offset, slot);
-    if (rc)
-        return rc;
-    const uint32_t key = key_of (g, key_hash);
-    if (!key) {
-        slot_map_remove (&g->by_offset, offset);
-        return -ENOMEM;
-    }
-    if (slot == g->entry_free)
-        g->entry_free = g->entries[slot].key_after;
-    else
-        g->entry_used++;
-    g->entries[slot] = (struct entry) { .offset = offset, .state = ENTRY_WAITING };
-    g->entries[slot].key = key;
-    key_link (g, &g->keys[key].live, slot);
-    g->counts.unfinished++;
-    *ret_slot = slot;
-    return 0;
-}
-
-/* Out of its present state: out of the heap, out of the member's hands, out of the counts. */
-static void entry_leave (struct group_state *g, uint32_t slot)
-{
-    struct entry *e = &g->entries[slot];
-    struct key *k = &g->keys[e->key];
-    switch (e->state) {
-    case ENTRY_WAITING:
-        if (k->ready == slot) {
-            heap_remove (g, &g->ready, slot);
-            k->ready = 0;
-        }
-        break;
-    case ENTRY_LATER:
-        heap_remove (g, &g->timed, slot);
-        g->counts.later--;
-        break;
-    case ENTRY_HANDED:
-    case ENTRY_BEGUN: {
-        struct member *m = &g->members[e->member];
-        *(e->hand_before ? &g->entries[e->hand_before].hand_after : &m->first) = e->hand_after;
-        *(e->hand_after ? &g->entries[e->hand_after].hand_before : &m->last) = e->hand_before;
-        e->hand_before = e->hand_after = 0;
-        m->in_hand--;
-        k->handed = 0;
-        e->token++;
-        g->counts.in_hand--;
-        break;
-    }
-    case ENTRY_PARKED:
-        free (e->reason);
-        g->reason_bytes -= e->reason_len;
-        e->reason = NULL;
-        e->reason_len = 0;
-        key_unlink (g, &k->parked, slot);
-        key_link (g, &k->live, slot);
-        g->counts.parked--;
-        g->counts.unfinished++;
-        break;
-    case ENTRY_FREE:
-        break;
-    }
-    g->dirty = true;
-}
-
-static void entry_wait (struct group_state *g, uint32_t slot)
-{
-    entry_leave (g, slot);
-    g->entries[slot].state = ENTRY_WAITING;
-    key_refresh (g, g->entries[slot].key);
-}
-
-static void entry_later (struct group_state *g, uint32_t slot, uint64_t until_ns)
-{
-    entry_leave (g, slot);
-    g->entries[slot].state = ENTRY_LATER;
-    g->entries[slot].until_ns = until_ns;
-    g->counts.later++;
-    heap_push (g, &g->timed, slot);
-    key_refresh (g, g->entries[slot].key);
-}
-
-static void entry_give (struct group_state *g, uint32_t slot, uint32_t member, uint64_t token, bool begun)
-{
-    entry_leave (g, slot);
-    struct entry *e = &g->entries[slot];
-    struct member *m = &g->members[member];
-    e->state = begun ? ENTRY_BEGUN : ENTRY_HANDED;
-    e->member = member;
-    e->token = token;
-    e->hand_before = m->last;
-    *(m->last ? &g->entries[m->last].hand_after : &m->first) = slot;
-    m->last = slot;
-    m->in_hand++;
-    g->keys[e->key].handed = slot;
-    g->counts.in_hand++;
-    key_refresh (g, e->key);
-}
-
-static uint64_t backoff_ns (uint32_t attempts)
-{
-    uint64_t ms = GROUP_BACKOFF_MS;
-    for (uint32_t i = 1; i < attempts && ms < GROUP_BACKOFF_MAX_MS; i++)
-        ms *= 2;
-    return (ms < GROUP_BACKOFF_MAX_MS ? ms : GROUP_BACKOFF_MAX_MS) * NS_PER_MS;
-}
-
-static void entry_park (struct group_state *g, uint32_t slot, struct fm_slice reason, uint64_t now, uint64_t unix_ns)
-{
-    if (g->counts.parked >= g->options.parked_max) {
-        entry_later (g, slot, now + (uint64_t) GROUP_BACKOFF_MAX_MS * NS_PER_MS);
-        return;
-    }
-    entry_leave (g, slot);
-    struct entry *e = &g->entries[slot];
-    e->state = ENTRY_PARKED;
-    e->parked_unix_ns = unix_ns;
-    key_unlink (g, &g->keys[e->key].live, slot);
-    key_link (g, &g->keys[e->key].parked, slot);
-    size_t len = reason.len < GROUP_REASON_MAX ? reason.len : GROUP_REASON_MAX;
-    if (len > GROUP_REASONS_MAX - g->reason_bytes)
-        len = 0;
-    /* Without memory for it the fact is parked all the same: the reason is for people. */
-    e->reason = len ? malloc (len) : NULL;
-    if (e->reason) {
-        memcpy (e->reason, reason.data, len);
-        e->reason_len = (uint8_t) len;
-        g->reason_bytes += len;
-    }
-    g->counts.parked++;
-    g->counts.unfinished--;
-    key_refresh (g, e->key);
-}
-
-static void entry_finish (struct group_state *g, uint32_t slot)
-{
-    entry_leave (g, slot);
-    struct entry *e = &g->entries[slot];
-    const uint32_t key = e->key;
-    key_unlink (g, &g->keys[key].live, slot);
-    slot_map_remove (&g->by_offset, e->offset);
-    e->state = ENTRY_FREE;
-    e->key_after = g->entry_free;
-    g->entry_free = slot;
-    g->counts.unfinished--;
-    key_refresh (g, key);
-    key_drop_if_empty (g, key);
-}
-
-/* It was handed out and nothing came of it. `attempt`: its instance was at it. `until_ns`: what it began may still be going on. */
-static void entry_lose (struct group_state *g, uint32_t slot, bool attempt, uint64_t until_ns, uint64_t now, uint64_t unix_ns)
-{
-    struct entry *e = &g->entries[slot];
-    const bool begun = e->state == ENTRY_BEGUN;
-    if (begun)
-        e->flags |= GROUP_IN_DOUBT;
-    if (attempt && ++e->attempts >= g->options.attempts_max)
-        entry_park (g, slot, slice_of ("handed out again and again, and no outcome came"), now, unix_ns);
-    else if (begun && until_ns > now)
-        entry_later (g, slot, until_ns);
-    else
-        entry_wait (g, slot);
-}
 
 /* --- Opening, place. */
 
@@ -495,16 +108,16 @@ int group_state_take (struct group_state *g, const struct group_fact *f)
     if (g->counts.unfinished >= g->options.entries_max)
         return FM_ERR_LIMIT;
     uint32_t slot;
-    const int rc = entry_new (g, f->offset, f->key, &slot);
+    const int rc = group_entry_new (g, f->offset, f->key, &slot);
     if (rc)
         return rc;
     if (f->skipped)
         g->entries[slot].flags |= GROUP_OUT_OF_ORDER;
     else if (f->offset < g->place.high)
         g->entries[slot].flags |= GROUP_REPLAY;
-    key_refresh (g, g->entries[slot].key);
+    group_key_refresh (g, g->entries[slot].key);
     if (f->park.len)
-        entry_park (g, slot, f->park, f->now, f->unix_ns);
+        group_entry_park (g, slot, f->park, f->now, f->unix_ns);
     return 0;
 }
 
@@ -552,7 +165,7 @@ int group_state_join (struct group_state *g, uint64_t member, uint32_t credit, u
 static void member_lose (struct group_state *g, struct member *m, bool attempt, uint64_t until_ns, uint64_t now, uint64_t unix_ns)
 {
     while (m->first) {
-        entry_lose (g, m->first, attempt, until_ns, now, unix_ns);
+        group_entry_lose (g, m->first, attempt, until_ns, now, unix_ns);
         attempt = false;
     }
 }
@@ -617,7 +230,7 @@ int group_state_hold (struct group_state *g, uint64_t member, uint64_t offset, u
         e->flags &= ~(uint32_t) GROUP_IN_DOUBT;
         begun = true;
     }
-    entry_give (g, slot, number, token, begun);
+    group_entry_give (g, slot, number, token, begun);
     m->lease_end = now + g->options.lease_ns;
     return 0;
 }
@@ -652,7 +265,7 @@ int group_state_hand_out (struct group_state *g, uint64_t now, struct group_hand
     const uint32_t slot = g->ready.items[1];
     if (!m->in_hand)
         m->lease_end = now + g->options.lease_ns;
-    entry_give (g, slot, (uint32_t) (m - g->members), g->place.starts << GROUP_TOKEN_START_SHIFT | ++g->hand_outs, false);
+    group_entry_give (g, slot, (uint32_t) (m - g->members), g->place.starts << GROUP_TOKEN_START_SHIFT | ++g->hand_outs, false);
     struct entry *e = &g->entries[slot];
     e->deliveries++;
     /* Whoever is to find out whether it happened needs to see what was begun. */
@@ -680,7 +293,7 @@ void group_state_return (struct group_state *g, uint64_t offset)
     if (!slot || e->state != ENTRY_HANDED)
         return;
     e->deliveries -= e->deliveries > 0;
-    entry_wait (g, slot);
+    group_entry_wait (g, slot);
 }
 
 /* Its handler says what it knows: no doubt is left. */
@@ -689,13 +302,21 @@ static void settle_doubt (struct entry *e)
     e->flags &= ~(uint32_t) GROUP_IN_DOUBT;
 }
 
+static uint64_t backoff_ns (uint32_t attempts)
+{
+    uint64_t ms = GROUP_BACKOFF_MS;
+    for (uint32_t i = 1; i < attempts && ms < GROUP_BACKOFF_MAX_MS; i++)
+        ms *= 2;
+    return (ms < GROUP_BACKOFF_MAX_MS ? ms : GROUP_BACKOFF_MAX_MS) * NS_PER_MS;
+}
+
 static void failed (struct group_state *g, uint32_t slot, const struct group_report *r, uint64_t now, uint64_t unix_ns)
 {
     struct entry *e = &g->entries[slot];
     if (++e->attempts >= g->options.attempts_max)
-        entry_park (g, slot, r->reason, now, unix_ns);
+        group_entry_park (g, slot, r->reason, now, unix_ns);
     else
-        entry_later (g, slot, now + backoff_ns (e->attempts));
+        group_entry_later (g, slot, now + backoff_ns (e->attempts));
 }
 
 int group_state_outcome (struct group_state *g, const struct group_report *r, uint64_t now, uint64_t unix_ns)
@@ -713,11 +334,11 @@ int group_state_outcome (struct group_state *g, const struct group_report *r, ui
     switch (r->kind) {
     case GROUP_DONE:
         m->done++;
-        entry_finish (g, slot);
+        group_entry_finish (g, slot);
         return 0;
     case GROUP_LATER:
         settle_doubt (e);
-        entry_later (g, slot, now + (uint64_t) delay_ms * NS_PER_MS);
+        group_entry_later (g, slot, now + (uint64_t) delay_ms * NS_PER_MS);
         return 0;
     case GROUP_FAILED:
         settle_doubt (e);
@@ -726,15 +347,15 @@ int group_state_outcome (struct group_state *g, const struct group_report *r, ui
     case GROUP_PARK:
         if (e->state == ENTRY_BEGUN)
             settle_doubt (e);           /* else it may be parked for its doubt: a replay finds it so */
-        entry_park (g, slot, r->reason, now, unix_ns);
+        group_entry_park (g, slot, r->reason, now, unix_ns);
         return 0;
     case GROUP_RELEASE:
         if (e->state == ENTRY_BEGUN) {
-            entry_lose (g, slot, false, 0, now, unix_ns);
+            group_entry_lose (g, slot, false, 0, now, unix_ns);
             return 0;
         }
         e->deliveries -= e->deliveries > 0;
-        entry_wait (g, slot);
+        group_entry_wait (g, slot);
         return 0;
     case GROUP_BEGIN:
         e->state = ENTRY_BEGUN;
@@ -751,7 +372,7 @@ void group_state_forget (struct group_state *g, uint64_t offset)
 {
     const uint32_t slot = slot_map_find (&g->by_offset, offset);
     if (slot)
-        entry_finish (g, slot);
+        group_entry_finish (g, slot);
 }
 
 uint64_t group_state_tick (struct group_state *g, uint64_t now, uint64_t unix_ns)
@@ -769,7 +390,7 @@ uint64_t group_state_tick (struct group_state *g, uint64_t now, uint64_t unix_ns
         }
     }
     while (g->timed.count && g->entries[g->timed.items[1]].until_ns <= now)
-        entry_wait (g, g->timed.items[1]);
+        group_entry_wait (g, g->timed.items[1]);
     if (g->timed.count && g->entries[g->timed.items[1]].until_ns < due)
         due = g->entries[g->timed.items[1]].until_ns;
     return due;
@@ -788,7 +409,7 @@ void group_state_seek (struct group_state *g, uint64_t offset, bool again)
     for (uint32_t slot = 1; slot < g->entry_used; slot++) {
         const struct entry *e = &g->entries[slot];
         if (e->offset < offset && (e->state == ENTRY_WAITING || e->state == ENTRY_LATER))
-            entry_finish (g, slot);
+            group_entry_finish (g, slot);
     }
     g->place.next = offset;
     if (again || offset > g->place.high)
@@ -809,7 +430,7 @@ int group_state_replay_parked (struct group_state *g, uint64_t offset)
         return FM_ERR_UNKNOWN;
     g->entries[slot].attempts = 0;
     g->entries[slot].flags |= GROUP_OUT_OF_ORDER | GROUP_BY_HAND;
-    entry_wait (g, slot);
+    group_entry_wait (g, slot);
     return 0;
 }
 
@@ -818,7 +439,7 @@ int group_state_drop_parked (struct group_state *g, uint64_t offset)
     const uint32_t slot = find_parked (g, offset);
     if (!slot)
         return FM_ERR_UNKNOWN;
-    entry_finish (g, slot);
+    group_entry_finish (g, slot);
     return 0;
 }
 
@@ -905,7 +526,7 @@ void group_state_restart (struct group_state *g, const struct group_place *store
 int group_state_restore (struct group_state *g, const struct group_stored *s, uint64_t key, uint64_t now)
 {
     uint32_t slot;
-    const int rc = entry_new (g, s->offset, key, &slot);
+    const int rc = group_entry_new (g, s->offset, key, &slot);
     if (rc)
         return rc;
     struct entry *e = &g->entries[slot];
@@ -916,12 +537,12 @@ int group_state_restore (struct group_state *g, const struct group_stored *s, ui
     e->attempts = s->attempts;
     e->flags = s->flags | (s->begun ? GROUP_IN_DOUBT : 0);
     if (s->parked)
-        entry_park (g, slot, s->reason, now, s->parked_unix_ns);
+        group_entry_park (g, slot, s->reason, now, s->parked_unix_ns);
     else if (s->handed || s->begun)
-        entry_later (g, slot, now + g->options.lease_ns);   /* who had it may still be at it */
+        group_entry_later (g, slot, now + g->options.lease_ns);   /* who had it may still be at it */
     else if (s->until_ns > now)
-        entry_later (g, slot, s->until_ns);
+        group_entry_later (g, slot, s->until_ns);
     else
-        entry_wait (g, slot);
+        group_entry_wait (g, slot);
     return 0;
 }
