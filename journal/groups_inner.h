@@ -1,5 +1,5 @@
-/* groups_inner: what groups.c (thread, mailbox, members), groups_feed.c (reading and handing out), groups_store.c (the state's bytes) and
- * groups_command.c (what people ask) share. Thread: the groups' alone. */
+/* groups_inner: what groups.c (thread, mailbox, instances, outcomes), groups_join.c (joining), groups_feed.c (reading and handing out),
+ * groups_store.c (the state's bytes) and groups_command.c (what people ask) share. Thread: the groups' alone. */
 
 #ifndef FM_JOURNAL_GROUPS_INNER_H
 #define FM_JOURNAL_GROUPS_INNER_H
@@ -118,6 +118,11 @@ int groups_confirm (struct group *g, const struct node_route *to, uint64_t reque
 void groups_forget (struct groups *gs, struct group *g);
 /* Answer, when it is durable, that a group is gone. */
 int groups_confirm_erased (struct groups *gs, const struct mail *mail, uint64_t ticket);
+
+/* --- groups_join.c */
+
+/* Answer, or take the message over to answer when what it made or changed is durable. An error: the caller refuses it. */
+int groups_join (struct groups *gs, struct mail *mail, uint64_t now);
 
 /* --- groups_feed.c */
 
