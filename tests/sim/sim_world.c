@@ -1,76 +1,17 @@
 #include "sim_world.h"
 
-#include <assert.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "batch.h"
-#include "error.h"
-#include "journal.h"
-#include "sim_disk.h"
-#include "sim_inner.h"
-#include "sim_net.h"
 #include "sim_node.h"
-#include "sim_oracle.h"
-#include "subscription.h"
+#include "sim_party.h"
 
 enum {
-    PARTIES_MAX = SIM_HOSTS_MAX,
     LOOK_MS = 50,                           /* how often the dead are started again, and the end is looked for */
     QUIET_S = 120,                          /* everything must have come right by then */
-    LARGE = 70000,                          /* does not fit a live frame */
-    ORPHAN_MS = 1500,                       /* a journal waits so long for a publisher that vanished */
     SHAKEN_MS = 1000,                       /* away for so long: it may have been given up */
-    SETTLED_MS = 3 * ORPHAN_MS              /* a journal that records nothing for so long has nothing more to wait for */
-};
-
-enum kind { PUBLISHER, JOURNAL, SUBSCRIBER };
-
-struct party {
-    enum kind kind;
-    char name[SIM_NAME_MAX];
-    unsigned number, host, generation;
-    struct sim_disk *disk;
-    struct sim_process *process;            /* NULL: not started yet */
-    struct sim_random random;
-    uint64_t restart_ns;                    /* how long it stays away */
-    uint64_t gone_ns;                       /* since when its process is gone; 0: it is not */
-    bool power;                             /* it died of a power loss */
-    bool leave;                             /* asked to end in order */
-    bool opened;                            /* of a journal: its directory is one */
-    bool same_address;
-    bool done;                              /* has nothing more to do but to stay */
-    int live_queue;
-    uint64_t sync_ns;
-
-    /* Publisher. */
-    bool has_directory;
-    unsigned facts_left;
-    size_t window_bytes;
-    int batch_us;
-    enum fm_when_full when_full;
-    uint64_t pause_ns;
-    unsigned topics[4], topic_count;
-    struct oracle_epoch *epoch;             /* of the process that runs */
-
-    /* Journal. */
-    struct journal_options options;
-    struct log *log;                        /* while it runs */
-    uint64_t end_offset, settled_ns;        /* seen last, since when */
-    bool audited;
-
-    /* Subscriber. */
-    const char *const *patterns;
-    enum fm_start from;
-    enum fm_delivery delivery;
-    bool cursor, late;
-    size_t held_bytes;
-    uint64_t slow_ns;
-    struct watcher *watcher;
-    struct fm_subscription *in;
+    SETTLED_MS = 3 * SIM_ORPHAN_MS          /* a journal that records nothing for so long has nothing more to wait for */
 };
 
 enum fault_kind { KILL, POWER, DOOM, DOOM_POWER, LEAVE, STOP, CUT, BREAK, FULL, FAULT_KINDS };
@@ -84,410 +25,12 @@ struct fault {
 };
 
 static struct {
-    struct party parties[PARTIES_MAX];
-    unsigned count;
     struct fault faults[SIM_FAULTS_MAX];
     unsigned fault_count;
     struct sim_random random;
-    uint64_t payloads;
-    bool quiet, audit, finished, late_started;
+    bool finished, late_started;
     char waiting_for[256];
 } world;
-
-static const char *const patterns[][SIM_FILTERS_MAX + 1] = {
-    { "a", NULL }, { "a", "a.b", NULL }, { "a.>", NULL }, { "b.*", NULL }, { ">", NULL }, { "a", "c", NULL }, { "b.x", "b.y", NULL }, { "c", NULL },
-    { "c.d.e", NULL }, { "a.c", "b.x", "c", NULL },
-};
-
-static uint64_t between (struct sim_random *r, uint64_t low, uint64_t high)
-{
-    return low + sim_below (r, high - low + 1);
-}
-
-static bool is_dead (void)
-{
-    return sim_self ()->dead;
-}
-
-/* --- A publisher. */
-
-static void note_synced (struct party *p, struct fm_publisher *out)
-{
-    struct fm_publisher_state state;
-    fm_publisher_state (out, &state);
-    if (is_dead ())
-        return;
-    oracle_synced (p->epoch, state.synced);
-    if (state.window_bytes > p->window_bytes + LARGE + 4096)
-        sim_fail ("G8: the window of %s has %zu of %zu bytes", p->name, state.window_bytes, p->window_bytes);
-}
-
-static int publish (struct party *p, struct fm_publisher *out, unsigned topic)
-{
-    static uint8_t bytes[LARGE];
-    size_t len = sim_chance (&p->random, 10) ? LARGE : sim_chance (&p->random, 50) ? 3000 : (size_t) between (&p->random, 8, 100);
-    if (len > p->window_bytes)
-        len = 3000;
-    memset (bytes, (int) sim_draw (&p->random), len);
-    const uint64_t number = ++world.payloads;
-    memcpy (bytes, &number, sizeof number);
-    const struct fm_fact fact = { .topic = slice_of (sim_topics[topic]), .payload = slice (bytes, len) };
-    struct fm_fact_id id;
-    const int rc = fm_publish (out, &fact, &id);
-    if (rc)
-        return rc;
-    /* Also when it died meanwhile: it may have left. */
-    oracle_published (p->epoch, id.seq, topic, fact.payload);
-    sim_trace ("publishes %" PRIu64 " %s, %zu bytes", id.seq, sim_topics[topic], len);
-    return 0;
-}
-
-/* One burst. FM_ERR_LOST: a journal refuses the stream. */
-static int publish_some (struct party *p, struct fm_publisher *out)
-{
-    unsigned burst = sim_chance (&p->random, 50) ? (unsigned) between (&p->random, 10, 40) : (unsigned) between (&p->random, 1, 4);
-    int rc = 0;
-    for (; burst && p->facts_left && rc == 0 && !is_dead (); burst--) {
-        rc = publish (p, out, p->topics[sim_below (&p->random, p->topic_count)]);
-        p->facts_left -= rc == 0;
-    }
-    if (rc && rc != FM_ERR_WINDOW_FULL && rc != FM_ERR_LOST && !is_dead ())
-        sim_fail ("%s cannot publish: %s (%s)", p->name, fm_error_text (rc), fm_error_detail ());
-    return rc;
-}
-
-/* The last fact of each topic, when all faults are over; then all is to be synced. */
-static int publish_last (struct party *p, struct fm_publisher *out)
-{
-    int rc = 0;
-    for (unsigned i = 0; i < p->topic_count && rc == 0; i++)
-        while ((rc = publish (p, out, p->topics[i])) == FM_ERR_WINDOW_FULL && !is_dead ())
-            sim_sleep (10 * SIM_MS);
-    for (int tries = 0; rc == 0 && !is_dead () && tries < 60; tries++) {
-        rc = fm_publisher_wait_synced (out, 0, 1000);
-        if (rc == 0)
-            break;
-        rc = rc == FM_TIMEOUT ? 0 : rc;
-    }
-    note_synced (p, out);
-    return rc;
-}
-
-static void publish_all (struct party *p, struct fm_publisher *out)
-{
-    while (!is_dead () && !p->leave) {
-        int rc = 0;
-        if (world.quiet && !p->done) {
-            p->facts_left = 0;
-            rc = publish_last (p, out);
-            p->done = rc == 0;
-        } else if (p->facts_left) {
-            rc = publish_some (p, out);
-        }
-        if (rc == FM_ERR_LOST)
-            return;
-        if (sim_chance (&p->random, 100))
-            (void) fm_publisher_wait_synced (out, 0, (int) between (&p->random, 0, 200));   /* what it says is seen below */
-        note_synced (p, out);
-        if (!world.quiet && sim_chance (&p->random, 5))
-            return;                         /* closes, and opens again */
-        sim_sleep (p->done ? SIM_S : sim_below (&p->random, 2 * p->pause_ns));
-    }
-}
-
-static void *publisher_run (void *arg)
-{
-    struct party *p = arg;
-    struct fm_node *node = sim_node_open (p->name, p->same_address ? 0 : p->generation, p->live_queue);
-    while (!is_dead () && !p->leave) {
-        const struct fm_publisher_options options = { .directory = p->has_directory ? "/sim/stream" : NULL, .window_bytes = p->window_bytes,
-                                                      .when_full = p->when_full, .block_ms = 300, .batch_us = p->batch_us };
-        struct fm_publisher *out;
-        const int rc = fm_publisher_open (node, &options, &out);
-        if (rc) {
-            if (!is_dead ())
-                sim_fail ("%s does not open: %s (%s)", p->name, fm_error_text (rc), fm_error_detail ());
-            break;
-        }
-        struct fm_publisher_state state;
-        fm_publisher_state (out, &state);
-        p->epoch = oracle_epoch_begin (&state.stream);
-        sim_trace ("opens stream %02x%02x%02x%02x, epoch %" PRIu64 ", from %" PRIu64, state.stream.bytes[0], state.stream.bytes[1], state.stream.bytes[2],
-                   state.stream.bytes[3], state.epoch, state.head + 1);
-        publish_all (p, out);
-        note_synced (p, out);
-        oracle_epoch_over (p->epoch);
-        if (!p->has_directory && !is_dead ())
-            oracle_epoch_closed (p->epoch);
-        fm_publisher_close (&out);
-    }
-    sim_node_close (&node);
-    return NULL;
-}
-
-/* --- A journal. */
-
-static void audit_batch (unsigned number, const struct log_item *item)
-{
-    struct batch_scratch scratch = { 0 };
-    struct batch b;
-    struct batch_reader reader;
-    struct fm_fact fact;
-    if (batch_decode (item->bytes.data, item->bytes.len, slice (NULL, 0), &scratch, &b) != 0)
-        sim_fail ("journal %u has a batch that is malformed", number);
-    else {
-        batch_reader_init (&reader, &b);
-        while (batch_reader_next (&reader, &fact) == 0)
-            oracle_log_fact (number, &fact);
-    }
-    batch_scratch_release (&scratch);
-}
-
-/* Every record, from the first. */
-static void audit (unsigned number, struct log *log)
-{
-    struct log_reader *reader;
-    struct log_item item;
-    int rc = log_reader_new (log, &reader);
-    if (rc == 0)
-        rc = log_reader_seek_offset (reader, 1);
-    while (rc == 0 && (rc = log_reader_next (reader, &item)) == 0) {
-        if (item.kind == LOG_ITEM_GAP && id_is_zero (&item.stream)) {
-            sim_fail ("G2: journal %u has a gap of offsets", number);
-            break;
-        }
-        if (item.kind == LOG_ITEM_GAP)
-            sim_trace ("has a gap [%" PRIu64 ", %" PRIu64 ") of %02x%02x%02x%02x, reason %u", item.first_seq, item.end_seq, item.stream.bytes[0],
-                       item.stream.bytes[1], item.stream.bytes[2], item.stream.bytes[3], item.reason);
-        oracle_log_range (number, &item.stream, item.first_seq, item.end_seq, item.kind == LOG_ITEM_GAP);
-        if (item.kind == LOG_ITEM_BATCH)
-            audit_batch (number, &item);
-    }
-    if (rc != FM_ERR_END && rc != 0)
-        sim_fail ("journal %u cannot be read: %s (%s)", number, fm_error_text (rc), fm_error_detail ());
-    log_reader_destroy (&reader);
-}
-
-static void journal_note (void *arg, const char *id, const char *text)
-{
-    (void) arg;
-    sim_trace ("%s %s", id, text);
-}
-
-static int journal_list (void *context, int dir, int (*each) (void *arg, const char *name), void *arg)
-{
-    (void) context;
-    return sim_list (dir, each, arg);
-}
-
-static bool journal_is_wanted (void *arg)
-{
-    const struct party *p = arg;
-    return p->leave || p->process->dead || (world.audit && !p->audited) || log_is_read_only (p->log);
-}
-
-static void *journal_run (void *arg)
-{
-    struct party *p = arg;
-    struct fs fs = fs_real;
-    fs.list = journal_list;
-    struct fm_node *node = sim_node_open (p->name, p->same_address ? 0 : p->generation, p->live_queue);
-    struct journal_options options = p->options;
-    options.log.fs = &fs;
-    options.notice = journal_note;
-    struct journal *journal;
-    const int rc = journal_new (node, "/sim/journal", &options, &journal);
-    if (rc == 0) {
-        p->log = journal_log (journal);
-        p->opened = true;
-        while (!is_dead () && !p->leave && !log_is_read_only (p->log)) {
-            if (world.audit && !p->audited) {
-                audit (p->number, p->log);
-                p->audited = true;
-            }
-            (void) sim_wait (journal_is_wanted, p, sim_now () + SIM_S);
-        }
-        p->log = NULL;
-        journal_destroy (&journal);
-    } else if (rc == -ENOSPC && !p->opened)
-        sim_sleep (200 * SIM_MS);           /* a new one must keep its identity; started again */
-    else if (!is_dead ())
-        sim_fail ("G7: %s does not start: %s (%s)", p->name, fm_error_text (rc), fm_error_detail ());
-    sim_node_close (&node);
-    return NULL;
-}
-
-/* --- A subscriber. */
-
-static void tell_event (const struct fm_event *e)
-{
-    if (e->kind == FM_EVENT_FACT)
-        sim_trace ("gets %" PRIu64 " of %02x%02x%02x%02x %.*s%s", e->fact.id.seq, e->fact.id.stream.bytes[0], e->fact.id.stream.bytes[1], e->fact.id.stream.bytes[2],
-                   e->fact.id.stream.bytes[3], (int) e->fact.topic.len, (const char *) e->fact.topic.data, e->replayed ? ", replayed" : "");
-    else if (e->kind == FM_EVENT_GAP)
-        sim_trace ("is told of a gap [%" PRIu64 ", %" PRIu64 ") of %02x%02x%02x%02x, reason %d", e->gap.first, e->gap.end, e->gap.stream.bytes[0],
-                   e->gap.stream.bytes[1], e->gap.stream.bytes[2], e->gap.stream.bytes[3], (int) e->gap.reason);
-    else
-        sim_trace ("%s", e->kind == FM_EVENT_CAUGHT_UP ? "has caught up" : "has fallen behind");
-}
-
-static void watch (struct party *p, struct fm_subscription *in)
-{
-    while (!is_dead () && !p->leave) {
-        struct fm_event e;
-        const int rc = fm_subscription_next (in, world.audit ? 5000 : 300, &e);
-        if (is_dead ())
-            return;
-        if (rc == 0) {
-            if (sim_traces)
-                tell_event (&e);
-            watcher_event (p->watcher, &e);
-        } else if (rc == FM_ERR_GENERATION) {
-            sim_fail ("%s: %s (%s)", p->name, fm_error_text (rc), fm_error_detail ());
-        } else if (rc != FM_TIMEOUT) {
-            sim_trace ("%s: %s", fm_error_text (rc), fm_error_detail ());
-        }
-        if (in->held_bytes > in->held_max)
-            sim_fail ("G8: %s holds %zu of %zu bytes", p->name, in->held_bytes, in->held_max);
-        if (p->cursor && sim_chance (&p->random, 300) && fm_subscription_ack (in) == 0)
-            watcher_acked (p->watcher);
-        if (p->cursor && sim_chance (&p->random, 20) && fm_subscription_commit (in, (int) between (&p->random, 0, 300)) == 0 && !is_dead ()) {
-            sim_trace ("has committed");
-            watcher_committed (p->watcher);
-        }
-        if (p->slow_ns && rc == 0 && !world.quiet)
-            sim_sleep (sim_below (&p->random, p->slow_ns));
-    }
-}
-
-static void *subscriber_run (void *arg)
-{
-    struct party *p = arg;
-    struct fm_node *node = sim_node_open (p->name, p->same_address ? 0 : p->generation, p->live_queue);
-    const struct fm_subscription_options options = { .topics = p->patterns, .from = p->from, .cursor = p->cursor ? p->name : NULL,
-                                                     .delivery = p->delivery, .held_bytes = p->held_bytes };
-    while (!is_dead () && !p->leave) {
-        struct fm_subscription *in;
-        const int rc = fm_subscription_open (node, &options, &in);
-        if (rc) {
-            if (!is_dead ())
-                sim_trace ("does not open: %s (%s)", fm_error_text (rc), fm_error_detail ());
-            if (rc != FM_ERR_NO_JOURNAL && rc != FM_ERR_UNREACHABLE && rc != FM_ERR_GENERATION && rc != FM_TIMEOUT && !is_dead ())
-                sim_fail ("%s does not open: %s (%s)", p->name, fm_error_text (rc), fm_error_detail ());
-            sim_sleep (50 * SIM_MS);
-            continue;
-        }
-        if (!is_dead ()) {
-            watcher_open (p->watcher, p->cursor);
-            if (p->from == FM_FROM_END && !p->cursor)
-                watcher_at_end (p->watcher);
-            if (in->fences_only && !live_set_fenced (in->live))
-                watcher_begins_anywhere (p->watcher);
-            sim_trace ("is open");
-        }
-        p->in = in;
-        watch (p, in);
-        p->in = NULL;
-        fm_subscription_close (&in);
-    }
-    sim_node_close (&node);
-    return NULL;
-}
-
-/* --- Parties. */
-
-static void party_start (struct party *p)
-{
-    static void *(*const run[]) (void *) = { publisher_run, journal_run, subscriber_run };
-    p->generation++;
-    p->gone_ns = 0;
-    p->leave = p->power = false;
-    p->process = sim_process_new (p->name, p->host, p->disk, p);
-    p->process->sync_ns = p->sync_ns;
-    sim_trace ("%s starts", p->name);
-    sim_spawn (p->process, run[p->kind], p);
-}
-
-/* Start those again whose process has come to its end. */
-static void look_after (struct party *p)
-{
-    if (!p->process || !p->process->gone)
-        return;
-    if (p->gone_ns == 0) {
-        p->gone_ns = sim_time ();
-        if (p->power) {
-            sim_trace ("%s: what was not synced is lost", p->name);
-            sim_disk_power_loss (p->disk, &p->random);
-        }
-    }
-    if (sim_time () - p->gone_ns >= p->restart_ns)
-        party_start (p);
-}
-
-static struct party *party_new (enum kind kind, const char *letter)
-{
-    assert (world.count < PARTIES_MAX);
-    struct party *p = &world.parties[world.count];
-    p->kind = kind;
-    p->host = world.count++;
-    for (unsigned i = 0; i < p->host; i++)
-        p->number += world.parties[i].kind == kind;
-    (void) snprintf (p->name, sizeof p->name, "%s%u", letter, p->number);
-    p->disk = sim_disk_new ();
-    p->random = sim_random_of (sim_seed (), 10 + p->host);
-    p->sync_ns = sim_chance (&p->random, 300) ? 200 * SIM_MS : SIM_MS;
-    p->same_address = sim_chance (&p->random, 500);
-    p->live_queue = sim_chance (&p->random, 300) ? (int) between (&p->random, 2, 20) : 1000;
-    return p;
-}
-
-static void add_publisher (uint64_t phase_ns)
-{
-    struct party *p = party_new (PUBLISHER, "p");
-    p->has_directory = sim_chance (&p->random, 800);
-    p->facts_left = (unsigned) between (&p->random, 5, 120);
-    p->pause_ns = phase_ns / (p->facts_left / 2 + 1);
-    p->window_bytes = sim_chance (&p->random, 300) ? (size_t) between (&p->random, 4000, 20000) : 4 << 20;
-    p->when_full = sim_chance (&p->random, 500) ? FM_BLOCK : FM_FAIL;
-    p->batch_us = sim_chance (&p->random, 300) ? -1 : sim_chance (&p->random, 500) ? 5000 : 0;
-    p->topic_count = (unsigned) between (&p->random, 1, 4);
-    for (unsigned i = 0; i < p->topic_count; i++)
-        p->topics[i] = (unsigned) sim_below (&p->random, sim_topic_count);
-}
-
-static void add_journal (void)
-{
-    struct party *p = party_new (JOURNAL, "j");
-    p->same_address = sim_chance (&p->random, 800);
-    p->live_queue = 1000;
-    p->options = (struct journal_options) {
-        .log = { .segment_bytes = LOG_SEGMENT_BYTES_MIN, .buffer_bytes = LOG_BUFFER_BYTES_MIN << 1, .streams_max = 256, .cursors_max = 64,
-                 .segment_age_ms = sim_chance (&p->random, 300) ? between (&p->random, 300, 2000) : 0 },
-        .streams_max = 256,
-        .sessions_max = 64,
-        .live_queue = sim_chance (&p->random, 200) ? (int) between (&p->random, 2, 20) : 0,
-        .stream_held_bytes = sim_chance (&p->random, 300) ? (size_t) between (&p->random, 2000, 10000) : 0,
-        .answer_ms = 300,
-        .holders_wait_ms = 1000,
-        .orphan_wait_ms = ORPHAN_MS,
-        .settle_ms = 500,
-    };
-}
-
-static struct party *add_subscriber (void)
-{
-    struct party *p = party_new (SUBSCRIBER, "s");
-    p->patterns = patterns[sim_below (&p->random, sizeof patterns / sizeof *patterns)];
-    p->cursor = sim_chance (&p->random, 500);
-    p->from = sim_chance (&p->random, 700) ? FM_FROM_START : FM_FROM_END;
-    p->delivery = sim_chance (&p->random, 500) ? FM_SYNCED : FM_LIVE;
-    p->held_bytes = sim_chance (&p->random, 300) ? (size_t) between (&p->random, 1000, 8000) : 0;
-    p->slow_ns = sim_chance (&p->random, 300) ? between (&p->random, SIM_MS, 200 * SIM_MS) : 0;
-    if (p->cursor)
-        p->from = FM_FROM_START;
-    p->watcher = oracle_watcher (p->name, p->patterns, p->delivery == FM_SYNCED);
-    return p;
-}
 
 static void start_event (void *a, void *b)
 {
@@ -505,9 +48,9 @@ static void shake (struct party *p, uint64_t ns)
     if (p->kind == PUBLISHER && p->epoch)
         oracle_epoch_shaken (p->epoch);
     /* Whoever cannot reach the journal is as good as away. */
-    for (unsigned i = 0; i < world.count && p->kind == JOURNAL; i++)
-        if (world.parties[i].kind == PUBLISHER && world.parties[i].epoch)
-            oracle_epoch_shaken (world.parties[i].epoch);
+    for (unsigned i = 0; i < sim_parties.count && p->kind == JOURNAL; i++)
+        if (sim_parties.items[i].kind == PUBLISHER && sim_parties.items[i].epoch)
+            oracle_epoch_shaken (sim_parties.items[i].epoch);
 }
 
 static void fault_happens (void *a, void *b)
@@ -572,15 +115,15 @@ static void plan_faults (uint32_t left_out, uint64_t phase_ns)
         struct fault *f = &world.faults[i];
         f->kind = (enum fault_kind) sim_below (&r, FAULT_KINDS);
         f->at = sim_below (&r, phase_ns);
-        f->a = &world.parties[sim_below (&r, world.count)];
-        struct party *other = &world.parties[sim_below (&r, world.count)];
-        f->count = between (&r, 1, sim_chance (&r, 500) ? 10 : 100);
-        f->ns = between (&r, 1, sim_chance (&r, 700) ? 500 : 6000) * SIM_MS;
+        f->a = &sim_parties.items[sim_below (&r, sim_parties.count)];
+        struct party *other = &sim_parties.items[sim_below (&r, sim_parties.count)];
+        f->count = sim_between (&r, 1, sim_chance (&r, 500) ? 10 : 100);
+        f->ns = sim_between (&r, 1, sim_chance (&r, 700) ? 500 : 6000) * SIM_MS;
         if (f->kind == CUT || f->kind == BREAK)
-            f->b = other != f->a ? other : &world.parties[(f->a->host + 1) % world.count];
+            f->b = other != f->a ? other : &sim_parties.items[(f->a->host + 1) % sim_parties.count];
         if (f->kind == FULL) {
             while (f->a->kind != JOURNAL)
-                f->a = &world.parties[(f->a->host + 1) % world.count];
+                f->a = &sim_parties.items[(f->a->host + 1) % sim_parties.count];
         }
         if (left_out >> i & 1)
             continue;
@@ -608,8 +151,8 @@ static bool has_settled (struct party *p)
 
 static bool all_done (void)
 {
-    for (unsigned i = 0; i < world.count; i++) {
-        struct party *p = &world.parties[i];
+    for (unsigned i = 0; i < sim_parties.count; i++) {
+        struct party *p = &sim_parties.items[i];
         if (!p->process || p->process->dead || (p->kind == PUBLISHER && !p->done)) {
             (void) snprintf (world.waiting_for, sizeof world.waiting_for, "%s is not done", p->name);
             return false;
@@ -624,20 +167,20 @@ static bool all_done (void)
 
 static bool all_audited (void)
 {
-    for (unsigned i = 0; i < world.count; i++)
-        if (world.parties[i].kind == JOURNAL && !world.parties[i].audited)
+    for (unsigned i = 0; i < sim_parties.count; i++)
+        if (sim_parties.items[i].kind == JOURNAL && !sim_parties.items[i].audited)
             return false;
     return true;
 }
 
 static void add_late (void)
 {
-    const unsigned count = world.count;
-    for (unsigned i = 0; i < count && world.count < PARTIES_MAX; i++) {
-        if (world.parties[i].kind != SUBSCRIBER)
+    const unsigned count = sim_parties.count;
+    for (unsigned i = 0; i < count && sim_parties.count < SIM_HOSTS_MAX; i++) {
+        if (sim_parties.items[i].kind != SUBSCRIBER)
             continue;
         struct party *p = party_new (SUBSCRIBER, "s");
-        p->patterns = world.parties[i].patterns;
+        p->patterns = sim_parties.items[i].patterns;
         p->from = FM_FROM_START;
         p->delivery = FM_SYNCED;
         p->late = true;
@@ -651,13 +194,13 @@ static void look (void *a, void *b)
 {
     (void) a;
     (void) b;
-    for (unsigned i = 0; i < world.count; i++)
-        look_after (&world.parties[i]);
-    if (world.quiet && !world.late_started && all_done ())
+    for (unsigned i = 0; i < sim_parties.count; i++)
+        party_look_after (&sim_parties.items[i]);
+    if (sim_parties.quiet && !world.late_started && all_done ())
         add_late ();
-    else if (world.late_started && !world.audit && all_done ())
-        world.audit = true;
-    world.finished = world.audit && all_audited ();
+    else if (world.late_started && !sim_parties.audit && all_done ())
+        sim_parties.audit = true;
+    world.finished = sim_parties.audit && all_audited ();
     sim_after (LOOK_MS * SIM_MS, look, NULL, NULL);
 }
 
@@ -670,8 +213,8 @@ static bool is_finished (void)
 static void tell_state (void)
 {
     static const char *const states[] = { "replay", "merge", "live" };
-    for (unsigned i = 0; i < world.count; i++) {
-        const struct party *p = &world.parties[i];
+    for (unsigned i = 0; i < sim_parties.count; i++) {
+        const struct party *p = &sim_parties.items[i];
         if (!p->in)
             continue;
         sim_trace ("%s: session %d, %zu streams, base %" PRIu64 ", %zu bytes held", p->name, (int) p->in->session_state, p->in->stream_count, p->in->base.offset,
@@ -690,9 +233,9 @@ static void tell_state (void)
 static void compare (void)
 {
     oracle_check_logs ();
-    for (unsigned i = 0; i < world.count; i++)
-        for (unsigned k = 0; k < world.count; k++) {
-            const struct party *early = &world.parties[i], *late = &world.parties[k];
+    for (unsigned i = 0; i < sim_parties.count; i++)
+        for (unsigned k = 0; k < sim_parties.count; k++) {
+            const struct party *early = &sim_parties.items[i], *late = &sim_parties.items[k];
             if (early->kind == SUBSCRIBER && !early->late && watcher_is_early (early->watcher) && late->kind == SUBSCRIBER && late->late
                 && late->patterns == early->patterns && watcher_is_early (late->watcher))
                 oracle_check_late (early->watcher, late->watcher);
@@ -703,21 +246,21 @@ static void set_up (uint32_t left_out, uint64_t phase_ns)
 {
     struct sim_random *r = &world.random;
     const struct sim_net_options net = {
-        .drop_per_thousand = sim_chance (r, 500) ? 0 : (unsigned) between (r, 1, 200),
-        .delay_ns = between (r, 20000, sim_chance (r, 200) ? 20 * SIM_MS : 300000),
-        .spike_ns = between (r, SIM_MS, 300 * SIM_MS),
+        .drop_per_thousand = sim_chance (r, 500) ? 0 : (unsigned) sim_between (r, 1, 200),
+        .delay_ns = sim_between (r, 20000, sim_chance (r, 200) ? 20 * SIM_MS : 300000),
+        .spike_ns = sim_between (r, SIM_MS, 300 * SIM_MS),
     };
     sim_net_set (&net);
-    const unsigned publishers = (unsigned) between (r, 1, 3), journals = sim_chance (r, 250) ? 2 : 1, subscribers = (unsigned) between (r, 1, 3);
+    const unsigned publishers = (unsigned) sim_between (r, 1, 3), journals = sim_chance (r, 250) ? 2 : 1, subscribers = (unsigned) sim_between (r, 1, 3);
     oracle_journals (journals);
     for (unsigned i = 0; i < journals; i++)
-        add_journal ();
+        party_add_journal ();
     for (unsigned i = 0; i < publishers; i++)
-        add_publisher (phase_ns);
+        party_add_publisher (phase_ns);
     for (unsigned i = 0; i < subscribers; i++)
-        (void) add_subscriber ();
-    for (unsigned i = 0; i < world.count; i++)
-        sim_after (sim_below (r, sim_chance (r, 700) ? 100 * SIM_MS : phase_ns), start_event, &world.parties[i], NULL);
+        (void) party_add_subscriber ();
+    for (unsigned i = 0; i < sim_parties.count; i++)
+        sim_after (sim_below (r, sim_chance (r, 700) ? 100 * SIM_MS : phase_ns), start_event, &sim_parties.items[i], NULL);
     plan_faults (left_out, phase_ns);
     sim_after (LOOK_MS * SIM_MS, look, NULL, NULL);
 }
@@ -726,26 +269,27 @@ static void make_quiet (void)
 {
     const struct sim_net_options fair = { .delay_ns = 200000, .spike_ns = 20 * SIM_MS };
     sim_net_set (&fair);
-    world.quiet = true;
+    sim_parties.quiet = true;
     sim_trace ("-- quiet");
 }
 
 void sim_world_run (uint64_t seed, uint32_t left_out, struct sim_result *ret_result)
 {
     memset (&world, 0, sizeof world);
+    memset (&sim_parties, 0, sizeof sim_parties);
     sim_begin (seed);
     oracle_begin ();
     world.random = sim_random_of (seed, 3);
-    const uint64_t start = sim_time (), phase_ns = between (&world.random, SIM_S, 8 * SIM_S);
+    const uint64_t start = sim_time (), phase_ns = sim_between (&world.random, SIM_S, 8 * SIM_S);
     set_up (left_out, phase_ns);
     (void) sim_run (NULL, start + phase_ns + 500 * SIM_MS);
     /* What the last faults began ends within this. */
     if (!sim_failure ()[0])
         (void) sim_run (NULL, start + phase_ns + 6500 * SIM_MS);
     if (!sim_failure ()[0]) {
-        for (unsigned i = 0; i < world.count; i++)
-            if (world.parties[i].process)
-                world.parties[i].process->doom = 0;
+        for (unsigned i = 0; i < sim_parties.count; i++)
+            if (sim_parties.items[i].process)
+                sim_parties.items[i].process->doom = 0;
         make_quiet ();
         if (sim_run (is_finished, sim_time () + QUIET_S * SIM_S))
             compare ();
@@ -759,7 +303,7 @@ void sim_world_run (uint64_t seed, uint32_t left_out, struct sim_result *ret_res
     ret_result->faults = world.fault_count;
     sim_end ();
     (void) snprintf (ret_result->failure, sizeof ret_result->failure, "%s", sim_failure ());
-    for (unsigned i = 0; i < world.count; i++)
-        sim_disk_destroy (&world.parties[i].disk);
+    for (unsigned i = 0; i < sim_parties.count; i++)
+        sim_disk_destroy (&sim_parties.items[i].disk);
     oracle_end ();
 }
