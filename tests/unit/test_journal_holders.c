@@ -66,7 +66,9 @@ static void what_a_journal_that_restarts_has_is_waited_for (void **state)
     recorder_start (other);
     char identity[128];
     kit_directory (identity);
-    struct scene s = scene_start (recorder_new (fm_node_address (other->node)), identity);
+    struct scene s = { .r = recorder_new (fm_node_address (other->node)), .node = open_node ("publisher", fm_node_address (other->node)) };
+    recorder_start (s.r);
+    s.p = open_publisher (s.node, identity);
     const struct fm_id stream = stream_of (s.p);
     struct log_stream known = { .synced_seq = 0 };
     const uint64_t until = node_now () + (uint64_t) PATIENCE_MS * 1000000;
