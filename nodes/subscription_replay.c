@@ -175,8 +175,8 @@ static void go_live_where_known (struct fm_subscription *s)
 {
     for (struct stream *st = s->behind, *next; st; st = next) {
         next = st->next_behind;
-        if (!st->positioned)
-            continue;           /* only our base says where it begins */
+        if (!st->positioned && !st->young)
+            continue;           /* only our base says where it begins; a stream that began after we did is wanted from its first fact on */
         handover_go_live (&st->h);
         subscription_settle (s, st);
     }
