@@ -478,15 +478,24 @@ static int wait_ms (uint64_t due)
     return ms < 1000 ? (int) ms : 1000;
 }
 
+static void wait_for_anything (struct intake *in, int ms)
+{
+    struct epoll_event events[EVENTS_MAX];
+    const int count = epoll_wait (in->epoll_fd, events, EVENTS_MAX, ms);
+    for (int i = 0; i < count; i++) {
+        if (!live_set_event (in->live, &events[i]) && events[i].data.fd == in->wake.fd)
+            wake_clear (&in->wake);
+        /* else an answer: all connections are looked at */
+    }
+}
+
 static void *intake_run (void *arg)
 {
     struct intake *in = arg;
     (void) pthread_setname_np (pthread_self (), "fm-intake");   /* for people alone */
     uint64_t due = 0;
     while (!atomic_load (&in->stop)) {
-        struct epoll_event events[EVENTS_MAX];
-        (void) epoll_wait (in->epoll_fd, events, EVENTS_MAX, wait_ms (due));    /* whatever woke us: all is looked at */
-        wake_clear (&in->wake);
+        wait_for_anything (in, wait_ms (due));
         in->now = node_now ();
         in->read_only = log_is_read_only (in->context->log);
         const uint64_t live_due = live_set_update (in->live, in->now);
@@ -550,9 +559,7 @@ int intake_new (struct journal_context *context, struct intake **ret_intake)
     if (!rc)
         rc = members_new (context, &in->wake, &in->members);
     if (!rc)
-        rc = live_set_new (context->node, slice (NULL, 0), false, false, context->options.live_queue, &in->live);
-    if (!rc)
-        rc = watch (in, live_set_fd (in->live));
+        rc = live_set_new (context->node, in->epoll_fd, slice (NULL, 0), false, false, context->options.live_queue, &in->live);
     if (!rc) {
         rc = journal_thread (&in->thread, intake_run, in);
         in->runs = rc == 0;

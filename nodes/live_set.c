@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -13,6 +12,10 @@
  * send (subscribing) may swallow its word, so they put the socket on the list too. */
 
 enum { EVENTS_AT_ONCE = 64 };
+
+/* Of our events' data.u64; what else is in the caller's descriptor has not got it. The rest is the peer, or 0: the mailbox. */
+#define OURS (UINT64_C (1) << 63)
+static_assert (sizeof (void *) <= sizeof (uint64_t), "a peer fits an event's data");
 
 struct peer {
     struct live_peer live;              /* first: handed out */
@@ -44,7 +47,9 @@ struct live_set {
     size_t filter_count;
     bool want_watermarks;
     int hwm;
-    int epoll_fd, mail_fd;
+    int epoll_fd;                       /* the caller's */
+    int mail_fd;
+    bool muted;
 
     struct peer **peers;
     size_t peer_count, peer_size;
@@ -106,6 +111,13 @@ static int listen_to_node (struct live_set *set)
 {
     const struct node_listener listener = { .arg = set, .up = on_up, .down = on_down };
     return node_listen (set->node, &listener);
+}
+
+/* What the set waits for: a peer's frames, or (NULL) news in the mailbox. */
+static int watch (const struct live_set *set, int how, int fd, const struct peer *peer)
+{
+    struct epoll_event event = { .events = set->muted ? 0 : EPOLLIN, .data.u64 = OURS | (uintptr_t) peer };
+    return epoll_ctl (set->epoll_fd, how, fd, &event);
 }
 
 /* --- Peers. */
@@ -205,14 +217,13 @@ static int peer_connect (struct live_set *set, struct peer *peer)
         return rc;
     const int none = 0;
     size_t fd_len = sizeof peer->fd;
-    struct epoll_event event = { .events = EPOLLIN, .data.ptr = peer };
     rc = -1;
     /* Subscriptions are messages; beyond a mark of their own they would be lost on reconnect. */
     if (zmq_setsockopt (peer->socket, ZMQ_RCVHWM, &set->hwm, sizeof set->hwm) == 0
         && zmq_setsockopt (peer->socket, ZMQ_SNDHWM, &none, sizeof none) == 0
         && node_connect (peer->socket, peer->live.info.live) == 0
         && zmq_getsockopt (peer->socket, ZMQ_FD, &peer->fd, &fd_len) == 0
-        && epoll_ctl (set->epoll_fd, EPOLL_CTL_ADD, peer->fd, &event) == 0)
+        && watch (set, EPOLL_CTL_ADD, peer->fd, peer) == 0)
         rc = 0;
     rc = rc == 0 ? peer_subscribe (set, peer->socket) : -errno;
     if (rc != 0)
@@ -425,12 +436,8 @@ static bool poll_ready (struct live_set *set)
 {
     struct epoll_event events[EVENTS_AT_ONCE];
     const int count = epoll_wait (set->epoll_fd, events, EVENTS_AT_ONCE, 0);
-    for (int i = 0; i < count; i++) {
-        if (events[i].data.ptr)
-            ready_push (set, events[i].data.ptr);
-        else
-            set->mail_due = true;
-    }
+    for (int i = 0; i < count; i++)
+        (void) live_set_event (set, &events[i]);        /* the caller's are there at its next wait as well */
     return set->ready_first != NULL;
 }
 
@@ -540,7 +547,7 @@ int live_set_receive (struct live_set *set, zmq_msg_t *message, struct live_fram
 
 /* --- The rest. */
 
-int live_set_new (struct fm_node *node, struct fm_slice level, bool exact, bool want_watermarks, int hwm, struct live_set **ret_set)
+int live_set_new (struct fm_node *node, int epoll_fd, struct fm_slice level, bool exact, bool want_watermarks, int hwm, struct live_set **ret_set)
 {
     struct live_set *set = calloc (1, sizeof *set);
     if (!set)
@@ -552,11 +559,10 @@ int live_set_new (struct fm_node *node, struct fm_slice level, bool exact, bool 
     set->due_ns = UINT64_MAX;
     set->mail_due = true;
     pthread_mutex_init (&set->mail_lock, NULL);
-    set->epoll_fd = epoll_create1 (EPOLL_CLOEXEC);
+    set->epoll_fd = epoll_fd;
     set->mail_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
-    struct epoll_event event = { .events = EPOLLIN };
     int rc = 0;
-    if (set->epoll_fd < 0 || set->mail_fd < 0 || epoll_ctl (set->epoll_fd, EPOLL_CTL_ADD, set->mail_fd, &event) != 0)
+    if (set->mail_fd < 0 || watch (set, EPOLL_CTL_ADD, set->mail_fd, NULL) != 0)
         rc = error_set (-errno, "live connections: no descriptors");
     if (rc == 0)
         rc = listen_to_node (set);
@@ -583,23 +589,40 @@ void live_set_destroy (struct live_set **set)
         peer_free (s, &s->peers[i]);
     free (s->peers);
     free (s->mail);
-    if (s->mail_fd >= 0)
+    if (s->mail_fd >= 0) {
+        (void) epoll_ctl (s->epoll_fd, EPOLL_CTL_DEL, s->mail_fd, NULL);   /* not there when making the set failed */
         close (s->mail_fd);
-    if (s->epoll_fd >= 0)
-        close (s->epoll_fd);
+    }
     pthread_mutex_destroy (&s->mail_lock);
     free (s);
     *set = NULL;
 }
 
-int live_set_fd (const struct live_set *set)
+bool live_set_event (struct live_set *set, const struct epoll_event *event)
 {
-    return set->epoll_fd;
+    if (!(event->data.u64 & OURS))
+        return false;
+    struct peer *peer = (struct peer *) (uintptr_t) (event->data.u64 & ~OURS);
+    if (peer)
+        ready_push (set, peer);
+    else
+        set->mail_due = true;
+    return true;
+}
+
+void live_set_mute (struct live_set *set, bool mute)
+{
+    set->muted = mute;
+    (void) watch (set, EPOLL_CTL_MOD, set->mail_fd, NULL);      /* none can fail: they are there */
+    for (size_t i = 0; i < set->peer_count; i++) {
+        if (set->peers[i]->socket)
+            (void) watch (set, EPOLL_CTL_MOD, set->peers[i]->fd, set->peers[i]);
+    }
 }
 
 void live_set_look (struct live_set *set)
 {
-    (void) poll_ready (set);
+    set->mail_due = true;
 }
 
 int live_set_members_fd (const struct live_set *set)

@@ -1,5 +1,5 @@
 /* live_set: the live connections of one receiver (a subscription, or a journal's intake): a SUB for each peer, so that who sent a frame
- * is known, and one descriptor to wait on for all of them.
+ * is known, all in the receiver's own epoll descriptor: one wait serves them and whatever else it waits for.
  *
  *   member up ---> mailbox --update--> SUB, connect, subscribe, fence ---> ready list --receive--> frames
  *   member down -> mailbox --update--> linger: drained for a while, since what it sent last may still be on its way --> LIVE_PEER_GONE
@@ -14,6 +14,8 @@
 
 #ifndef FM_NODES_LIVE_SET_H
 #define FM_NODES_LIVE_SET_H
+
+#include <sys/epoll.h>
 
 #include "node.h"
 #include "topic.h"
@@ -39,19 +41,24 @@ struct live_peer {
 struct live_set;
 
 /* Filters: for a level (exact or with what is below it); want_watermarks adds FF 'W'. Head notices are always taken.
- * hwm: frames for each peer. Own node's facts are received too, over its own address. */
-int live_set_new (struct fm_node *node, struct fm_slice level, bool exact, bool want_watermarks, int hwm, struct live_set **ret_set);
+ * hwm: frames for each peer. Own node's facts are received too, over its own address.
+ * epoll_fd: the caller's, level-triggered, open for as long as the set is; the highest bit of its own events' data.u64 is 0 (no pointer and no
+ * descriptor has it), and it puts up with events that it has not asked for. */
+int live_set_new (struct fm_node *node, int epoll_fd, struct fm_slice level, bool exact, bool want_watermarks, int hwm, struct live_set **ret_set);
 void live_set_destroy (struct live_set **set);
 
-/* Readable when live_set_receive or live_set_update may have something (an epoll descriptor): call receive until -EAGAIN, update, and if that
- * returned a time in the past or members changed, receive again. */
-int live_set_fd (const struct live_set *set);
+/* Every event of the descriptor is to be shown. True: it was the set's, and live_set_receive or live_set_update may have something: call receive until
+ * -EAGAIN, update, and if that returned a time in the past or members changed, receive again. */
+bool live_set_event (struct live_set *set, const struct epoll_event *event);
+
+/* For a while frames are not taken, and members looked at (live_set_look) now and then: neither ends a wait. */
+void live_set_mute (struct live_set *set, bool mute);
 
 /* Take over members that came or went, send fences that are due, time out old ones; returns the monotonic time in ns when to call again
  * (UINT64_MAX: not by itself; now_ns: receive first). */
 uint64_t live_set_update (struct live_set *set, uint64_t now_ns);
 
-/* See whether members came or went, for update, without receiving; and what to wait on for that alone. */
+/* The next update sees whether members came or went, without a wait or a receive; and what to wait on for that alone. */
 void live_set_look (struct live_set *set);
 int live_set_members_fd (const struct live_set *set);
 
@@ -62,7 +69,7 @@ enum live_kind { LIVE_BATCH, LIVE_HEAD, LIVE_FENCE, LIVE_WATERMARK, LIVE_ENDED, 
 
 /* The next frame: kind, from whom, and for a batch its topic and body; the message, initialised by the caller, is the caller's to close (zmq_msg_move
  * away to keep). Malformed frames are counted and skipped. LIVE_PEER_GONE comes once, after the last frame of a peer that went: *ret_peer is valid
- * until the next call. Fair: takes at most a burst from one peer while others wait. Returns 0, or -EAGAIN: nothing now, wait on live_set_fd. */
+ * until the next call. Fair: takes at most a burst from one peer while others wait. Returns 0, or -EAGAIN: nothing now, wait on the descriptor. */
 struct live_frame {
     enum live_kind kind;
     struct live_peer *peer;

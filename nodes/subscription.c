@@ -81,6 +81,10 @@ int subscription_wait (struct fm_subscription *s, uint64_t until_ns)
     for (int i = 0; i < count; i++) {
         void *what = events[i].data.ptr;
         uint64_t rung;
+        if (live_set_event (s->live, &events[i])) {
+            s->live_ready = any = true;
+            continue;
+        }
         if (what == &s->wake_fd)
             continue;                   /* our own; it says nothing new */
         any = true;
@@ -88,8 +92,6 @@ int subscription_wait (struct fm_subscription *s, uint64_t until_ns)
             (void) !read (s->timer_fd, &rung, sizeof rung);
             s->timer_ns = 0;
             s->due_ns = 0;
-        } else if (what == &s->live) {
-            s->live_ready = true;
         } else if (what == s) {
             s->due_ns = 0;              /* the cursors' connection: commit_step reads it */
         } else {

@@ -220,13 +220,13 @@ static int take_until_started (struct fm_subscription *s, uint64_t deadline_ns)
                                             (unsigned long long) (deadline_ns - started_ns) / NS_OF_MS (1));
 }
 
-/* Live frames are not taken yet: their descriptor would end each wait at once. */
+/* Live frames are not taken yet: they would end each wait at once. */
 static int wait_started (struct fm_subscription *s, uint64_t deadline_ns)
 {
-    subscription_unwatch (s, live_set_fd (s->live));
+    live_set_mute (s->live, true);
     const int rc = take_until_started (s, deadline_ns);
-    const int watched = subscription_watch (s, live_set_fd (s->live), &s->live);
-    return rc ? rc : watched;
+    live_set_mute (s->live, false);
+    return rc;
 }
 
 /* Without a journal: the publishers that are there say where live begins. */
@@ -347,9 +347,7 @@ int fm_subscription_open (struct fm_node *node, const struct fm_subscription_opt
     if (rc == 0)
         rc = make_descriptors (s);
     if (rc == 0)
-        rc = live_set_new (node, s->level, s->exact, s->synced_only, SUBSCRIPTION_LIVE_HWM, &s->live);
-    if (rc == 0)
-        rc = subscription_watch (s, live_set_fd (s->live), &s->live);
+        rc = live_set_new (node, s->epoll_fd, s->level, s->exact, s->synced_only, SUBSCRIPTION_LIVE_HWM, &s->live);
     if (rc == 0)
         rc = start (s, o);
     if (rc != 0) {

@@ -122,6 +122,13 @@ void sim_fd_close (int fd)
         fd_free = fd - SIM_FD_BASE;
 }
 
+static bool is_readable (int fd);
+
+static bool is_told (const struct watch *w)
+{
+    return (w->event.events & EPOLLIN) && is_readable (w->fd);
+}
+
 static bool is_readable (int fd)
 {
     const struct descriptor *d = get (fd);
@@ -136,7 +143,7 @@ static bool is_readable (int fd)
         return d->count && d->count <= sim_now ();
     case EPOLL:
         for (size_t i = 0; i < d->watch_count; i++)
-            if (is_readable (d->watches[i].fd))
+            if (is_told (&d->watches[i]))
                 return true;
         return false;
     case FREE:
@@ -170,6 +177,11 @@ int epoll_ctl (int epfd, int op, int fd, struct epoll_event *event)
         memmove (&d->watches[i], &d->watches[i + 1], (--d->watch_count - i) * sizeof *d->watches);
         return 0;
     }
+    if (op == EPOLL_CTL_MOD) {
+        assert (i < d->watch_count);
+        d->watches[i].event = *event;
+        return 0;
+    }
     assert (op == EPOLL_CTL_ADD && i == d->watch_count);
     if (d->watch_count == d->watch_size) {
         d->watch_size = d->watch_size ? 2 * d->watch_size : 8;
@@ -191,7 +203,7 @@ int epoll_wait (int epfd, struct epoll_event *events, int max, int timeout)
     const struct descriptor *d = get (epfd);
     int count = 0;
     for (size_t i = 0; i < d->watch_count && count < max; i++)
-        if (is_readable (d->watches[i].fd))
+        if (is_told (&d->watches[i]))
             events[count++] = d->watches[i].event;
     return count;
 }
