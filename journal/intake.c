@@ -552,6 +552,12 @@ int intake_new (struct journal_context *context, struct intake **ret_intake)
     identities_init (&in->identities, IDENTITIES_MAX);
     in->epoll_fd = epoll_create1 (EPOLL_CLOEXEC);
     int rc = in->epoll_fd < 0 ? -errno : wake_init (&in->wake);
+    /* For want of memory no answer of a holder must be passed over, and what it brings be recorded as lost. */
+    if (!rc) {
+        in->scratch.topics = malloc (BATCH_TOPICS_MAX * sizeof *in->scratch.topics);
+        in->scratch.size = in->scratch.topics ? BATCH_TOPICS_MAX : 0;
+        rc = in->scratch.topics ? 0 : -ENOMEM;
+    }
     if (!rc)
         rc = watch (in, in->wake.fd);
     if (!rc)

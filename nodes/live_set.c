@@ -266,6 +266,15 @@ static void silence_step (struct live_set *set, struct peer *peer, uint64_t now_
     ready_push (set, peer);
 }
 
+/* A member that there was no memory for: everybody is asked about once more. */
+static void ask_again (struct live_set *set)
+{
+    pthread_mutex_lock (&set->mail_lock);
+    set->mail_overflow = true;
+    pthread_mutex_unlock (&set->mail_lock);
+    set->mail_due = true;
+}
+
 static void add_peer (struct live_set *set, const struct node_peer *info, uint64_t now_ns)
 {
     if (set->peer_count == LIVE_SET_PEERS_MAX) {
@@ -275,14 +284,18 @@ static void add_peer (struct live_set *set, const struct node_peer *info, uint64
     if (set->peer_count == set->peer_size) {
         const size_t size = set->peer_size ? 2 * set->peer_size : 16;
         struct peer **grown = realloc (set->peers, size * sizeof (*grown));
-        if (!grown)
+        if (!grown) {
+            ask_again (set);
             return;
+        }
         set->peers = grown;
         set->peer_size = size;
     }
     struct peer *peer = calloc (1, sizeof *peer);
-    if (!peer)
+    if (!peer) {
+        ask_again (set);
         return;
+    }
     peer->live.info = *info;
     peer->fd = -1;
     peer->fence_wait_ms = LIVE_SET_FENCE_MS;
@@ -369,7 +382,10 @@ static void resync (struct live_set *set, uint64_t now_ns)
     node_unlisten (set->node, set);
     set->mail_overflow = false;         /* nobody else looks now */
     set->mail_count = 0;
-    (void) listen_to_node (set);        /* worked once */
+    if (listen_to_node (set)) {
+        ask_again (set);
+        return;
+    }
     pthread_mutex_lock (&set->mail_lock);
     for (size_t i = 0; i < set->peer_count; i++) {
         bool told = false;
@@ -407,9 +423,13 @@ static void update_mail (struct live_set *set, uint64_t now_ns)
 uint64_t live_set_update (struct live_set *set, uint64_t now_ns)
 {
     update_mail (set, now_ns);
+    if (set->mail_due && set->due_ns > now_ns)
+        due_by (set, now_ns + LIVE_SET_ASK_AGAIN_MS * (uint64_t) 1000000);
     if (now_ns < set->due_ns)
         return set->ready_first ? now_ns : set->due_ns;
     set->due_ns = UINT64_MAX;
+    if (set->mail_due)
+        due_by (set, now_ns + LIVE_SET_ASK_AGAIN_MS * (uint64_t) 1000000);
     for (size_t i = 0; i < set->peer_count; i++) {
         struct peer *peer = set->peers[i];
         if (peer->live.gone) {

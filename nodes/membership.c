@@ -341,6 +341,16 @@ void membership_writable (struct membership *m, uint64_t now_ns, uint32_t contac
         contact_say_hello (m, now_ns, contact);
 }
 
+void membership_unopened (struct membership *m, uint64_t now_ns, uint32_t contact)
+{
+    struct contact *c = contact_find (m, contact);
+    if (!c)
+        return;
+    c->reopen_wait_ns = !c->reopen_wait_ns ? RETRY_MS * MS_NS : 2 * c->reopen_wait_ns < RETRY_MAX_MS * MS_NS ? 2 * c->reopen_wait_ns : RETRY_MAX_MS * MS_NS;
+    c->reopen_ns = now_ns + c->reopen_wait_ns;
+    due_by (m, c->reopen_ns);
+}
+
 /* A contact reached ourselves: a seed that names us, or a peer's loopback address. */
 static void reached_self (struct membership *m, uint32_t contact)
 {

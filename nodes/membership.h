@@ -88,6 +88,9 @@ void membership_hello (struct membership *m, uint64_t now_ns, struct peer_info *
 void membership_ping (struct membership *m, uint64_t now_ns, const struct fm_id *node, uint64_t digest, uint64_t version);
 void membership_goodbye (struct membership *m, uint64_t now_ns, const struct fm_id *node);
 
+/* A contact that MEMBERSHIP_CONNECT asked for could not be opened (no descriptors, no memory): it is asked for again, later and later. */
+void membership_unopened (struct membership *m, uint64_t now_ns, uint32_t contact);
+
 /* From a contact. */
 void membership_welcome (struct membership *m, uint64_t now_ns, uint32_t contact, struct peer_info *info);
 void membership_pong (struct membership *m, uint64_t now_ns, uint32_t contact, const struct fm_id *node, uint64_t digest);

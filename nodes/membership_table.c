@@ -41,6 +41,11 @@ static struct membership_action *action_add (struct membership *m, enum membersh
     return a;
 }
 
+void action_connect (struct membership *m, uint32_t contact)
+{
+    action_add (m, MEMBERSHIP_CONNECT)->contact = contact;
+}
+
 void action_send (struct membership *m, uint32_t contact, enum membership_message message)
 {
     struct membership_action *a = action_add (m, MEMBERSHIP_SEND);
@@ -251,8 +256,7 @@ uint32_t contact_open (struct membership *m, uint64_t now_ns, const char *addres
     }
     if (seed >= 0)
         m->seeds[seed].contact = number;
-    struct membership_action *a = action_add (m, MEMBERSHIP_CONNECT);
-    a->contact = number;
+    action_connect (m, number);
     return number;
 }
 

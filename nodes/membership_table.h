@@ -60,6 +60,7 @@ struct contact {
     int seed;                           /* index, or -1 */
     struct peer *peer;                  /* whose address we take it for; that of a member: whose it is */
     uint64_t opened_ns, hello_ns;       /* hello_ns 0: not said yet */
+    uint64_t reopen_ns, reopen_wait_ns; /* it could not be opened: when to try again, and how long that was waited for; 0: it could */
     char address[ADDRESS_TEXT_MAX];
 };
 
@@ -121,6 +122,7 @@ static inline void due_by (struct membership *m, uint64_t ns)
 }
 
 /* --- Actions. */
+void action_connect (struct membership *m, uint32_t contact);
 void action_send (struct membership *m, uint32_t contact, enum membership_message message);
 void action_node (struct membership *m, enum membership_kind kind, const struct peer *p);
 void action_self_changed (struct membership *m);

@@ -30,6 +30,12 @@ static uint64_t hello_again (struct membership *m, uint64_t now_ns, uint32_t num
 {
     struct contact *c = contact_find (m, number);
     assert (c);
+    if (c->reopen_ns) {
+        if (now_ns < c->reopen_ns)
+            return c->reopen_ns;
+        c->reopen_ns = 0;
+        action_connect (m, number);     /* in place of the Hello, for which it is not there */
+    }
     if (!c->writable)
         return NEVER;
     if (now_ns - c->hello_ns >= HELLO_AGAIN_MS * MS_NS)

@@ -54,6 +54,11 @@ static int make_place (struct fm_node *node, size_t index)
     size_t size = node->contact_size ? node->contact_size : 16;
     while (size <= index)
         size *= 2;
+    /* A member whose route found no place could never be told anything. */
+    struct node_contact **routes = realloc (node->routes, size * sizeof (struct node_contact *));
+    if (!routes)
+        return -ENOMEM;
+    node->routes = routes;
     struct node_contact **contacts = realloc (node->contacts, size * sizeof (struct node_contact *));
     if (!contacts)
         return -ENOMEM;
@@ -148,17 +153,8 @@ void node_route_set (struct fm_node *node, uint32_t contact, const struct fm_id 
 {
     lock (node);
     struct node_contact *c = node_contact_find (node, contact);
-    if (node->route_count == node->route_size) {
-        const size_t size = node->route_size ? 2 * node->route_size : 16;
-        struct node_contact **routes = realloc (node->routes, size * sizeof (struct node_contact *));
-        if (!routes)
-            c = NULL;                       /* it cannot be told anything; its silence towards us is no worse than a full queue's */
-        else {
-            node->routes = routes;
-            node->route_size = size;
-        }
-    }
     if (c) {
+        assert (node->route_count < node->contact_size);    /* no two contacts of one member */
         const size_t place = route_place (node, member);
         memmove (&node->routes[place + 1], &node->routes[place], (node->route_count - place) * sizeof (struct node_contact *));
         node->routes[place] = c;

@@ -75,7 +75,7 @@ struct fm_node {
     struct node_contact **contacts;     /* by the low half of the number */
     size_t contact_size;
     struct node_contact **routes;       /* members, sorted by node */
-    size_t route_count, route_size;
+    size_t route_count;                 /* as many as contacts have room */
     struct node_contact *touched;
     bool router_touched, loop_touched;
     bool router_draining;               /* the node's thread will ask for one more message before it sleeps */

@@ -155,8 +155,13 @@ static void carry_out (struct fm_node *node, const struct membership_action *a)
 {
     switch (a->kind) {
     case MEMBERSHIP_CONNECT:
-        if (a->address && node_contact_open (node, a->contact, a->address) != 0)
-            node_notice (node, "CONTACT-FAILED", "address=%s %s", a->address, fm_error_detail ());   /* the membership tries again */
+        if (a->address) {
+            const int rc = node_contact_open (node, a->contact, a->address);
+            if (rc == 0)
+                break;
+            node_notice (node, "CONTACT-FAILED", "address=%s %s; tried again", a->address, rc == -ENOMEM ? fm_error_text (rc) : fm_error_detail ());
+            membership_unopened (node->membership, node_now (), a->contact);
+        }
         break;
     case MEMBERSHIP_CLOSE:
         node_contact_close (node, a->contact, 0);

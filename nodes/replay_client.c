@@ -24,7 +24,8 @@ struct replay_client {
     uint64_t numbers;
     struct session *sessions;
     size_t session_size, session_count;
-    zmq_msg_t message;                  /* what was received last */
+    zmq_msg_t message;                  /* what was received last, */
+    bool unread;                        /* and, for want of memory, not looked at yet: what follows it would pass over what it brings */
     uint64_t consuming_number, consuming_bytes;     /* whose message it is, and how long */
     struct replay_view view;
     Factmesh__Control *control;
@@ -207,7 +208,9 @@ static void earn (struct replay_client *client)
 
 static bool read_data (struct replay_client *client, struct fm_slice frame, struct replay_event *ret_event)
 {
-    if (replay_data_decode (frame.data, frame.len, node_mesh (client->node), &client->view) != 0)
+    const int rc = replay_data_decode (frame.data, frame.len, node_mesh (client->node), &client->view);
+    client->unread = rc == -ENOMEM;
+    if (rc != 0)
         return false;
     const struct session *s = find_session (client, client->view.header.session);
     if (!s)
@@ -275,15 +278,17 @@ int replay_client_receive (struct replay_client *client, struct replay_event *re
             factmesh__control__free_unpacked (client->control, NULL);
             client->control = NULL;
         }
-        if (zmq_msg_recv (&client->message, client->socket, ZMQ_DONTWAIT) < 0) {
-            if (errno == EINTR)
-                continue;
-            return -EAGAIN;
+        if (!client->unread) {
+            if (zmq_msg_recv (&client->message, client->socket, ZMQ_DONTWAIT) < 0) {
+                if (errno == EINTR)
+                    continue;
+                return -EAGAIN;
+            }
+            node_count (client->node, NODE_CONTROL_RECEIVED, 1);
         }
-        node_count (client->node, NODE_CONTROL_RECEIVED, 1);
         const struct fm_slice frame = slice (zmq_msg_data (&client->message), zmq_msg_size (&client->message));
         const bool known = replay_data_is (frame.data, frame.len) ? read_data (client, frame, ret_event) : read_control (client, frame, ret_event);
-        if (known)
-            return 0;
+        if (known || client->unread)
+            return known ? 0 : -ENOMEM;
     }
 }

@@ -38,7 +38,7 @@ struct replay_event {
     const char *text;
     Factmesh__Control *control;         /* REPLAY_OTHER (other answers, and Work): the client frees it with the next receive */
 };
-/* The next message of a live session (others are dropped). 0, or -EAGAIN. Consuming it earns the holder credit. A session that ended, by REPLAY_END
+/* The next message of a live session (others are dropped). 0, -EAGAIN, or -ENOMEM: there is one, call again. Consuming it earns the holder credit. A session that ended, by REPLAY_END
  * or REPLAY_ERROR, is forgotten. */
 int replay_client_receive (struct replay_client *client, struct replay_event *ret_event);
 

@@ -190,6 +190,7 @@ struct fm_subscription {
     struct repair *view_repair;             /* NULL: the session's */
     size_t view_gaps_left;
     bool view_has_batch;
+    bool view_unread;                       /* view_batch could not be decoded for want of memory: that is tried again */
     struct fm_slice view_batch;
     struct batch view_decoded;
 

@@ -249,7 +249,7 @@ static void begin_view (struct fm_subscription *s, struct holder *holder, struct
     s->view = view;
     s->view_holder = holder;
     s->view_repair = r;
-    s->view_has_batch = false;
+    s->view_has_batch = s->view_unread = false;
     s->view_gaps_left = view->header.gap_count;
     if (!r && !s->session_told)
         begin_session (s, view);
@@ -335,8 +335,9 @@ int subscription_replay_receive (struct fm_subscription *s)
         struct replay_event e;
         if (!h->ready)
             continue;
-        if (replay_client_receive (h->client, &e) != 0) {
-            h->ready = false;
+        const int rc = replay_client_receive (h->client, &e);
+        if (rc != 0) {
+            h->ready = rc == -ENOMEM;
             continue;
         }
         on_event (s, h, &e);
@@ -549,8 +550,15 @@ static bool unreadable (struct fm_subscription *s, struct fm_event *ret_event)
 
 bool subscription_view_step (struct fm_subscription *s, struct fm_event *ret_event)
 {
-    if (!s->view_has_batch && replay_view_next (s->view, &s->view_batch) == 0) {
-        if (batch_decode (s->view_batch.data, s->view_batch.len, node_mesh (s->node), &s->view_scratch, &s->view_decoded) != 0)
+    if (!s->view_has_batch && (s->view_unread || replay_view_next (s->view, &s->view_batch) == 0)) {
+        const int rc = batch_decode (s->view_batch.data, s->view_batch.len, node_mesh (s->node), &s->view_scratch, &s->view_decoded);
+        s->view_unread = rc == -ENOMEM;
+        if (s->view_unread) {
+            s->error = rc;
+            (void) snprintf (s->error_text, sizeof s->error_text, "no memory for a batch of a replay");
+            return false;
+        }
+        if (rc)
             return unreadable (s, ret_event);
         s->view_has_batch = true;
         return false;

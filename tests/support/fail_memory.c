@@ -1,8 +1,11 @@
 #include "fail_memory.h"
 
 #include <errno.h>
+#include <execinfo.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 void *__real_malloc (size_t size);
 void *__real_calloc (size_t count, size_t size);
@@ -39,6 +42,14 @@ bool fail_memory_happened (void)
     return atomic_load (&happened);
 }
 
+/* MEMORY_TRACE=1: whose allocation it is, for addr2line. */
+static void tell_whose (void)
+{
+    void *frames[12];
+    if (getenv ("MEMORY_TRACE"))
+        backtrace_symbols_fd (frames, backtrace (frames, sizeof frames / sizeof *frames), STDERR_FILENO);
+}
+
 static bool fails (void)
 {
     if (!atomic_load (&counts))
@@ -49,6 +60,7 @@ static bool fails (void)
             if (n > 1)
                 return false;
             atomic_store (&happened, true);
+            tell_whose ();
             errno = ENOMEM;
             return true;
         }
