@@ -47,6 +47,7 @@ void group_state_destroy (struct group_state **group)
     free (g->ready.items);
     free (g->timed.items);
     free (g->members);
+    group_finished_release (&g->finished);
     free (g);
     *group = NULL;
 }
@@ -214,8 +215,10 @@ int group_state_hold (struct group_state *g, uint64_t member, uint64_t offset, u
     const uint32_t slot = slot_map_find (&g->by_offset, offset);
     if (!m)
         return FM_ERR_UNKNOWN;
-    if (!slot)
-        return offset < g->place.next ? FM_ERR_END : FM_ERR_LEASE;
+    if (!slot) {
+        const uint64_t done = group_finished_find (&g->finished, offset, now);
+        return offset < g->place.next && (!done || done == token) ? FM_ERR_END : FM_ERR_LEASE;
+    }
     struct entry *e = &g->entries[slot];
     const uint32_t number = (uint32_t) (m - g->members);
     const bool in_hand = (e->state == ENTRY_HANDED || e->state == ENTRY_BEGUN) && e->token == token;
@@ -334,6 +337,8 @@ int group_state_outcome (struct group_state *g, const struct group_report *r, ui
     switch (r->kind) {
     case GROUP_DONE:
         m->done++;
+        if (e->deliveries > 1 || now < g->claims_until)
+            group_finished_keep (&g->finished, e->offset, e->token, now + g->options.lease_ns);
         group_entry_finish (g, slot);
         return 0;
     case GROUP_LATER:
@@ -520,6 +525,7 @@ void group_state_restart (struct group_state *g, const struct group_place *store
     g->place.starts++;
     g->hand_outs = 0;
     g->rejoin_until = now + (uint64_t) GROUP_REJOIN_MS * NS_PER_MS;
+    g->claims_until = now + g->options.lease_ns;
     g->dirty = true;
 }
 

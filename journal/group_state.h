@@ -121,7 +121,8 @@ int group_state_alive (struct group_state *g, uint64_t member);
 /* It can't be reached: it gets nothing more until it says something. */
 void group_state_silence (struct group_state *g, uint64_t member);
 /* A member that comes anew (the journal restarted, or its connection broke) says what it holds (facts at or above next: look at them first), and whose
- * leases have not run out by its own clock. 0: it still does, under that token. FM_ERR_LEASE: others may have it. FM_ERR_END: it is done. */
+ * leases have not run out by its own clock. 0: it still does, under that token. FM_ERR_LEASE: others may have it, or had it
+ * and did it. FM_ERR_END: it is done, by this member as far as is known (group_finished.h). */
 int group_state_hold (struct group_state *g, uint64_t member, uint64_t offset, uint64_t token, uint64_t now);
 
 /* --- Handing out. */

@@ -4,6 +4,7 @@
 #ifndef FM_JOURNAL_GROUP_STATE_INNER_H
 #define FM_JOURNAL_GROUP_STATE_INNER_H
 
+#include "group_finished.h"
 #include "group_state.h"
 #include "slot_map.h"
 
@@ -49,7 +50,9 @@ struct group_state {
     struct group_options options;
     struct group_place place;
     uint64_t hand_outs;                     /* since the start: the lower part of tokens */
-    uint64_t rejoin_until;                  /* members that were there before a restart come back */
+    uint64_t rejoin_until;                  /* members that were there before a restart come back: at once, */
+    uint64_t claims_until;                  /* or while their leases last; hand-outs that were not stored are theirs, too */
+    struct group_finished finished;
     struct entry *entries;
     uint32_t entry_size, entry_used, entry_free;    /* free: list through key_after */
     struct key *keys;

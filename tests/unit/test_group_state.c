@@ -321,6 +321,40 @@ static void after_a_restart_what_was_in_hand_waits_for_its_holder_or_the_lease (
     group_state_destroy (&g);
 }
 
+/* Who comes late is not told that he did what another had to do again: neither after his connection broke, nor when his hand-out was lost with the
+ * journal. Who did it is. */
+static void what_another_has_done_meanwhile_is_not_confirmed_to_who_had_it_before (void **state)
+{
+    (void) state;
+    struct group_state *g = group (GROUP_IDEMPOTENT, 10000);
+    struct group_place place;
+    group_state_join (g, 1, 10, 0);
+    group_state_place (g, &place);
+    take (g, 1, 7);
+    const struct group_hand_out before = expect (g, 0, 1);
+    group_state_leave (g, 1, GROUP_VANISHED, 0, 0);
+    group_state_join (g, 2, 10, 0);
+    struct group_hand_out again = expect (g, 0, 1);
+    assert_int_equal (0, say (g, &again, GROUP_DONE, 0));
+    group_state_join (g, 3, 10, 0);
+    assert_int_equal (FM_ERR_LEASE, group_state_hold (g, 3, 1, before.token, 0));
+    assert_int_equal (FM_ERR_END, group_state_hold (g, 3, 1, again.token, 0));
+    group_state_destroy (&g);
+
+    g = group (GROUP_IDEMPOTENT, 10000);
+    group_state_restart (g, &place, 0);
+    group_state_join (g, 2, 10, 0);
+    take (g, 1, 7);
+    const uint64_t then = GROUP_REJOIN_MS * (uint64_t) MS;
+    again = expect (g, then, 1);
+    assert_int_equal (1, again.deliveries);
+    assert_int_equal (0, say (g, &again, GROUP_DONE, then));
+    group_state_join (g, 1, 10, then);
+    assert_int_equal (FM_ERR_LEASE, group_state_hold (g, 1, 1, before.token, then));
+    assert_int_equal (FM_ERR_END, group_state_hold (g, 1, 1, again.token, then));
+    group_state_destroy (&g);
+}
+
 /* Its failure was recorded, the confirmation was lost with the journal that gave it: it is not gone on with, and does not count again. */
 static void what_was_recorded_of_a_hand_out_is_not_gone_on_with_after_a_restart (void **state)
 {
@@ -787,6 +821,7 @@ int main (int argc, char **argv)
         cmocka_unit_test (giving_back_what_was_begun_leaves_it_in_doubt),
         cmocka_unit_test (an_instance_that_comes_anew_goes_on_with_what_it_holds_and_nobody_else_does),
         cmocka_unit_test (after_a_restart_what_was_in_hand_waits_for_its_holder_or_the_lease),
+        cmocka_unit_test (what_another_has_done_meanwhile_is_not_confirmed_to_who_had_it_before),
         cmocka_unit_test (what_was_recorded_of_a_hand_out_is_not_gone_on_with_after_a_restart),
         cmocka_unit_test (a_doubt_is_about_what_was_begun),
         cmocka_unit_test (reasons_are_bounded_and_what_cannot_be_parked_is_tried_again),
