@@ -82,6 +82,7 @@ void journal_destroy (struct journal **journal);
     X (SESSIONS_OPENED, "sessions_opened", "sessions", "replays begun")                                                       \
     X (SESSIONS_REFUSED, "sessions_refused", "sessions", "replays refused: malformed, or a limit was reached")                \
     X (SESSIONS_DROPPED, "sessions_dropped", "sessions", "replays whose asker went, or was silent too long")                  \
+    X (REPLAYS_HELD_BACK, "replays_held_back", "times", "a replay waited: too many bytes were on their way to its asker, or to all") \
     X (REPLAY_MESSAGES, "replay_messages", "messages", "of replays")                                                          \
     X (REPLAY_BYTES, "replay_bytes", "bytes", "of replays")                                                                   \
     X (BLOBS_STORED, "blobs_stored", "blobs", "uploaded and durable")                                                         \

@@ -20,6 +20,8 @@ enum {
     SERVER_WAITING_MAX = 1024,          /* cursors put or deleted, not synced yet */
     SERVER_READERS_MAX = 256,           /* of the log, in use by sessions: each is a descriptor and 256 KiB */
     SERVER_TURN_BYTES = 256 << 10,      /* a session's share of a round */
+    SERVER_OUTGOING_BYTES = 64 << 20,   /* of replays, sent and not taken by ZeroMQ's connections yet: of all connections */
+    SERVER_OUTGOING_EACH_BYTES = 16 << 20,      /* of one: who reads has a session's credit (4 MiB by default) under way at most */
     SERVER_TURNS_MAX = 256,             /* before requests are looked at again */
     SERVER_IDLE_MS = 30000,             /* a session without credit for so long is ended */
     SERVER_KEEPALIVE_MS = 5000,         /* a session that follows says something at least so often: an asker that went shows */

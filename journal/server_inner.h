@@ -7,6 +7,7 @@
 #include "control.h"
 #include "credit.h"
 #include "index_reader.h"
+#include "outgoing.h"
 #include "replay.h"
 #include "server.h"
 
@@ -28,8 +29,16 @@ enum session_place {
     SESSION_READY,                      /* has its turn */
     SESSION_CREDIT,                     /* waits for credit */
     SESSION_DATA,                       /* caught up: waits for the synced end to move */
-    SESSION_ROUTE,                      /* has a message that the asker's queue did not take */
+    SESSION_ROUTE,                      /* has a message that the asker's queue did not take; or too much waits for its connection */
     SESSION_PLACES
+};
+
+/* An asker's connection, as long as it has sessions, or messages on their way. */
+struct connection {
+    struct connection *next;            /* by hash of the route */
+    struct node_route route;
+    unsigned sessions;
+    struct outgoing *outgoing;
 };
 
 struct session {
@@ -37,6 +46,7 @@ struct session {
     struct session *hash_next;
     enum session_place place;
     struct node_route route;
+    struct connection *connection;
     uint64_t number, request;
     struct replay *replay;
     struct credit credit;
@@ -71,6 +81,8 @@ struct server {
         struct session *first, *last;
     } places[SESSION_PLACES];
     struct session **buckets;
+    struct connection **connections;    /* as many as buckets */
+    struct outgoing_all *outgoing;
     uint32_t bucket_mask;
     uint64_t seed;
     uint16_t *held;                     /* by hash of the route: how many sessions, when that is asked; as many as buckets */

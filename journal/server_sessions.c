@@ -1,6 +1,6 @@
 /* server_sessions: replays in turns.
  *
- *             credit came                              a message that the asker's queue did not take
+ *             credit came                              a message that the asker's queue did not take, or too many bytes wait in it
  *     CREDIT ------------> READY --------------------------------------------------------> ROUTE
  *       ^                  |  ^ |                                                            |
  *       '--- none left ----'  | '--- caught up ---> DATA                                     |
@@ -27,7 +27,11 @@ int sessions_init (struct server *s)
     s->seed = id_random_u64 ();
     s->buckets = calloc (buckets, sizeof (*s->buckets));
     s->held = calloc (buckets, sizeof (*s->held));
-    return s->buckets && s->held ? index_reader_new (s->context, &s->index) : -ENOMEM;
+    s->connections = calloc (buckets, sizeof (*s->connections));
+    int rc = s->buckets && s->held && s->connections ? outgoing_all_new (&s->outgoing) : -ENOMEM;
+    if (!rc)
+        rc = index_reader_new (s->context, &s->index);
+    return rc;
 }
 
 static struct session **bucket_of (const struct server *s, const struct node_route *route, uint64_t number)
@@ -38,6 +42,41 @@ static struct session **bucket_of (const struct server *s, const struct node_rou
 static bool route_equal (const struct node_route *a, const struct node_route *b)
 {
     return a->len == b->len && memcmp (a->bytes, b->bytes, a->len) == 0;
+}
+
+/* The asker's connection, with one session more. NULL: no memory. */
+static struct connection *connection_of (struct server *s, const struct node_route *route)
+{
+    struct connection **first = &s->connections[XXH3_64bits_withSeed (route->bytes, route->len, s->seed) & s->bucket_mask], *c = *first;
+    while (c && !route_equal (&c->route, route))
+        c = c->next;
+    if (!c) {
+        c = calloc (1, sizeof *c);
+        if (!c || outgoing_new (s->outgoing, &c->outgoing) != 0) {
+            free (c);
+            return NULL;
+        }
+        c->route = *route;
+        c->next = *first;
+        *first = c;
+    }
+    c->sessions++;
+    return c;
+}
+
+/* Forget connections that have no sessions, and nothing on its way, or all of them. */
+static void connections_forget (struct server *s, bool all)
+{
+    for (uint32_t i = 0; s->connections && i <= s->bucket_mask; i++)
+        for (struct connection **link = &s->connections[i], *c; (c = *link);) {
+            if (!all && (c->sessions > 0 || outgoing_bytes (c->outgoing) > 0)) {
+                link = &c->next;
+                continue;
+            }
+            *link = c->next;
+            outgoing_release (&c->outgoing);
+            free (c);
+        }
 }
 
 static struct session *find (const struct server *s, const struct node_route *route, uint64_t number)
@@ -90,6 +129,7 @@ static void session_drop (struct server *s, struct session *x)
         link = &(*link)->hash_next;
     *link = x->hash_next;
     s->session_count--;
+    x->connection->sessions--;
     s->reader_count -= replay_has_reader (x->replay);
     replay_destroy (&x->replay);
     if (x->has_message)
@@ -102,8 +142,11 @@ void sessions_release (struct server *s)
     for (int place = 0; place < SESSION_PLACES; place++)
         while (s->places[place].first)
             session_drop (s, s->places[place].first);
+    connections_forget (s, true);
+    outgoing_all_release (&s->outgoing);
     replay_buffer_release (&s->buffer);
     index_reader_destroy (&s->index);
+    free (s->connections);
     free (s->held);
     free (s->buckets);
 }
@@ -184,8 +227,11 @@ static int session_new (struct server *s, const struct node_route *from, uint64_
         return -ENOMEM;
     if (s->reader_count >= SERVER_READERS_MAX)
         reader_take_back (s);
-    const int rc = replay_new (s->context->log, s->context->clock, q, &x->replay);
+    int rc = replay_new (s->context->log, s->context->clock, q, &x->replay);
+    if (rc == 0 && !(x->connection = connection_of (s, from)))
+        rc = -ENOMEM;
     if (rc) {
+        replay_destroy (&x->replay);
         free (x);
         return rc;
     }
@@ -297,7 +343,9 @@ static void fail (struct server *s, struct session *x, int rc)
 
 static bool send_data (struct server *s, struct session *x, const struct replay_header *header, uint64_t now)
 {
-    const int rc = replay_data_encode (header, node_mesh (s->context->node), slice (s->buffer.fields, s->buffer.len), &x->message);
+    int rc = replay_data_encode (header, node_mesh (s->context->node), slice (s->buffer.fields, s->buffer.len), &x->message);
+    if (rc == 0 && (rc = outgoing_wrap (x->connection->outgoing, &x->message)) != 0)
+        zmq_msg_close (&x->message);
     if (rc) {
         fail (s, x, rc);
         return false;
@@ -329,6 +377,12 @@ static void session_turn (struct server *s, struct session *x, uint64_t now)
 {
     if (!credit_is_open (&x->credit)) {
         place_move (s, x, SESSION_CREDIT, now);
+        return;
+    }
+    if (!outgoing_has_room (x->connection->outgoing)) {
+        journal_count (s->context, JOURNAL_REPLAYS_HELD_BACK, 1);
+        x->retry_ns = now + (uint64_t) SERVER_RETRY_MS * NS_PER_MS;
+        place_move (s, x, SESSION_ROUTE, now);
         return;
     }
     enum replay_outcome outcome;
@@ -396,7 +450,9 @@ static void retry_routes (struct server *s, uint64_t now)
         if (is_past (now, x->since_ns, SERVER_IDLE_MS)) {
             journal_count (s->context, JOURNAL_SESSIONS_DROPPED, 1);
             session_drop (s, x);
-        } else if (now >= x->retry_ns && send_message (s, x, now))
+        } else if (now >= x->retry_ns && !x->has_message && !outgoing_has_room (x->connection->outgoing))
+            x->retry_ns = now + (uint64_t) SERVER_RETRY_MS * NS_PER_MS;
+        else if (now >= x->retry_ns && (!x->has_message || send_message (s, x, now)))
             place_move (s, x, SESSION_READY, now);
     }
 }
@@ -417,7 +473,7 @@ static void keep_alive (struct server *s, uint64_t now)
 {
     for (struct session *x = s->places[SESSION_DATA].first, *next; x; x = next) {
         next = x->next;
-        if (!is_past (now, x->sent_ns, SERVER_KEEPALIVE_MS) || !credit_is_open (&x->credit))
+        if (!is_past (now, x->sent_ns, SERVER_KEEPALIVE_MS) || !credit_is_open (&x->credit) || !outgoing_has_room (x->connection->outgoing))
             continue;
         struct replay_header header;
         s->buffer.len = 0;
@@ -449,6 +505,7 @@ uint64_t sessions_sweep (struct server *s, uint64_t now)
     if (is_past (now, s->swept_ns, SWEEP_MS)) {
         s->swept_ns = now;
         end_idle (s, now);
+        connections_forget (s, false);
         keep_alive (s, now);
     }
     if (s->places[SESSION_READY].first)

@@ -20,6 +20,8 @@ RATE_KEPT = 0.5         # of the rate that was asked for, until all is synced; t
 MEMORY_SLACK = 64 << 20 # more than the same flow takes in peace
 SESSIONS, SESSIONS_PER_PEER = 4096, 1024        # that a journal opens at most
 SESSION_BYTES = 64 << 10                        # that each may take
+UNREAD_LOG_BYTES, UNREAD_CONNECTIONS = 60 << 20, 8
+UNREAD_BYTES, UNREAD_SLACK = 64 << 20, 32 << 20 # SERVER_OUTGOING_BYTES; readers of the log, allocators
 MANY = 5000             # facts of one lie
 HUGE = 60 << 20         # below what a control endpoint takes at most: memory may follow the bytes, not the claim
 
@@ -287,5 +289,37 @@ def a_thousand_connections_and_sessions_without_credit_leave_room_for_others(lab
              f"({counters['sessions_refused']} refused); {before * 1000:.0f} ms before; the journal's memory grew by {grown >> 20} MiB")
 
 
+def replays_that_are_never_read_cost_bounded_memory(lab):
+    journal = lab.journal()
+    payload = b"x" * 60_000 + b"\n"
+    for _ in range(UNREAD_LOG_BYTES // (len(payload) * 100)):
+        lab.ok("pub", "good.facts", "--seed", journal.address, stdin=payload * 100)
+    read = ["sub", "good.>", "--seed", journal.address, "--from", "start", "--until", "end"]
+    want = len(lab.ok(*read))
+    peak = journal.memory_peak_bytes()
+    context = zmq.Context()
+    context.linger = 0
+    unread = []
+    for _ in range(UNREAD_CONNECTIONS):
+        dealer = context.socket(zmq.DEALER)
+        dealer.rcvhwm = 1
+        dealer.rcvbuf = 4096
+        dealer.connect(journal.address)
+        dealer.send(wire.control(wire.REPLAY_OPEN, wire.message((1, 1), (2, b">"), (4, 1), (15, 1), (16, 2 ** 40))))
+        unread.append(dealer)
+    wait_until("the replays are open", lambda: journal_counters(lab, journal)["sessions_opened"] >= UNREAD_CONNECTIONS + 1, 10)
+    for _ in range(3):      # readers get all of it beside them
+        got = len(lab.ok(*read))
+        check(got == want, f"{got} bytes of {want}")
+    held_back = journal_counters(lab, journal)["replays_held_back"]
+    grown = journal.memory_peak_bytes() - peak
+    check(grown <= UNREAD_BYTES + UNREAD_SLACK, f"its memory grew by {grown >> 20} MiB")
+    check(held_back > 0, "no replay was held back: nothing is tested")
+    context.destroy()
+    check(journal.terminate() == 0, "the journal does not end well")
+    lab.tell(f"{UNREAD_CONNECTIONS} replays of {UNREAD_LOG_BYTES >> 20} MiB with all credit that are never read: its memory grew by {grown >> 20} MiB, "
+             f"held back {held_back} times")
+
+
 main(lies_from_a_member_cost_the_others_nothing, acknowledgements_from_the_future_let_nothing_go,
-     a_thousand_connections_and_sessions_without_credit_leave_room_for_others)
+     a_thousand_connections_and_sessions_without_credit_leave_room_for_others, replays_that_are_never_read_cost_bounded_memory)
