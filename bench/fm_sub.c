@@ -137,6 +137,8 @@ static void open_and_take (struct run *run)
     run->taken_last = NULL;
     run->opened_ns = bench_now_ns ();
     const int rc = fm_subscription_open (run->node, &how, &run->subscription);
+    if (rc < 0 && run->endless && bench_told_to_end ())
+        return;
     if (rc < 0)
         stop ("subscription", rc);
     take_pass (run);

@@ -323,6 +323,8 @@ class Lab:
         for process in self.processes:
             ended = "running" if process.alive() else f"status {process.popen.returncode}"
             for path in (process.out_path, process.err_path):
+                if not os.path.isfile(path):
+                    continue                # a FIFO, which is the case's to read
                 with open(path, errors="replace") as file:
                     tail = collections.deque(file, TAIL_LINES)
                 if tail:

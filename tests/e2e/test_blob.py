@@ -128,8 +128,16 @@ def bad_input_is_a_clear_error(lab):
 
 
 def kills_of_journal_and_client_at_random_moments_end_in_the_same_bytes(lab):
-    """kill -9, twenty times: of the journal while a client stores or fetches (which goes on), of the client (the next one goes on)."""
-    size, kills = 48 * MIB + 4321, 20
+    """kill -9 of the journal while a client stores or fetches (which goes on), and of the client (the next one goes on): twenty of each."""
+    size, piping, putting, getting = 48 * MIB + 4321, 8, 12, 8
+    journals = clients = 0
+
+    def journal_again():
+        nonlocal journal, journals
+        journal.kill9()
+        journal = lab.journal("journal", bind)
+        journals += 1
+
     journal = lab.journal()
     bind = journal.address
     path, digest = pattern(lab, size, 3, "content")
@@ -137,44 +145,43 @@ def kills_of_journal_and_client_at_random_moments_end_in_the_same_bytes(lab):
     # The journal, under a put from a pipe, which cannot be read again.
     feeder = subprocess.Popen([TOOL, "pattern", str(size), "4"], stdout=subprocess.PIPE)
     slow = lab.start("put", [FACTMESH, "blob", "put", "--seed", bind], stdin=feeder.stdout)
-    for _ in range(kills // 4):
-        at = lab.random.random() * size / (kills // 4)
+    for _ in range(piping):
+        at = lab.random.random() * size / piping
         wait_until("the upload has moved", lambda: not slow.alive() or uploaded(lab) > sent + at, 30)
-        journal.kill9()
         sent = uploaded(lab)
-        journal = lab.journal("journal", bind)
+        journal_again()
     slow.ends_well(60)
     feeder.wait()
     piped = slow.out().split()[0]
     # The client, under a put of a file, and the journal between.
     died = 0
-    for kill in range(kills // 2):
+    for kill in range(putting):
         client = lab.start("put", [FACTMESH, "blob", "put", path, "--seed", bind])
-        want = uploaded(lab) + lab.random.randrange(1, size // 6)
+        want = uploaded(lab) + lab.random.randrange(1, size // putting)
         wait_until("it sends", lambda: not client.alive() or uploaded(lab) > want, 30)
         if client.alive():
             died += 1
         client.kill9()
+        clients += 1
         if kill % 3 == 2:
-            journal.kill9()
-            journal = lab.journal("journal", bind)
+            journal_again()
     check(lab.ok("blob", "put", path, "--seed", bind, limit_s=60).decode().split()[0] == digest, "another digest")
     # The client and the journal, under a get into a file.
-    for kill in range(kills // 4):
+    for _ in range(getting):
         client = lab.start("get", [FACTMESH, "blob", "get", digest, "-o", lab.path("out"), "--seed", bind])
         part = lab.path("out.part")
-        want = (os.path.getsize(part) if os.path.exists(part) else 0) + lab.random.randrange(1, size // 6)
+        want = (os.path.getsize(part) if os.path.exists(part) else 0) + lab.random.randrange(1, size // getting)
         wait_until("it writes", lambda: not client.alive() or os.path.exists(part) and os.path.getsize(part) > want, 30)
-        if kill % 2:
-            journal.kill9()
-            journal = lab.journal("journal", bind)
+        journal_again()
         client.kill9()
+        clients += 1
+    check(journals >= 20 and clients >= 20, f"{journals} kills of journals, {clients} of clients")
     lab.ok("blob", "get", digest, "-o", lab.path("out"), "--seed", bind, limit_s=60)
     check(subprocess.run(["cmp", path, lab.path("out")]).returncode == 0, "other bytes came back")
     get = subprocess.Popen([FACTMESH, "blob", "get", piped, "--seed", bind], stdout=subprocess.PIPE)
     check(subprocess.run([TOOL, "check", str(size), "4"], stdin=get.stdout).returncode == 0 and get.wait() == 0, "other bytes came back of the pipe's")
     check(blobs_on_disk(lab) == sorted([digest, piped]), "not exactly two blobs are on disk")
-    lab.tell(f"seed {lab.seed}; {kills} kills, {died} of {kills // 2} puts died in the middle")
+    lab.tell(f"seed {lab.seed}; {journals} kills of the journal, {clients} of clients, {died} of {putting} puts died in the middle")
 
 
 def what_is_damaged_here_comes_from_another_journal(lab):
