@@ -12,7 +12,7 @@
 #include "node.h"
 
 enum {
-    JOURNAL_LIVE_QUEUE = 4096,                  /* frames queued from each publisher: 256 MiB at most, and never more than its window */
+    JOURNAL_LIVE_QUEUE = 1024,                  /* frames queued from each publisher: 64 MiB at most; beyond them they wait in the publisher, which has them anyway */
     JOURNAL_STREAMS_MAX = 65536,                /* that are published at a time */
     JOURNAL_SESSIONS_MAX = 4096,
     JOURNAL_SESSIONS_PER_PEER_MAX = 1024,
