@@ -34,7 +34,7 @@ enum {
     SUBSCRIPTION_COVERED_MAX = 4096,        /* streams made only because a journal says how far they are; others are asked for when heard of */
     SUBSCRIPTION_REPAIRS_MAX = 64,
     SUBSCRIPTION_HOLDERS_MAX = 256,
-    SUBSCRIPTION_LIVE_HWM = 1000,           /* frames queued here for each peer, beside what it queues itself */
+    SUBSCRIPTION_LIVE_HWM = 512,            /* frames queued here for each peer: 32 MiB at most, beside what it queues itself */
     SUBSCRIPTION_HELD_DEFAULT = 16 << 20,
     SUBSCRIPTION_KEEP_BYTES = 4 << 20,      /* so near to the journal's end live batches are held: the distance of MERGE */
     SUBSCRIPTION_LIVE_TURN = 64,            /* live frames between two replay messages */
