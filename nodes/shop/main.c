@@ -99,7 +99,7 @@ int main (int argc, char **argv)
     shop.second = rest[0] ? rest[1] : NULL;
     shop.name = shop.name ? shop.name : service->name;
     const int rc = service->run (&shop);
-    if (rc == 0)
+    if (rc == 0 || (rc == FM_INTERRUPTED && shop_is_over ()))   /* told to end while it opened */
         return 0;
     (void) fm_perror (shop.name, rc);
     return rc == FM_TIMEOUT ? STATUS_TIMEOUT : STATUS_ERROR;
