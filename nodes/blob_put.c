@@ -52,31 +52,10 @@ struct put {
 
 /* --- The source. */
 
-/* Read on, up to a whole block. */
-static int fill (struct put *p)
-{
-    while (!p->ended && p->end % BLOB_BLOCK != 0) {
-        size_t len = 0;
-        uint8_t *at = p->ring + p->end % KEPT_BYTES;
-        int rc = p->read (p->read_arg, at, BLOB_BLOCK - p->end % BLOB_BLOCK, &len);
-        if (!rc)
-            rc = sha256_add (p->sha256, at, len);
-        if (rc)
-            return rc;
-        p->end += len;
-        if (!len)
-            p->ended = true;
-        blob_link_moved (&p->link);     /* a slow source is no slow journal */
-    }
-    return 0;
-}
-
-static int fill_next (struct put *p)
+/* Read once, within a block. */
+static int read_some (struct put *p)
 {
     size_t len = 0;
-    if (p->ended || p->end - p->base > KEPT_BYTES - BLOB_BLOCK)
-        return 0;
-    /* The first bytes of a block; then the rest of it. */
     uint8_t *at = p->ring + p->end % KEPT_BYTES;
     int rc = p->read (p->read_arg, at, BLOB_BLOCK - p->end % BLOB_BLOCK, &len);
     if (!rc)
@@ -85,8 +64,27 @@ static int fill_next (struct put *p)
         return rc;
     p->end += len;
     p->ended = len == 0;
-    blob_link_moved (&p->link);
-    rc = fill (p);
+    blob_link_moved (&p->link);         /* a slow source is no slow journal */
+    return 0;
+}
+
+/* Read on, up to a whole block. */
+static int fill (struct put *p)
+{
+    int rc = 0;
+    while (!rc && !p->ended && p->end % BLOB_BLOCK != 0)
+        rc = read_some (p);
+    return rc;
+}
+
+static int fill_next (struct put *p)
+{
+    if (p->ended || p->end - p->base > KEPT_BYTES - BLOB_BLOCK)
+        return 0;
+    /* The first bytes of a block; then the rest of it. */
+    int rc = read_some (p);
+    if (!rc)
+        rc = fill (p);
     if (!rc && p->ended && !p->known) {
         p->size = p->end;
         rc = sha256_get (p->sha256, p->digest);

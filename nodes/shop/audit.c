@@ -56,18 +56,5 @@ int audit_run (struct shop *shop)
     static const char *const topics[] = { "orders.>", NULL };
     struct audit a = { .shop = shop };
     struct follow f = { .arg = &a, .take = take };
-    int rc = store_open (shop->dir, shop->name, schema, &a.db);
-    if (!rc)
-        rc = shop_open (shop, false);
-    f.db = a.db;
-    if (!rc)
-        rc = follow_open (&f, shop, topics);
-    if (!rc) {
-        shop_say (shop, "open");
-        rc = follow_run (&f);
-    }
-    follow_close (&f);
-    shop_close (shop);
-    store_close (&a.db);
-    return rc;
+    return follow_serve (&f, shop, schema, false, topics, &a.db);
 }

@@ -104,3 +104,21 @@ void follow_close (struct follow *f)
 {
     fm_subscription_close (&f->in);
 }
+
+int follow_serve (struct follow *f, struct shop *shop, const char *schema, bool publishes, const char *const *topics, sqlite3 **db)
+{
+    int rc = store_open (shop->dir, shop->name, schema, db);
+    if (!rc)
+        rc = shop_open (shop, publishes);
+    f->db = *db;
+    if (!rc)
+        rc = follow_open (f, shop, topics);
+    if (!rc) {
+        shop_say (shop, "open");
+        rc = follow_run (f);
+    }
+    follow_close (f);
+    shop_close (shop);
+    store_close (db);
+    return rc;
+}

@@ -36,4 +36,8 @@ int follow_step (struct follow *f, int timeout_ms);
 int follow_run (struct follow *f);
 void follow_close (struct follow *f);
 
+/* A whole service: opens its database (*db, there for take and settle), the shop, with a publisher or without, and the topics; runs; closes them again. Set arg,
+ * take and settle before. */
+int follow_serve (struct follow *f, struct shop *shop, const char *schema, bool publishes, const char *const *topics, sqlite3 **db);
+
 #endif

@@ -149,18 +149,5 @@ int invoices_run (struct shop *shop)
     static const char *const topics[] = { TOPIC_PLACED, TOPIC_CANCELLED, NULL };
     struct invoices v = { .shop = shop };
     struct follow f = { .arg = &v, .take = take, .settle = settle };
-    int rc = store_open (shop->dir, shop->name, schema, &v.db);
-    if (!rc)
-        rc = shop_open (shop, true);
-    f.db = v.db;
-    if (!rc)
-        rc = follow_open (&f, shop, topics);
-    if (!rc) {
-        shop_say (shop, "open");
-        rc = follow_run (&f);
-    }
-    follow_close (&f);
-    shop_close (shop);
-    store_close (&v.db);
-    return rc;
+    return follow_serve (&f, shop, schema, true, topics, &v.db);
 }

@@ -12,19 +12,12 @@
 
 #include <cmocka.h>
 
-#include "error.h"
+#include "assert_done.h"
 #include "journal.h"
 #include "log_kit.h"
 #include "replay_client.h"
 
 enum { PATIENCE_MS = 20000, NOTICES_MAX = 64 };
-
-#define assert_done(call)                                                                          \
-    do {                                                                                           \
-        const int done_rc = (call);                                                                \
-        if (done_rc != 0)                                                                          \
-            fail_msg ("%s: %s (%s)", #call, fm_error_text (done_rc), fm_error_detail ());          \
-    } while (0)
 
 /* --- A journal, its node and directory. */
 

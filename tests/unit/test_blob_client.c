@@ -14,16 +14,9 @@
 #include "../support/mesh_kit.h"
 #include "blob_link.h"
 #include "blob_pool.h"
-#include "error.h"
+#include "../support/assert_done.h"
 
 enum { ROUTES_MAX = 64, CONTENT_MAX = 1 << 20, STEP_MS = 5 };
-
-#define assert_done(call)                                                                          \
-    do {                                                                                           \
-        const int done_rc = (call);                                                                \
-        if (done_rc != 0)                                                                          \
-            fail_msg ("%s: %s (%s)", #call, fm_error_text (done_rc), fm_error_detail ());          \
-    } while (0)
 
 /* --- What arrives at the journal. The node's thread fills it in; the tests look when their calls have returned. */
 

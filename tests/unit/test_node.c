@@ -18,17 +18,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "error.h"
+#include "../support/assert_done.h"
 #include "node.h"
 
 enum { PATIENCE_MS = 20000 };
-
-#define assert_done(call)                                                                          \
-    do {                                                                                           \
-        const int done_rc = (call);                                                                \
-        if (done_rc != 0)                                                                          \
-            fail_msg ("%s: %s (%s)", #call, fm_error_text (done_rc), fm_error_detail ());          \
-    } while (0)
 
 /* --- A witness: hears of members and of notices, and can be waited for. */
 
