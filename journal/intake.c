@@ -483,7 +483,7 @@ static void wait_for_anything (struct intake *in, int ms)
     struct epoll_event events[EVENTS_MAX];
     const int count = epoll_wait (in->epoll_fd, events, EVENTS_MAX, ms);
     for (int i = 0; i < count; i++) {
-        if (!live_set_event (in->live, &events[i]) && events[i].data.fd == in->wake.fd)
+        if (!live_set_event (in->live, &events[i]) && events[i].data.u64 == (uint64_t) in->wake.fd)
             wake_clear (&in->wake);
         /* else an answer: all connections are looked at */
     }
@@ -518,9 +518,9 @@ static void *intake_run (void *arg)
     return NULL;
 }
 
-static int watch (struct intake *in, int fd)
+int intake_watch (struct intake *in, int fd)
 {
-    struct epoll_event event = { .events = EPOLLIN, .data.fd = fd };
+    struct epoll_event event = { .events = EPOLLIN, .data.u64 = (uint64_t) fd };
     return epoll_ctl (in->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
 }
 
@@ -559,7 +559,7 @@ int intake_new (struct journal_context *context, struct intake **ret_intake)
         rc = in->scratch.topics ? 0 : -ENOMEM;
     }
     if (!rc)
-        rc = watch (in, in->wake.fd);
+        rc = intake_watch (in, in->wake.fd);
     if (!rc)
         rc = intake_streams_init (in);
     if (!rc)

@@ -78,6 +78,11 @@ struct intake {
     struct intake_client clients[INTAKE_CLIENTS_MAX];
 };
 
+/* --- intake.c */
+
+/* Wake the thread when a descriptor has something to read. 0 or -errno. */
+int intake_watch (struct intake *in, int fd);
+
 /* --- intake_streams.c */
 
 int intake_streams_init (struct intake *in);

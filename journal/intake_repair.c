@@ -44,9 +44,8 @@ static int client_get (struct intake *in, const struct member *holder, struct in
     int rc = replay_client_new (in->context->node, holder->control, &place->replay);
     if (rc)
         return rc;
-    struct epoll_event event = { .events = EPOLLIN, .data.fd = replay_client_fd (place->replay) };
-    if (epoll_ctl (in->epoll_fd, EPOLL_CTL_ADD, event.data.fd, &event) != 0) {
-        rc = -errno;
+    rc = intake_watch (in, replay_client_fd (place->replay));
+    if (rc) {
         replay_client_destroy (&place->replay);
         return rc;
     }

@@ -48,8 +48,9 @@ struct live_set;
 int live_set_new (struct fm_node *node, int epoll_fd, struct fm_slice level, bool exact, bool want_watermarks, int hwm, struct live_set **ret_set);
 void live_set_destroy (struct live_set **set);
 
-/* Every event of the descriptor is to be shown. True: it was the set's, and live_set_receive or live_set_update may have something: call receive until
- * -EAGAIN, update, and if that returned a time in the past or members changed, receive again. */
+/* Every event of the descriptor is to be shown; what others register there has a data.u64 below 2^63 (all of it set: not through data.fd). True: it was
+ * the set's, and live_set_receive or live_set_update may have something: call receive until -EAGAIN, update, and if that returned a time in the past
+ * or members changed, receive again. */
 bool live_set_event (struct live_set *set, const struct epoll_event *event);
 
 /* For a while frames are not taken, and members looked at (live_set_look) now and then: neither ends a wait. */
