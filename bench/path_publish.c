@@ -69,11 +69,6 @@ int node_bind (void *socket, const char *address, char ret_bound[FM_PEER_ADDRESS
 
 /* What follows is called by nothing that is measured. */
 
-void node_socket_patient (void *socket)
-{
-    (void) socket;
-}
-
 int node_connect (void *socket, const char *address)
 {
     (void) socket, (void) address;

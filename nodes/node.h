@@ -113,8 +113,6 @@ int node_connect (void *socket, const char *address);
 /* Bind, also to IPv6, and learn the real endpoint. FM_ERR_ADDRESS with a detail for people (in use, not ours, not allowed); -errno. An ipc path at
  * which somebody listens is in use, though libzmq would take it. */
 int node_bind (void *socket, const char *address, char ret_bound[FM_PEER_ADDRESS_MAX]);
-/* Before connect: a socket that may not be read for long (each SUB is one already): no ZeroMQ heartbeats, TCP's instead. */
-void node_socket_patient (void *socket);
 
 /* --- Counters: each a name, a unit, one line of meaning; NODE_COUNTERS is the list. */
 #define NODE_COUNTERS(X)                                                                            \

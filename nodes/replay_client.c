@@ -42,7 +42,6 @@ int replay_client_new (struct fm_node *node, const char *control_address, struct
     int rc = node_socket (node, ZMQ_DEALER, &client->socket);
     if (rc != 0)
         goto fail;
-    node_socket_patient (client->socket);   /* read when the application asks for facts */
     if (node_connect (client->socket, control_address) != 0) {
         rc = error_set (FM_ERR_ADDRESS, "connect to '%s': %s", control_address, zmq_strerror (errno));
         goto fail;

@@ -15,11 +15,10 @@
 enum {
     RECONNECT_MS = 100,
     RECONNECT_MAX_MS = 1000,
-    HEARTBEAT_LEAST_MS = 1000,
-    HEARTBEAT_DEAD = 3,                 /* heartbeats without an answer */
     KEEPALIVE_IDLE_S = 10,
     KEEPALIVE_INTERVAL_S = 3,
     KEEPALIVE_PROBES = 3,
+    UNANSWERED_MS = 30000,              /* what was sent and TCP does not acknowledge, or a peer that takes nothing: then the connection ends */
     CONNECT_MS = 5000,                  /* then another attempt: TCP's own come ever more rarely, up to a minute after the path is well again */
     BACKLOG = 1024,                     /* a mesh may come up at once */
     SUBSCRIPTION_MAX = 4096,            /* bytes of a message that an XPUB takes: subscriptions only */
@@ -97,19 +96,19 @@ static void set (void *socket, int option, int value)
     (void) rc;
 }
 
-/* Heartbeats see a peer as dead when we ourselves do not read: a connection whose queue is full stops reading, misses the answers, and
- * is made anew while the word that there is room again is on its way to the old one. Then libzmq 4.3.4 aborts the process
- * (`_input_stopped`, #3937). So where the application decides when to read, TCP must find half-open connections; live_set finds them sooner, by a publisher's silence. */
-void node_socket_patient (void *socket)
+/* TCP finds half-open connections, no ZeroMQ heartbeats: with those on, libzmq 4.3.4 aborts the process where a connection's queue is full, since a
+ * connection that does not read sees no answers and is made anew while the word that there is room is on its way to the old one (`_input_stopped`,
+ * #3937), or pings after it broke (`!_io_error`, #4364). Who is dead the membership knows sooner, and live_set a publisher that says nothing. */
+static void find_half_open (void *socket)
 {
-    set (socket, ZMQ_HEARTBEAT_IVL, 0);
     set (socket, ZMQ_TCP_KEEPALIVE, 1);
     set (socket, ZMQ_TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S);
     set (socket, ZMQ_TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S);
     set (socket, ZMQ_TCP_KEEPALIVE_CNT, KEEPALIVE_PROBES);
+    set (socket, ZMQ_TCP_MAXRT, UNANSWERED_MS);
 }
 
-static int socket_new (const struct fm_node *node, void *zmq, int type, void **ret_socket)
+static int socket_new (void *zmq, int type, void **ret_socket)
 {
     void *socket = zmq_socket (zmq, type);
     if (!socket)
@@ -120,15 +119,10 @@ static int socket_new (const struct fm_node *node, void *zmq, int type, void **r
     set (socket, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS);
     set (socket, ZMQ_CONNECT_TIMEOUT, CONNECT_MS);
     set (socket, ZMQ_BACKLOG, BACKLOG);
-    /* For half-open connections only: who is dead the membership knows sooner. Often would cost an idle mesh more than its own pings. */
-    const int beat_ms = 2 * (int) node->dead_ms > HEARTBEAT_LEAST_MS ? 2 * (int) node->dead_ms : HEARTBEAT_LEAST_MS;
-    set (socket, ZMQ_HEARTBEAT_IVL, beat_ms);
-    set (socket, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_DEAD * beat_ms);
-    /* No ZMQ_HEARTBEAT_TTL: it would make the other side time out, and see node_socket_patient. */
+    find_half_open (socket);
     switch (type) {
     case ZMQ_SUB:
         set (socket, ZMQ_SNDHWM, 0);    /* subscriptions above the mark are lost without a word (libzmq #2258) */
-        node_socket_patient (socket);
         message_max = LIVE_MESSAGE_MAX;
         break;
     case ZMQ_XPUB:
@@ -149,12 +143,12 @@ static int socket_new (const struct fm_node *node, void *zmq, int type, void **r
 
 int node_socket (struct fm_node *node, int type, void **ret_socket)
 {
-    return socket_new (node, node->zmq, type, ret_socket);
+    return socket_new (node->zmq, type, ret_socket);
 }
 
 int node_serve_socket (struct fm_node *node, int type, void **ret_socket)
 {
-    return socket_new (node, node->zmq_serve, type, ret_socket);
+    return socket_new (node->zmq_serve, type, ret_socket);
 }
 
 int node_connect (void *socket, const char *address)

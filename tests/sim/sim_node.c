@@ -614,11 +614,6 @@ int node_bind (void *socket, const char *address, char ret_bound[FM_PEER_ADDRESS
     return 0;
 }
 
-void node_socket_patient (void *socket)
-{
-    (void) socket;
-}
-
 void node_count (struct fm_node *node, enum node_counter counter, uint64_t n)
 {
     (void) node;

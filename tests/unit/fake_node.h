@@ -173,11 +173,6 @@ int node_connect (void *socket, const char *address)
     return zmq_connect (socket, address);
 }
 
-void node_socket_patient (void *socket)
-{
-    (void) socket;
-}
-
 int node_bind (void *socket, const char *address, char ret_bound[FM_PEER_ADDRESS_MAX])
 {
     strcpy (ret_bound, address);

@@ -321,6 +321,29 @@ static void options_out_of_range_are_refused (void **state)
     }
 }
 
+/* With heartbeats libzmq 4.3.4 aborts the process where a connection with a full queue breaks; without either, one that is half open stays for ever. */
+static void tcp_finds_half_open_connections_and_zeromq_does_not (void **state)
+{
+    (void) state;
+    static const int types[] = { ZMQ_ROUTER, ZMQ_DEALER, ZMQ_XPUB, ZMQ_SUB };
+    struct fm_node *node = NULL;
+    assert_done (fm_node_open (&(struct fm_node_options) { .beacon_port = -1 }, &node));
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        void *socket = NULL;
+        assert_done (node_socket (node, types[i], &socket));
+        int heartbeat = -1, keepalive = -1, unanswered = -1;
+        size_t len = sizeof heartbeat;
+        assert_int_equal (zmq_getsockopt (socket, ZMQ_HEARTBEAT_IVL, &heartbeat, &len), 0);
+        assert_int_equal (zmq_getsockopt (socket, ZMQ_TCP_KEEPALIVE, &keepalive, &len), 0);
+        assert_int_equal (zmq_getsockopt (socket, ZMQ_TCP_MAXRT, &unanswered, &len), 0);
+        assert_int_equal (heartbeat, 0);
+        assert_int_equal (keepalive, 1);
+        assert_in_range (unanswered, 1000, 60000);
+        zmq_close (socket);
+    }
+    fm_node_close (&node);
+}
+
 /* How many threads of this process have this priority? */
 static unsigned threads_at (int priority)
 {
@@ -785,6 +808,7 @@ int main (void)
         cmocka_unit_test (its_own_address_as_a_seed_does_no_harm),
         cmocka_unit_test (malformed_addresses_are_refused_with_a_reason),
         cmocka_unit_test (options_out_of_range_are_refused),
+        cmocka_unit_test (tcp_finds_half_open_connections_and_zeromq_does_not),
         cmocka_unit_test (what_serves_others_has_a_thread_of_lower_priority_and_nothing_else_has),
         cmocka_unit_test (a_port_in_use_is_told),
         cmocka_unit_test (nodes_meet_over_ipc_and_a_living_path_is_not_taken),
