@@ -1,0 +1,637 @@
+/* worker: shared work against a journal that follows a script: what the caller is told when it refuses, is silent, goes and comes back, contradicts itself. */
+
+#include "scripted_group.h"
+
+#include "worker_inner.h"
+
+static struct fm_worker *worker;
+
+static int set_up (void **state)
+{
+    memset (&group, 0, sizeof group);
+    group.lease_ms = GROUP_LEASE_TEST_MS;
+    return script_set_up (state);
+}
+
+static int tear_down (void **state)
+{
+    fm_worker_close (&worker);
+    return script_tear_down (state);
+}
+
+static int open_worker (int timeout_ms)
+{
+    const struct fm_worker_options options = { .group = "g", .effect = FM_IDEMPOTENT, .open_timeout_ms = timeout_ms };
+    return fm_worker_open (&script, &options, &worker);
+}
+
+/* A worker that has joined. */
+static void join (void)
+{
+    group.journal = script_journal (group_answers);
+    assert_done (open_worker (0));
+}
+
+static void take (uint64_t token, struct fm_work *ret_work)
+{
+    assert_done (fm_worker_next (worker, 0, ret_work));
+    assert_int_equal (ret_work->token, token);
+    assert_int_equal (ret_work->offset, GROUP_OFFSET + token);
+}
+
+/* Joined, with the facts [first, end) handed out, and the first of them taken. */
+static void join_and_take (uint64_t first, uint64_t end, struct fm_work *ret_work)
+{
+    join ();
+    group_hand_out_tokens (first, end);
+    take (first, ret_work);
+}
+
+static void expect_nothing (int timeout_ms)
+{
+    struct fm_work work;
+    assert_int_equal (fm_worker_next (worker, timeout_ms, &work), FM_TIMEOUT);
+}
+
+static size_t joins (void)
+{
+    return script_asked (group.journal, FACTMESH__CONTROL__BODY_GROUP_JOIN);
+}
+
+/* --- Opening. */
+
+static void stop_refusing (void *arg)
+{
+    (void) arg;
+    group.refuse_joins = FACTMESH__ERROR_CODE__ERROR_NONE;
+}
+
+static void a_node_that_becomes_a_journal_is_joined (void **state)
+{
+    (void) state;
+    group.journal = script_journal (group_answers);
+    group.refuse_joins = FACTMESH__ERROR_CODE__ERROR_NO_JOURNAL;
+    script_plan (1500, stop_refusing, NULL);
+    assert_done (open_worker (0));
+}
+
+static void open_says_that_there_is_no_journal_or_that_it_is_silent (void **state)
+{
+    (void) state;
+    assert_int_equal (open_worker (300), FM_ERR_NO_JOURNAL);
+    assert_non_null (strstr (fm_error_detail (), "needs a journal"));
+    const struct fm_worker_options named = { .group = "g", .journal = "00112233445566778899aabbccddeeff", .open_timeout_ms = 300 };
+    assert_int_equal (fm_worker_open (&script, &named, &worker), FM_ERR_NO_JOURNAL);
+    assert_non_null (strstr (fm_error_detail (), "away"));
+    struct scripted *journal = script_journal (script_silence);
+    const uint64_t began_ns = script.now_ns;
+    assert_int_equal (open_worker (7000), FM_TIMEOUT);
+    assert_int_equal (script.now_ns - began_ns, 7000 * SCRIPT_MS);
+    /* Connected to anew when it was silent for too long. */
+    assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_GROUP_JOIN), 3);
+    assert_int_equal (journal->connections, 3);
+}
+
+static void of_two_journals_one_must_be_named (void **state)
+{
+    (void) state;
+    script_journal (group_answers);
+    struct scripted *second = script_journal (group_answers);
+    assert_int_equal (open_worker (300), FM_ERR_ARGUMENT);
+    char text[ID_TEXT_LEN + 1];
+    const struct fm_worker_options named = { .group = "g", .effect = FM_IDEMPOTENT, .journal = id_text (&second->id, text) };
+    assert_done (fm_worker_open (&script, &named, &worker));
+    assert_ptr_equal (group.journal, second);
+}
+
+static void options_that_make_no_sense_are_refused_before_anybody_is_asked (void **state)
+{
+    (void) state;
+    static const char *const bad_topics[] = { "a..b", NULL };
+    const char *many[FILTERS_MAX + 2] = { NULL };
+    char long_name[GROUP_NAME_MAX + 2];
+    memset (long_name, 'g', sizeof long_name - 1);
+    long_name[sizeof long_name - 1] = '\0';
+    for (size_t i = 0; i <= FILTERS_MAX; i++)
+        many[i] = "a.>";
+    const struct {
+        struct fm_worker_options options;
+        int rc;
+    } bad[] = {
+        { { .group = NULL }, FM_ERR_ARGUMENT },
+        { { .group = "" }, FM_ERR_ARGUMENT },
+        { { .group = long_name }, FM_ERR_ARGUMENT },
+        { { .group = "g", .in_hand = GROUP_CREDIT_MAX + 1 }, FM_ERR_ARGUMENT },
+        { { .group = "g", .lease_ms = -1 }, FM_ERR_ARGUMENT },
+        { { .group = "g", .journal = "4711" }, FM_ERR_ARGUMENT },
+        { { .group = "g", .topics = bad_topics }, FM_ERR_TOPIC },
+        { { .group = "g", .topics = many }, FM_ERR_LIMIT },
+    };
+    group.journal = script_journal (group_answers);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_int_equal (fm_worker_open (&script, &bad[i].options, &worker), bad[i].rc);
+    (void) script_run ();
+    assert_int_equal (group.journal->question_count, 0);
+}
+
+static void answers_out_of_order (struct scripted *j, const Factmesh__Control *question)
+{
+    group.journal = j;
+    if (question->body_case != FACTMESH__CONTROL__BODY_GROUP_JOIN) {
+        group_answers (j, question);
+        return;
+    }
+    group.member = 5;
+    script_say_bytes (j, "no message at all", 17);
+    script_say_bytes (j, "", 0);
+    script_say_bytes (j, NULL, 0);
+    group_confirm (question->request, 5, NULL, 0);
+    group_hand_out ((struct handed) { .token = 1 });
+    group_say_joined (question->request + (1 << 11), 4, question->group_join);
+    group_say_joined (0, 3, question->group_join);
+    group_say_joined (question->request, 5, question->group_join);
+    group_say_joined (question->request, 6, question->group_join);
+}
+
+/* Garbage, a confirmation and work before anything was joined, joins of nobody, and one twice: the first that answers our question counts. */
+static void a_join_is_answered_once_by_what_answers_it (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    script_journal (answers_out_of_order);
+    assert_done (open_worker (0));
+    expect_nothing (500);
+    group_hand_out ((struct handed) { .token = 2 });
+    take (2, &work);
+    assert_done (fm_work_done (worker));
+    assert_done (fm_worker_commit (worker, 1000));
+    assert_int_equal (script_last (group.journal, FACTMESH__CONTROL__BODY_OUTCOMES)->outcomes->member, 5);
+    assert_int_equal (joins (), 1);
+}
+
+/* --- What is handed out. */
+
+static void work_of_another_member_and_more_than_was_asked_for_is_left (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join ();
+    group_hand_out ((struct handed) { .token = 1, .member = group.member + 1 });
+    expect_nothing (10);
+    group_hand_out_tokens (2, 2 + WORKER_IN_HAND + 3);
+    for (uint64_t token = 2; token < 2 + WORKER_IN_HAND; token++) {
+        char payload[32];
+        (void) snprintf (payload, sizeof payload, "payload %llu", (unsigned long long) token);
+        take (token, &work);
+        assert_true (slice_equal (work.fact.payload, slice_of (payload)));
+        assert_done (fm_work_done (worker));
+    }
+    expect_nothing (10);
+    assert_int_equal (group.told_count, WORKER_IN_HAND);
+}
+
+static void what_does_not_decode_is_parked (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join ();
+    group_hand_out ((struct handed) { .token = 1, .garbage = true });
+    group_hand_out_tokens (2, 3);
+    take (2, &work);
+    assert_done (fm_work_done (worker));
+    assert_done (fm_worker_commit (worker, 100));
+    TOLD_ONCE (1, PARK);
+    assert_string_equal (group.told[0].reason, "does not decode");
+    TOLD_ONCE (2, DONE);
+}
+
+static void a_fact_needs_its_outcome_before_the_next_and_an_outcome_its_fact (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join_and_take (1, 3, &work);
+    assert_int_equal (fm_worker_next (worker, 0, &work), FM_ERR_ARGUMENT);
+    assert_done (fm_work_done (worker));
+    assert_int_equal (fm_work_done (worker), FM_ERR_ARGUMENT);
+    assert_int_equal (fm_work_begin (worker, 0), FM_ERR_ARGUMENT);
+    assert_int_equal (fm_work_extend (worker), FM_ERR_ARGUMENT);
+    assert_int_equal (fm_work_left_ms (worker), 0);
+    take (2, &work);
+    assert_in_range (fm_work_left_ms (worker), 1, GROUP_LEASE_TEST_MS);
+    assert_done (fm_work_done (worker));
+}
+
+/* --- Outcomes. */
+
+static void each_outcome_is_told_as_it_was_said (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    char long_reason[400];
+    memset (long_reason, 'r', sizeof long_reason - 1);
+    long_reason[sizeof long_reason - 1] = '\0';
+    join_and_take (1, 6, &work);
+    assert_done (fm_work_done (worker));
+    take (2, &work);
+    assert_done (fm_work_later (worker, 1234));
+    take (3, &work);
+    assert_done (fm_work_failed (worker, long_reason));
+    take (4, &work);
+    assert_done (fm_work_park (worker, "why"));
+    take (5, &work);
+    assert_done (fm_work_later (worker, -7));
+    assert_done (fm_worker_commit (worker, 100));
+    TOLD_ONCE (1, DONE);
+    TOLD_ONCE (2, LATER);
+    assert_int_equal (group.told[1].delay_ms, 1234);
+    TOLD_ONCE (3, FAILED);
+    assert_int_equal (strlen (group.told[2].reason), WORKER_REASON_MAX);
+    TOLD_ONCE (4, PARK);
+    assert_string_equal (group.told[3].reason, "why");
+    TOLD_ONCE (5, LATER);
+    assert_int_equal (group.told[4].delay_ms, 0);
+    assert_int_equal (group.told_count, 5);
+}
+
+static void a_confirmation_of_another_member_or_question_is_none (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join_and_take (1, 2, &work);
+    group.mute_outcomes = true;
+    assert_done (fm_work_done (worker));
+    assert_int_equal (fm_worker_commit (worker, 100), FM_TIMEOUT);
+    const uint64_t request = group.last_request;
+    group_confirm (request, group.member + 1, NULL, 0);
+    group_confirm (request + (1 << 11), group.member, NULL, 0);
+    group_confirm (request - (1 << 11), group.member, NULL, 0);
+    group_confirm (0, group.member, NULL, 0);
+    assert_int_equal (fm_worker_commit (worker, 100), FM_TIMEOUT);
+    group_confirm (request, group.member, NULL, 0);
+    group_confirm (request, group.member, (uint64_t[]) { 1 }, 1);       /* once more, and otherwise */
+    assert_done (fm_worker_commit (worker, 100));
+    assert_false (script_noticed ("WORK-TOO-LATE"));
+}
+
+static void outcomes_that_come_too_late_are_told_once (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join_and_take (1, 4, &work);
+    group.refused[group.refused_count++] = 2;
+    for (uint64_t token = 1; token < 4; token++) {
+        if (token > 1)
+            take (token, &work);
+        assert_done (fm_work_done (worker));
+    }
+    assert_int_equal (fm_worker_commit (worker, 100), FM_ERR_LEASE);
+    assert_true (script_noticed ("WORK-TOO-LATE group=g offset=1002"));
+    assert_int_equal (script.notice_count, 1);
+    assert_done (fm_worker_commit (worker, 100));
+}
+
+/* --- Leases. */
+
+static void a_fact_that_took_longer_than_its_lease_is_given_up (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join_and_take (1, 4, &work);
+    script_pass (GROUP_LEASE_TEST_MS * 3 / 4);
+    assert_in_range (fm_work_left_ms (worker), 1, GROUP_LEASE_TEST_MS / 4);
+    script_pass (GROUP_LEASE_TEST_MS / 4);
+    assert_int_equal (fm_work_left_ms (worker), 0);
+    assert_int_equal (fm_work_extend (worker), FM_ERR_LEASE);
+    assert_int_equal (fm_work_begin (worker, 100), FM_ERR_LEASE);
+    assert_int_equal (fm_work_done (worker), FM_ERR_LEASE);
+    expect_nothing (100);
+    assert_int_equal (group.told_count, 3);
+    TOLD_ONCE (1, FAILED);
+    assert_string_equal (group.told[0].reason, "it took longer than its lease");
+    TOLD_ONCE (2, RELEASE);
+    TOLD_ONCE (3, RELEASE);
+    /* And goes on with what comes. */
+    group_hand_out ((struct handed) { .token = 4 });
+    take (4, &work);
+    assert_done (fm_work_done (worker));
+    assert_done (fm_worker_commit (worker, 100));
+}
+
+static void what_had_begun_when_its_lease_passed_is_in_doubt (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join_and_take (1, 2, &work);
+    assert_done (fm_work_begin (worker, 100));
+    script_pass (GROUP_LEASE_TEST_MS);
+    assert_int_equal (fm_work_done (worker), FM_ERR_LEASE);
+    assert_done (fm_worker_commit (worker, 100));
+    TOLD_ONCE (1, RELEASE);
+    assert_int_equal (group_told (1, FACTMESH__OUTCOME_KIND__OUTCOME_FAILED), 0);
+}
+
+static void a_lease_is_extended_as_long_as_the_journal_leaves_it (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join_and_take (1, 2, &work);
+    for (unsigned i = 0; i < 40; i++) {
+        script_pass (GROUP_LEASE_TEST_MS / 8);
+        assert_done (fm_work_extend (worker));
+    }
+    /* Cheap: not each time. */
+    assert_in_range (group_told (1, FACTMESH__OUTCOME_KIND__OUTCOME_EXTEND), 10, 21);
+    group.refused[group.refused_count++] = 1;
+    int rc = 0;
+    for (unsigned i = 0; i < 8 && !rc; i++) {
+        script_pass (GROUP_LEASE_TEST_MS / 8);
+        rc = fm_work_extend (worker);
+    }
+    assert_int_equal (rc, FM_ERR_LEASE);
+    assert_int_equal (fm_work_left_ms (worker), 0);
+    assert_int_equal (fm_work_done (worker), FM_ERR_LEASE);
+    /* It is not ours any more: nothing is said of it. */
+    assert_done (fm_worker_commit (worker, 100));
+    assert_int_equal (group_told (1, FACTMESH__OUTCOME_KIND__OUTCOME_FAILED), 0);
+    assert_int_equal (group_told (1, FACTMESH__OUTCOME_KIND__OUTCOME_RELEASE), 0);
+}
+
+/* --- Begin. */
+
+static void begin_is_refused_confirmed_or_times_out (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join_and_take (1, 4, &work);
+    assert_done (fm_work_begin (worker, 100));
+    TOLD_ONCE (1, BEGIN);
+    assert_done (fm_work_done (worker));
+    take (2, &work);
+    group.refused[group.refused_count++] = 2;
+    assert_int_equal (fm_work_begin (worker, 100), FM_ERR_LEASE);
+    assert_int_equal (fm_work_done (worker), FM_ERR_LEASE);
+    take (3, &work);
+    group.mute_outcomes = true;
+    const uint64_t began_ns = script.now_ns;
+    assert_int_equal (fm_work_begin (worker, 100), FM_TIMEOUT);
+    assert_int_equal (script.now_ns - began_ns, 100 * SCRIPT_MS);
+    /* It may have begun there: what is said next counts all the same. */
+    group.mute_outcomes = false;
+    group_confirm (group.last_request, group.member, NULL, 0);
+    assert_done (fm_work_later (worker, 0));
+    assert_int_equal (fm_worker_commit (worker, 100), FM_ERR_LEASE);    /* of 2 */
+    TOLD_ONCE (3, BEGIN);
+    TOLD_ONCE (3, LATER);
+}
+
+/* --- A journal that goes, and comes back. */
+
+static void a_silent_journal_is_connected_to_anew_and_nothing_is_lost (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    group.lease_ms = 60000;
+    join_and_take (1, 4, &work);
+    assert_done (fm_work_done (worker));
+    take (2, &work);
+    group.mute_outcomes = group.mute_joins = true;
+    assert_int_equal (fm_worker_commit (worker, WORKER_SILENT_MS + 500), FM_TIMEOUT);
+    assert_int_equal (group.journal->connections, 2);
+    /* What is in hand goes on meanwhile. */
+    assert_done (fm_work_done (worker));
+    take (3, &work);
+    group.mute_outcomes = group.mute_joins = false;
+    assert_done (fm_worker_commit (worker, 2 * WORKER_SILENT_MS));
+    assert_int_equal (group.journal->connections, 3);
+    const Factmesh__GroupJoin *again = script_last (group.journal, FACTMESH__CONTROL__BODY_GROUP_JOIN)->group_join;
+    assert_int_equal (again->n_holding, 3);
+    for (uint64_t token = 1; token < 4; token++)
+        assert_int_equal (again->holding[token - 1]->token, token);
+    assert_done (fm_work_done (worker));
+    assert_done (fm_worker_commit (worker, 100));
+    assert_int_equal (group_told (1, FACTMESH__OUTCOME_KIND__OUTCOME_DONE), 2);         /* what was not confirmed is told again */
+    TOLD_ONCE (2, DONE);
+    TOLD_ONCE (3, DONE);
+}
+
+static void an_idle_worker_asks_whether_it_is_known (void **state)
+{
+    (void) state;
+    join ();
+    expect_nothing (10 * WORKER_ALIVE_MS);
+    assert_in_range (script_asked (group.journal, FACTMESH__CONTROL__BODY_OUTCOMES), 9, 11);
+    assert_int_equal (group.told_count, 0);
+    assert_int_equal (joins (), 1);
+    group.refuse_outcomes = FACTMESH__ERROR_CODE__ERROR_UNKNOWN_MEMBER;
+    for (unsigned i = 0; i < 2 * WORKER_ALIVE_MS / WORKER_RETRY_MS && joins () == 1; i++)
+        expect_nothing (WORKER_RETRY_MS);
+    assert_int_equal (joins (), 2);
+    group.refuse_outcomes = FACTMESH__ERROR_CODE__ERROR_NONE;
+    expect_nothing (10 * WORKER_ALIVE_MS);
+    assert_int_equal (joins (), 2);
+}
+
+static void listen_again (void *arg)
+{
+    script_listen (arg);
+}
+
+/* Of what was in hand when it went one was recorded, one is others', one is still ours; of what was done, too. */
+static void another_incarnation_decides_what_is_still_ours (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    group.lease_ms = 60000;
+    join_and_take (1, 9, &work);
+    group.mute_outcomes = true;
+    for (uint64_t token = 1; token < 4; token++) {
+        if (token > 1)
+            take (token, &work);
+        assert_done (fm_work_done (worker));
+    }
+    take (4, &work);
+    assert_int_equal (fm_worker_commit (worker, 100), FM_TIMEOUT);
+    script_kill (group.journal);
+    script_plan (1000, listen_again, group.journal);
+    group.mute_outcomes = false;
+    group.forgotten[group.forgotten_count++] = 1;
+    group.forgotten[group.forgotten_count++] = 5;
+    group.refused[group.refused_count++] = 2;
+    group.refused[group.refused_count++] = 4;
+    group.refused[group.refused_count++] = 6;
+    assert_int_equal (fm_worker_commit (worker, 3 * WORKER_SILENT_MS), FM_ERR_LEASE);
+    assert_int_equal (joins (), 2);
+    assert_int_equal (script_last (group.journal, FACTMESH__CONTROL__BODY_GROUP_JOIN)->group_join->n_holding, 8);
+    TOLD_ONCE (1, DONE);                /* before; it was recorded */
+    TOLD_ONCE (2, DONE);                /* before; too late, and told as such */
+    assert_int_equal (group_told (3, FACTMESH__OUTCOME_KIND__OUTCOME_DONE), 2);
+    assert_true (script_noticed ("WORK-TOO-LATE group=g offset=1002"));
+    assert_int_equal (script.notice_count, 1);
+    assert_int_equal (fm_work_left_ms (worker), 0);
+    assert_int_equal (fm_work_done (worker), FM_ERR_LEASE);
+    take (7, &work);
+    assert_done (fm_work_done (worker));
+    take (8, &work);
+    assert_done (fm_work_done (worker));
+    assert_done (fm_worker_commit (worker, 100));
+    expect_nothing (100);
+}
+
+static void work_that_was_kept_is_not_taken_twice_after_coming_back (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    group.lease_ms = 60000;
+    join_and_take (1, 3, &work);
+    script_kill (group.journal);
+    script_plan (500, listen_again, group.journal);
+    assert_done (fm_work_done (worker));
+    take (2, &work);
+    assert_done (fm_work_done (worker));
+    assert_done (fm_worker_commit (worker, 3 * WORKER_SILENT_MS));
+    /* An older copy of the journal's directory counts its tokens from further below: they are good. */
+    group_hand_out_tokens (1, 3);
+    take (1, &work);
+    assert_done (fm_work_done (worker));
+    take (2, &work);
+    assert_done (fm_work_done (worker));
+}
+
+static void a_worker_that_is_not_taken_back_hears_why_and_goes_on_trying (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join ();
+    group.refuse_outcomes = FACTMESH__ERROR_CODE__ERROR_UNKNOWN_MEMBER;
+    group.refuse_joins = FACTMESH__ERROR_CODE__ERROR_RANGE;
+    group.refusal = "the group has another effect";
+    assert_int_equal (fm_worker_next (worker, 5000, &work), FM_ERR_ARGUMENT);
+    assert_string_equal (fm_error_detail (), group.refusal);
+    assert_int_equal (fm_worker_next (worker, 5000, &work), FM_ERR_ARGUMENT);
+    group.refuse_outcomes = FACTMESH__ERROR_CODE__ERROR_NONE;
+    group.refuse_joins = FACTMESH__ERROR_CODE__ERROR_NONE;
+    expect_nothing (1000);
+    group_hand_out ((struct handed) { .token = 1 });
+    take (1, &work);
+    assert_done (fm_work_done (worker));
+}
+
+static void garbage_from_the_journal_changes_nothing (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join_and_take (1, 3, &work);
+    uint8_t bytes[64];
+    for (unsigned i = 0; i < 200; i++) {
+        for (size_t k = 0; k < sizeof bytes; k++)
+            bytes[k] = (uint8_t) (i * 31 + k * 7 + (i * k >> 3));
+        script_say_bytes (group.journal, bytes, i % sizeof bytes);
+    }
+    assert_done (fm_work_done (worker));
+    take (2, &work);
+    assert_done (fm_work_done (worker));
+    assert_done (fm_worker_commit (worker, 100));
+    assert_int_equal (joins (), 1);
+}
+
+/* --- A redelivery waits. */
+
+static void a_fact_that_comes_again_waits_for_what_was_told_before (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join ();
+    group_hand_out ((struct handed) { .token = 1 });
+    group_hand_out ((struct handed) { .token = 2, .deliveries = 2, .flags = FM_WORK_REDELIVERY });
+    take (1, &work);
+    group.mute_outcomes = true;
+    assert_done (fm_work_done (worker));
+    group.lease_ms = 60000;
+    expect_nothing (300);
+    TOLD_ONCE (1, DONE);
+    group_confirm (group.last_request, group.member, NULL, 0);
+    take (2, &work);
+    assert_int_equal (work.deliveries, 2);
+    assert_int_equal (work.flags, FM_WORK_REDELIVERY);
+    assert_done (fm_work_done (worker));
+}
+
+static void but_not_longer_than_a_second (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    group.lease_ms = 60000;
+    join ();
+    group_hand_out ((struct handed) { .token = 1 });
+    group_hand_out ((struct handed) { .token = 2, .deliveries = 2 });
+    take (1, &work);
+    group.mute_outcomes = true;
+    assert_done (fm_work_done (worker));
+    const uint64_t began_ns = script.now_ns;
+    assert_done (fm_worker_next (worker, 5000, &work));
+    assert_in_range (script.now_ns - began_ns, WORKER_REDELIVERY_MS * SCRIPT_MS, (WORKER_REDELIVERY_MS + WORKER_RETRY_MS) * SCRIPT_MS);
+}
+
+/* --- Closing. */
+
+static void close_gives_back_what_is_in_hand_and_leaves (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join_and_take (1, 4, &work);
+    const uint64_t member = group.member;
+    fm_worker_close (&worker);
+    assert_null (worker);
+    (void) script_run ();
+    TOLD_ONCE (2, RELEASE);
+    TOLD_ONCE (3, RELEASE);
+    assert_int_equal (script_asked (group.journal, FACTMESH__CONTROL__BODY_GROUP_LEAVE), 1);
+    assert_int_equal (script_last (group.journal, FACTMESH__CONTROL__BODY_GROUP_LEAVE)->group_leave->member, member);
+    fm_worker_close (&worker);
+}
+
+static void close_waits_a_second_for_a_silent_journal (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join_and_take (1, 2, &work);
+    group.mute_outcomes = group.mute_joins = true;
+    assert_done (fm_work_done (worker));
+    const uint64_t began_ns = script.now_ns;
+    fm_worker_close (&worker);
+    assert_int_equal (script.now_ns - began_ns, WORKER_CLOSE_MS * SCRIPT_MS);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
+
+int main (void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE (a_node_that_becomes_a_journal_is_joined),
+        CASE (open_says_that_there_is_no_journal_or_that_it_is_silent),
+        CASE (of_two_journals_one_must_be_named),
+        CASE (options_that_make_no_sense_are_refused_before_anybody_is_asked),
+        CASE (a_join_is_answered_once_by_what_answers_it),
+        CASE (work_of_another_member_and_more_than_was_asked_for_is_left),
+        CASE (what_does_not_decode_is_parked),
+        CASE (a_fact_needs_its_outcome_before_the_next_and_an_outcome_its_fact),
+        CASE (each_outcome_is_told_as_it_was_said),
+        CASE (a_confirmation_of_another_member_or_question_is_none),
+        CASE (outcomes_that_come_too_late_are_told_once),
+        CASE (a_fact_that_took_longer_than_its_lease_is_given_up),
+        CASE (what_had_begun_when_its_lease_passed_is_in_doubt),
+        CASE (a_lease_is_extended_as_long_as_the_journal_leaves_it),
+        CASE (begin_is_refused_confirmed_or_times_out),
+        CASE (a_silent_journal_is_connected_to_anew_and_nothing_is_lost),
+        CASE (an_idle_worker_asks_whether_it_is_known),
+        CASE (another_incarnation_decides_what_is_still_ours),
+        CASE (work_that_was_kept_is_not_taken_twice_after_coming_back),
+        CASE (a_worker_that_is_not_taken_back_hears_why_and_goes_on_trying),
+        CASE (garbage_from_the_journal_changes_nothing),
+        CASE (a_fact_that_comes_again_waits_for_what_was_told_before),
+        CASE (but_not_longer_than_a_second),
+        CASE (close_gives_back_what_is_in_hand_and_leaves),
+        CASE (close_waits_a_second_for_a_silent_journal),
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
