@@ -360,8 +360,9 @@ struct fm_worker_options {
     int open_timeout_ms;            /* to find the journal and join; default 5000; -1: for ever */
 };
 
-/* Join. Errors: FM_ERR_NO_JOURNAL, FM_TIMEOUT, FM_ERR_TOPIC, FM_ERR_ARGUMENT (no group; other topics or another effect than the group's; several
- * journals and none named), FM_ERR_LIMIT. */
+/* Join. Errors: FM_ERR_NO_JOURNAL, FM_TIMEOUT (the journal is silent), FM_ERR_TOPIC, FM_ERR_ARGUMENT (no group; other topics or another effect than the
+ * group's; several journals and none named), FM_ERR_LIMIT, FM_ERR_READ_ONLY (the journal is), FM_ERR_MESH, FM_ERR_VERSION, FM_INTERRUPTED, -EIO (the journal
+ * says that something went wrong, and went on to), -errno. */
 FM_EXPORT int fm_worker_open (struct fm_node *node, const struct fm_worker_options *options, struct fm_worker **ret_worker);
 /* Tell outcomes (waits at most a second), give back what is in hand, leave. */
 FM_EXPORT void fm_worker_close (struct fm_worker **worker);
@@ -388,7 +389,7 @@ struct fm_work {
 };
 
 /* The next fact in hand; the one before must have its outcome. FM_TIMEOUT; FM_INTERRUPTED; FM_ERR_ARGUMENT (no outcome yet). A journal that is away is
- * waited for: what is in hand goes on. */
+ * waited for: what is in hand goes on. One that does not take us back: what fm_worker_open would say; the next call goes on trying. */
 FM_EXPORT int fm_worker_next (struct fm_worker *worker, int timeout_ms, struct fm_work *ret_work);
 /* Readable when fm_worker_next with time-out 0 may have something: then call it until FM_TIMEOUT. */
 FM_EXPORT int fm_worker_fd (struct fm_worker *worker);

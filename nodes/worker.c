@@ -131,11 +131,23 @@ static void take_confirm (struct fm_worker *w, uint64_t request, const Factmesh_
     w->outcome_count = count;
 }
 
+/* The same question may be answered otherwise a moment later. */
+static bool will_pass (Factmesh__ErrorCode code)
+{
+    return code == FACTMESH__ERROR_CODE__ERROR_NO_JOURNAL || code == FACTMESH__ERROR_CODE__ERROR_INTERNAL || code == FACTMESH__ERROR_CODE__ERROR_TIMEOUT
+           || code == FACTMESH__ERROR_CODE__ERROR_UNKNOWN_MEMBER;
+}
+
 static void take_error (struct fm_worker *w, const struct replay_event *e, uint64_t now_ns)
 {
-    if (w->state == WORKER_JOINING && e->request == w->join_request && e->code != FACTMESH__ERROR_CODE__ERROR_NO_JOURNAL) {
-        w->refused = worker_error_of (e->code);
-        (void) snprintf (w->refused_text, sizeof w->refused_text, "%s", e->text);
+    if (w->state == WORKER_JOINING && e->request == w->join_request) {
+        if (will_pass (e->code)) {
+            worker_put_off (w, worker_error_of (e->code), e->text);
+            w->answered = true;
+        } else {
+            w->refused = worker_error_of (e->code);
+            (void) snprintf (w->refused_text, sizeof w->refused_text, "%s", e->text);
+        }
     }
     worker_disconnect (w, now_ns);
 }
@@ -601,10 +613,10 @@ static int wait_joined (struct fm_worker *w, int timeout_ms)
             return error_set (w->refused, "%s", w->refused_text);
         if (w->state == WORKER_JOINED)
             return 0;
-        if (node_now () >= until_ns && w->state == WORKER_JOINING)
-            return error_set (FM_TIMEOUT, "group '%s': the journal has not answered within %d ms", w->group, timeout_ms);
+        if (node_now () >= until_ns && w->away)
+            return error_set (w->away, "%s, and that for %d ms", w->away_text, timeout_ms);
         if (node_now () >= until_ns)
-            return error_set (w->away ? w->away : FM_ERR_NO_JOURNAL, "%s, and that for %d ms", w->away_text, timeout_ms);
+            return error_set (FM_TIMEOUT, "group '%s': the journal has not answered within %d ms", w->group, timeout_ms);
         rc = wait_until (w, due_ns < until_ns ? due_ns : until_ns);
     }
     return rc;

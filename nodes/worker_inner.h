@@ -66,7 +66,8 @@ struct fm_worker {
     uint64_t lease_ns;                  /* as joined */
     int refused;                        /* the journal refused us: returned by open, or by the next call */
     char refused_text[256];
-    int away;                           /* why it can't even be asked */
+    int away;                           /* why it can't be asked, or must be asked again */
+    bool answered;                      /* it said so itself: that stands until it says something else */
     char away_text[256];
 
     /* One lease for all that is in hand, as at the journal: it begins anew with each outcome told, and with the first fact in empty hands. By our clock, and
@@ -97,6 +98,8 @@ struct fm_worker {
 void worker_join_step (struct fm_worker *w, uint64_t now_ns);
 void worker_on_joined (struct fm_worker *w, const Factmesh__GroupJoined *joined, uint64_t now_ns);
 void worker_disconnect (struct fm_worker *w, uint64_t now_ns);
+/* Why there is no answer yet: told when time is over. */
+void worker_put_off (struct fm_worker *w, int code, const char *text);
 /* The code that an Error of a journal stands for. */
 int worker_error_of (Factmesh__ErrorCode code);
 /* The control address of a member. 0, FM_ERR_UNKNOWN. */

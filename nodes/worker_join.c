@@ -30,8 +30,12 @@ int worker_error_of (Factmesh__ErrorCode code)
         return FM_ERR_NO_JOURNAL;
     case FACTMESH__ERROR_CODE__ERROR_UNKNOWN_GROUP:
         return FM_ERR_UNKNOWN;
+    case FACTMESH__ERROR_CODE__ERROR_MESH:
+        return FM_ERR_MESH;
+    case FACTMESH__ERROR_CODE__ERROR_VERSION:
+        return FM_ERR_VERSION;
     default:
-        return FM_ERR_CORRUPT;
+        return -EIO;
     }
 }
 
@@ -183,21 +187,30 @@ void worker_disconnect (struct fm_worker *w, uint64_t now_ns)
     w->member = 0;
 }
 
+void worker_put_off (struct fm_worker *w, int code, const char *text)
+{
+    w->away = code;
+    (void) snprintf (w->away_text, sizeof w->away_text, "%s", text && *text ? text : fm_error_text (code));
+}
+
 static int start (struct fm_worker *w, uint64_t now_ns)
 {
     char address[FM_PEER_ADDRESS_MAX];
+    (void) error_set (0, "%s", "");     /* what is told below shall be of this attempt */
     int rc = choose (w, now_ns, address);
-    w->away = rc;
-    if (rc)
-        (void) snprintf (w->away_text, sizeof w->away_text, "%s", fm_error_detail ());
     if (!rc)
         rc = replay_client_new (w->node, address, &w->client);
     if (!rc)
         rc = worker_watch (w);
     if (!rc)
         rc = send_join (w, now_ns);
-    if (rc)
+    if (rc) {
+        worker_put_off (w, rc, fm_error_detail ());
+        w->answered = false;
         return rc;
+    }
+    if (!w->answered)
+        w->away = 0;
     w->state = WORKER_JOINING;
     w->heard_ns = now_ns;
     return 0;

@@ -60,6 +60,49 @@ static size_t joins (void)
 
 /* --- Opening. */
 
+static void open_says_what_the_journal_says (void **state)
+{
+    static const struct {
+        Factmesh__ErrorCode code;
+        int rc;
+    } refusals[] = {
+        { FACTMESH__ERROR_CODE__ERROR_RANGE, FM_ERR_ARGUMENT },         { FACTMESH__ERROR_CODE__ERROR_MALFORMED, FM_ERR_TOPIC },
+        { FACTMESH__ERROR_CODE__ERROR_LIMIT, FM_ERR_LIMIT },            { FACTMESH__ERROR_CODE__ERROR_READ_ONLY, FM_ERR_READ_ONLY },
+        { FACTMESH__ERROR_CODE__ERROR_UNKNOWN_GROUP, FM_ERR_UNKNOWN },  { FACTMESH__ERROR_CODE__ERROR_MESH, FM_ERR_MESH },
+        { FACTMESH__ERROR_CODE__ERROR_VERSION, FM_ERR_VERSION },        { (Factmesh__ErrorCode) 99, -EIO },
+    };
+    (void) state;
+    group.journal = script_journal (group_answers);
+    group.refusal = "the journal's own words";
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        group.refuse_joins = refusals[i].code;
+        const uint64_t began_ns = script.now_ns;
+        assert_int_equal (open_worker (0), refusals[i].rc);
+        assert_null (worker);
+        assert_string_equal (fm_error_detail (), group.refusal);
+        /* At once, but for the look whether there are other journals. */
+        assert_in_range (script.now_ns - began_ns, 0, 2 * WORKER_SETTLE_MS * SCRIPT_MS);
+    }
+}
+
+/* "Ask again", says SPEC.md of these. */
+static void open_asks_again_where_that_may_help (void **state)
+{
+    static const Factmesh__ErrorCode codes[] = { FACTMESH__ERROR_CODE__ERROR_NO_JOURNAL, FACTMESH__ERROR_CODE__ERROR_INTERNAL,
+                                                 FACTMESH__ERROR_CODE__ERROR_TIMEOUT, FACTMESH__ERROR_CODE__ERROR_UNKNOWN_MEMBER };
+    static const int told[] = { FM_ERR_NO_JOURNAL, -EIO, -EIO, -EIO };
+    (void) state;
+    group.journal = script_journal (group_answers);
+    group.refusal = "it is just starting";
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        const size_t before = joins ();
+        group.refuse_joins = codes[i];
+        assert_int_equal (open_worker (2000), told[i]);
+        assert_non_null (strstr (fm_error_detail (), group.refusal));
+        assert_in_range (joins () - before, 5, 2000 / WORKER_RETRY_MS);
+    }
+}
+
 static void stop_refusing (void *arg)
 {
     (void) arg;
@@ -102,6 +145,15 @@ static void of_two_journals_one_must_be_named (void **state)
     const struct fm_worker_options named = { .group = "g", .effect = FM_IDEMPOTENT, .journal = id_text (&second->id, text) };
     assert_done (fm_worker_open (&script, &named, &worker));
     assert_ptr_equal (group.journal, second);
+}
+
+static void open_says_why_it_cannot_connect (void **state)
+{
+    (void) state;
+    group.journal = script_journal (group_answers);
+    script.sockets_left = 0;
+    assert_int_equal (open_worker (1000), -EMFILE);
+    assert_non_null (strstr (fm_error_detail (), "socket"));
 }
 
 static void options_that_make_no_sense_are_refused_before_anybody_is_asked (void **state)
@@ -607,9 +659,12 @@ static void close_waits_a_second_for_a_silent_journal (void **state)
 int main (void)
 {
     const struct CMUnitTest tests[] = {
+        CASE (open_says_what_the_journal_says),
+        CASE (open_asks_again_where_that_may_help),
         CASE (a_node_that_becomes_a_journal_is_joined),
         CASE (open_says_that_there_is_no_journal_or_that_it_is_silent),
         CASE (of_two_journals_one_must_be_named),
+        CASE (open_says_why_it_cannot_connect),
         CASE (options_that_make_no_sense_are_refused_before_anybody_is_asked),
         CASE (a_join_is_answered_once_by_what_answers_it),
         CASE (work_of_another_member_and_more_than_was_asked_for_is_left),
