@@ -269,6 +269,7 @@ void worker_on_joined (struct fm_worker *w, const Factmesh__GroupJoined *joined,
 {
     w->state = WORKER_JOINED;
     w->member = joined->member;
+    w->refused = 0;                     /* an earlier attempt was */
     w->heard_ns = w->asked_ns = now_ns;
     w->lease_ns = (uint64_t) (joined->config && joined->config->lease_ms ? joined->config->lease_ms : LEASE_MS) * NS_PER_MS;
     /* Once: when it comes back its group has them. */

@@ -568,6 +568,23 @@ static void a_worker_that_is_not_taken_back_hears_why_and_goes_on_trying (void *
     assert_done (fm_work_done (worker));
 }
 
+/* The refusal was of then: who has been taken back since does not hear of it. */
+static void a_refusal_that_has_passed_is_not_told (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    group.lease_ms = 60000;
+    join_and_take (1, 2, &work);
+    group.refuse_outcomes = FACTMESH__ERROR_CODE__ERROR_UNKNOWN_MEMBER;
+    group.refuse_joins = FACTMESH__ERROR_CODE__ERROR_LIMIT;
+    assert_done (fm_work_done (worker));
+    assert_int_equal (fm_worker_commit (worker, 1000), FM_TIMEOUT);
+    group.refuse_outcomes = FACTMESH__ERROR_CODE__ERROR_NONE;
+    group.refuse_joins = FACTMESH__ERROR_CODE__ERROR_NONE;
+    assert_done (fm_worker_commit (worker, 1000));
+    expect_nothing (100);
+}
+
 static void garbage_from_the_journal_changes_nothing (void **state)
 {
     (void) state;
@@ -682,6 +699,7 @@ int main (void)
         CASE (another_incarnation_decides_what_is_still_ours),
         CASE (work_that_was_kept_is_not_taken_twice_after_coming_back),
         CASE (a_worker_that_is_not_taken_back_hears_why_and_goes_on_trying),
+        CASE (a_refusal_that_has_passed_is_not_told),
         CASE (garbage_from_the_journal_changes_nothing),
         CASE (a_fact_that_comes_again_waits_for_what_was_told_before),
         CASE (but_not_longer_than_a_second),
