@@ -13,7 +13,7 @@
 #include "error.h"
 #include "worker_inner.h"
 
-enum { NS_PER_MS = 1000000, LEASE_MS = 30000 };
+enum { NS_PER_MS = 1000000, LEASE_MS = 30000, LEASE_MAX_MS = 86400000 };
 
 int worker_error_of (Factmesh__ErrorCode code)
 {
@@ -271,7 +271,8 @@ void worker_on_joined (struct fm_worker *w, const Factmesh__GroupJoined *joined,
     w->member = joined->member;
     w->refused = 0;                     /* an earlier attempt was */
     w->heard_ns = w->asked_ns = now_ns;
-    w->lease_ns = (uint64_t) (joined->config && joined->config->lease_ms ? joined->config->lease_ms : LEASE_MS) * NS_PER_MS;
+    const uint32_t lease_ms = joined->config && joined->config->lease_ms ? joined->config->lease_ms : LEASE_MS;
+    w->lease_ns = (uint64_t) (lease_ms < LEASE_MAX_MS ? lease_ms : LEASE_MAX_MS) * NS_PER_MS;
     /* Once: when it comes back its group has them. */
     w->change_topics = w->hand_out_skipped = false;
     drop_lost (w, joined);

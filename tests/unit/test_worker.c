@@ -408,6 +408,16 @@ static void a_lease_is_extended_as_long_as_the_journal_leaves_it (void **state)
     assert_int_equal (group_told (1, FACTMESH__OUTCOME_KIND__OUTCOME_RELEASE), 0);
 }
 
+/* A day is the most that a group may have (SPEC.md, "Groups"); what a journal says beyond is no reason to run over. */
+static void a_lease_longer_than_a_group_may_have_is_a_day (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    group.lease_ms = UINT32_MAX;
+    join_and_take (1, 2, &work);
+    assert_in_range (fm_work_left_ms (worker), 1, 86400000);
+}
+
 /* --- Begin. */
 
 static void begin_is_refused_confirmed_or_times_out (void **state)
@@ -693,6 +703,7 @@ int main (void)
         CASE (a_fact_that_took_longer_than_its_lease_is_given_up),
         CASE (what_had_begun_when_its_lease_passed_is_in_doubt),
         CASE (a_lease_is_extended_as_long_as_the_journal_leaves_it),
+        CASE (a_lease_longer_than_a_group_may_have_is_a_day),
         CASE (begin_is_refused_confirmed_or_times_out),
         CASE (a_silent_journal_is_connected_to_anew_and_nothing_is_lost),
         CASE (an_idle_worker_asks_whether_it_is_known),
