@@ -77,10 +77,10 @@ static bool holds_nothing (const struct fm_worker *w)
     return !w->queue_count && !w->has_current && !w->untold;
 }
 
-/* One that does not fit, or can't be kept, is left to its lease. */
+/* One that does not fit, or can't be kept, is left to its lease. Tokens grow: what comes with an older one was said twice. */
 static void take_item (struct fm_worker *w, const Factmesh__WorkItem *m, uint64_t now_ns)
 {
-    if (w->queue_count == w->in_hand)
+    if (w->queue_count == w->in_hand || m->token <= w->last_token)
         return;
     struct work_item item = {
         .offset = m->offset, .token = m->token, .deliveries = m->deliveries, .attempts = m->attempts, .flags = m->flags,
@@ -95,6 +95,7 @@ static void take_item (struct fm_worker *w, const Factmesh__WorkItem *m, uint64_
     take_id (m->root, &item.root);
     take_id (m->parked, &item.parked);
     w->queue[(w->queue_first + w->queue_count++) % w->in_hand] = item;
+    w->last_token = m->token;
 }
 
 void worker_outcome_late (struct fm_worker *w, const struct work_outcome *o)

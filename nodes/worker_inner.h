@@ -77,6 +77,7 @@ struct fm_worker {
     /* What is in hand: a ring. The current one is taken out of it. */
     struct work_item *queue;
     size_t queue_first, queue_count;
+    uint64_t last_token;                /* that was taken since the join */
     struct work_item current;
     bool has_current, current_lost, current_begun;
     uint64_t held_back_ns;              /* since when a redelivery waits for what was told before; 0: none does */

@@ -270,6 +270,7 @@ void worker_on_joined (struct fm_worker *w, const Factmesh__GroupJoined *joined,
     w->state = WORKER_JOINED;
     w->member = joined->member;
     w->refused = 0;                     /* an earlier attempt was */
+    w->last_token = 0;                  /* an older copy of the journal's directory counts from further below */
     w->heard_ns = w->asked_ns = now_ns;
     const uint32_t lease_ms = joined->config && joined->config->lease_ms ? joined->config->lease_ms : LEASE_MS;
     w->lease_ns = (uint64_t) (lease_ms < LEASE_MAX_MS ? lease_ms : LEASE_MAX_MS) * NS_PER_MS;

@@ -242,6 +242,24 @@ static void work_of_another_member_and_more_than_was_asked_for_is_left (void **s
     assert_int_equal (group.told_count, WORKER_IN_HAND);
 }
 
+/* A journal that says it twice: whoever acts twice on one token has two outcomes for it. */
+static void what_is_handed_out_twice_is_taken_once (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join_and_take (1, 3, &work);
+    group_hand_out_tokens (1, 4);
+    assert_done (fm_work_done (worker));
+    take (2, &work);
+    assert_done (fm_work_done (worker));
+    take (3, &work);
+    assert_done (fm_work_done (worker));
+    group_hand_out_tokens (1, 4);
+    expect_nothing (10);
+    for (uint64_t token = 1; token < 4; token++)
+        TOLD_ONCE (token, DONE);
+}
+
 static void what_does_not_decode_is_parked (void **state)
 {
     (void) state;
@@ -695,6 +713,7 @@ int main (void)
         CASE (options_that_make_no_sense_are_refused_before_anybody_is_asked),
         CASE (a_join_is_answered_once_by_what_answers_it),
         CASE (work_of_another_member_and_more_than_was_asked_for_is_left),
+        CASE (what_is_handed_out_twice_is_taken_once),
         CASE (what_does_not_decode_is_parked),
         CASE (a_fact_needs_its_outcome_before_the_next_and_an_outcome_its_fact),
         CASE (each_outcome_is_told_as_it_was_said),
