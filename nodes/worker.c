@@ -204,7 +204,8 @@ static void tell_outcomes (struct fm_worker *w, uint64_t now_ns)
         if (replay_client_request (w->client, &control, &request) == 0) {
             for (size_t i = 0; i < w->untold; i++)
                 w->outcomes[first + i].request = request;
-            if (w->untold)
+            /* What we have lost by our own clock stays lost: others may be at it, whatever the journal makes of this. */
+            if (w->untold && (now_ns < w->lease_end_ns || (!w->queue_count && !w->has_current)))
                 worker_renew (w, now_ns);
             w->untold = 0;
             w->asked_ns = now_ns;

@@ -400,6 +400,23 @@ static void what_had_begun_when_its_lease_passed_is_in_doubt (void **state)
     assert_int_equal (group_told (1, FACTMESH__OUTCOME_KIND__OUTCOME_FAILED), 0);
 }
 
+/* The outcome of the one before was told too late to renew anything: another instance may be at the next one by now. */
+static void what_waits_for_its_turn_longer_than_the_lease_goes_back (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join_and_take (1, 4, &work);
+    assert_done (fm_work_done (worker));
+    script_pass (2 * GROUP_LEASE_TEST_MS);
+    group.refused[group.refused_count++] = 1;
+    group.refused[group.refused_count++] = 2;
+    expect_nothing (100);
+    TOLD_ONCE (1, DONE);
+    TOLD_ONCE (2, RELEASE);
+    TOLD_ONCE (3, RELEASE);
+    assert_int_equal (fm_worker_commit (worker, 100), FM_ERR_LEASE);
+}
+
 static void a_lease_is_extended_as_long_as_the_journal_leaves_it (void **state)
 {
     (void) state;
@@ -721,6 +738,7 @@ int main (void)
         CASE (outcomes_that_come_too_late_are_told_once),
         CASE (a_fact_that_took_longer_than_its_lease_is_given_up),
         CASE (what_had_begun_when_its_lease_passed_is_in_doubt),
+        CASE (what_waits_for_its_turn_longer_than_the_lease_goes_back),
         CASE (a_lease_is_extended_as_long_as_the_journal_leaves_it),
         CASE (a_lease_longer_than_a_group_may_have_is_a_day),
         CASE (begin_is_refused_confirmed_or_times_out),
