@@ -310,26 +310,33 @@ static void give_up (struct fm_worker *w)
     (void) step (w, true);
 }
 
+/* Room for another outcome, as long as the lease of the fact in hand lasts. FM_ERR_LEASE, FM_TIMEOUT. */
+static int wait_room (struct fm_worker *w, uint64_t until_ns)
+{
+    for (;;) {
+        const int rc = check_current (w);
+        if (rc || w->outcome_count < WORKER_OUTCOMES_MAX)
+            return rc;
+        if (node_now () >= until_ns)
+            return error_set (FM_TIMEOUT, "group '%s': %d outcomes wait for the journal to confirm them", w->group, (int) WORKER_OUTCOMES_MAX);
+        const uint64_t due_ns = step (w, true), last_ns = until_ns < w->lease_end_ns ? until_ns : w->lease_end_ns;
+        (void) wait_until (w, due_ns < last_ns ? due_ns : last_ns);     /* a signal is no reason to lose an outcome */
+    }
+}
+
 static int conclude (struct fm_worker *w, Factmesh__OutcomeKind kind, int delay_ms, const char *reason)
 {
     if (!w->has_current)
         return check_current (w);
-    for (;;) {
-        int rc = check_current (w);
-        if (rc) {
-            if (node_now () >= w->lease_end_ns)
-                give_up (w);
-            else
-                drop_current (w);
-            return rc;
-        }
-        if (add_outcome (w, kind, delay_ms, reason) == 0)
-            break;
-        /* Too many are not confirmed: as long as the lease lasts. */
-        (void) wait_until (w, step (w, true));
+    int rc = wait_room (w, UINT64_MAX);
+    if (rc && node_now () >= w->lease_end_ns) {
+        give_up (w);
+        return rc;
     }
+    if (!rc)
+        rc = add_outcome (w, kind, delay_ms, reason);
     drop_current (w);
-    return 0;
+    return rc;
 }
 
 int fm_work_done (struct fm_worker *w)
@@ -384,18 +391,24 @@ static bool is_confirmed (const struct fm_worker *w, uint64_t token, bool all)
     return true;
 }
 
-/* Until the outcomes of a token, or all, are confirmed. */
-static int wait_confirmed (struct fm_worker *w, uint64_t token, bool all, int timeout_ms)
+static uint64_t deadline (int timeout_ms)
+{
+    return timeout_ms < 0 ? UINT64_MAX : node_now () + (uint64_t) timeout_ms * NS_PER_MS;
+}
+
+/* Until all outcomes are confirmed, or those of a token, as long as its lease lasts. */
+static int wait_confirmed (struct fm_worker *w, uint64_t token, bool all, uint64_t until_ns)
 {
     const uint64_t start_ns = node_now ();
-    const uint64_t until_ns = timeout_ms < 0 ? UINT64_MAX : start_ns + (uint64_t) timeout_ms * NS_PER_MS;
     for (;;) {
         const uint64_t due_ns = step (w, true);
-        if (is_confirmed (w, token, all))
-            return 0;
-        if (node_now () >= until_ns)
-            return error_set (FM_TIMEOUT, "group '%s': the journal has not confirmed within %d ms", w->group, timeout_ms);
-        const int rc = wait_until (w, due_ns < until_ns ? due_ns : until_ns);
+        int rc = all ? 0 : check_current (w);
+        if (rc || is_confirmed (w, token, all))
+            return rc;
+        const uint64_t now_ns = node_now (), last_ns = all || until_ns < w->lease_end_ns ? until_ns : w->lease_end_ns;
+        if (now_ns >= until_ns)
+            return error_set (FM_TIMEOUT, "group '%s': the journal has not confirmed within %llu ms", w->group, (unsigned long long) (now_ns - start_ns) / NS_PER_MS);
+        rc = wait_until (w, due_ns < last_ns ? due_ns : last_ns);
         if (rc)
             return rc;
     }
@@ -403,19 +416,20 @@ static int wait_confirmed (struct fm_worker *w, uint64_t token, bool all, int ti
 
 int fm_work_begin (struct fm_worker *w, int timeout_ms)
 {
-    int rc = check_current (w);
+    const uint64_t until_ns = deadline (timeout_ms);
+    int rc = wait_room (w, until_ns);
     if (!rc)
         rc = add_outcome (w, FACTMESH__OUTCOME_KIND__OUTCOME_BEGIN, 0, NULL);
     if (!rc)
-        w->current_begun = true;
+        rc = wait_confirmed (w, w->current.token, false, until_ns);
     if (!rc)
-        rc = wait_confirmed (w, w->current.token, false, timeout_ms);
-    return rc ? rc : check_current (w);
+        w->current_begun = true;        /* not before: who is told not to begin has not */
+    return rc;
 }
 
 int fm_worker_commit (struct fm_worker *w, int timeout_ms)
 {
-    const int rc = wait_confirmed (w, 0, true, timeout_ms);
+    const int rc = wait_confirmed (w, 0, true, deadline (timeout_ms));
     if (rc || !w->late)
         return rc;
     const uint64_t late = w->late;
@@ -480,7 +494,7 @@ int fm_worker_next (struct fm_worker *w, int timeout_ms, struct fm_work *ret_wor
 {
     if (w->has_current)
         return error_set (FM_ERR_ARGUMENT, "say first what became of the fact in hand (fm_work_done, …)");
-    const uint64_t until_ns = timeout_ms < 0 ? UINT64_MAX : node_now () + (uint64_t) timeout_ms * NS_PER_MS;
+    const uint64_t until_ns = deadline (timeout_ms);
     for (;;) {
         /* What is done makes room for others, and lets its key go on: told when there is nothing else to do. */
         const uint64_t due_ns = step (w, w->queue_count == 0 || w->held_back_ns);
@@ -607,7 +621,7 @@ static void worker_free (struct fm_worker **worker)
 /* Until the journal took us in, or refused. */
 static int wait_joined (struct fm_worker *w, int timeout_ms)
 {
-    const uint64_t until_ns = timeout_ms < 0 ? UINT64_MAX : node_now () + (uint64_t) timeout_ms * NS_PER_MS;
+    const uint64_t until_ns = deadline (timeout_ms);
     int rc = 0;
     while (!rc) {
         const uint64_t due_ns = step (w, false);
@@ -655,7 +669,7 @@ void fm_worker_close (struct fm_worker **worker)
     if (w->has_current)
         drop_current (w);
     release_queue (w);
-    (void) wait_confirmed (w, 0, true, WORKER_CLOSE_MS);    /* what is not told is handed out again */
+    (void) wait_confirmed (w, 0, true, deadline (WORKER_CLOSE_MS));     /* what is not told is handed out again */
     if (w->state == WORKER_JOINED) {
         Factmesh__GroupLeave leave = FACTMESH__GROUP_LEAVE__INIT;
         leave.member = w->member;

@@ -360,6 +360,25 @@ static void outcomes_that_come_too_late_are_told_once (void **state)
     assert_done (fm_worker_commit (worker, 100));
 }
 
+static void at_the_limit_of_unconfirmed_outcomes_the_lease_decides (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join ();
+    group.mute_outcomes = true;
+    for (uint64_t token = 1; token <= WORKER_OUTCOMES_MAX; token++) {
+        group_hand_out ((struct handed) { .token = token });
+        take (token, &work);
+        assert_done (fm_work_done (worker));
+    }
+    group_hand_out ((struct handed) { .token = WORKER_OUTCOMES_MAX + 1 });
+    take (WORKER_OUTCOMES_MAX + 1, &work);
+    const uint64_t began_ns = script.now_ns;
+    assert_int_equal (fm_work_begin (worker, 100), FM_TIMEOUT);
+    assert_int_equal (fm_work_done (worker), FM_ERR_LEASE);
+    assert_in_range (script.now_ns - began_ns, 1, GROUP_LEASE_TEST_MS * SCRIPT_MS);
+}
+
 /* --- Leases. */
 
 static void a_fact_that_took_longer_than_its_lease_is_given_up (void **state)
@@ -479,6 +498,25 @@ static void begin_is_refused_confirmed_or_times_out (void **state)
     assert_int_equal (fm_worker_commit (worker, 100), FM_ERR_LEASE);    /* of 2 */
     TOLD_ONCE (3, BEGIN);
     TOLD_ONCE (3, LATER);
+}
+
+/* Whoever waits longer than the lease begins too late, whatever is confirmed then. */
+static void begin_does_not_wait_beyond_the_lease (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join_and_take (1, 2, &work);
+    group.mute_outcomes = true;
+    const uint64_t began_ns = script.now_ns;
+    assert_int_equal (fm_work_begin (worker, 60000), FM_ERR_LEASE);
+    assert_in_range (script.now_ns - began_ns, 1, GROUP_LEASE_TEST_MS * SCRIPT_MS);
+    /* Nothing has begun: it is not in doubt. */
+    group.mute_outcomes = false;
+    group_confirm (group.last_request, group.member, NULL, 0);
+    assert_int_equal (fm_work_done (worker), FM_ERR_LEASE);
+    assert_done (fm_worker_commit (worker, 100));
+    TOLD_ONCE (1, FAILED);
+    assert_int_equal (group_told (1, FACTMESH__OUTCOME_KIND__OUTCOME_RELEASE), 0);
 }
 
 /* --- A journal that goes, and comes back. */
@@ -736,12 +774,14 @@ int main (void)
         CASE (each_outcome_is_told_as_it_was_said),
         CASE (a_confirmation_of_another_member_or_question_is_none),
         CASE (outcomes_that_come_too_late_are_told_once),
+        CASE (at_the_limit_of_unconfirmed_outcomes_the_lease_decides),
         CASE (a_fact_that_took_longer_than_its_lease_is_given_up),
         CASE (what_had_begun_when_its_lease_passed_is_in_doubt),
         CASE (what_waits_for_its_turn_longer_than_the_lease_goes_back),
         CASE (a_lease_is_extended_as_long_as_the_journal_leaves_it),
         CASE (a_lease_longer_than_a_group_may_have_is_a_day),
         CASE (begin_is_refused_confirmed_or_times_out),
+        CASE (begin_does_not_wait_beyond_the_lease),
         CASE (a_silent_journal_is_connected_to_anew_and_nothing_is_lost),
         CASE (an_idle_worker_asks_whether_it_is_known),
         CASE (another_incarnation_decides_what_is_still_ours),
