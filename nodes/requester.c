@@ -139,10 +139,12 @@ int fm_request_many (struct fm_requester *r, const struct fm_fact *request, int 
     struct fm_slice correlation;
     unsigned count = 0;
     const uint64_t until_ns = timeout_ms < 0 ? UINT64_MAX : node_now () + (uint64_t) timeout_ms * NS_PER_MS;
+    bool time_over = false;
     int rc = publish (r, request, timeout_ms, text, &correlation);
     while (!rc && (!max || count < max)) {
         struct fm_fact response;
         rc = next_response (r, correlation, until_ns, &response);
+        time_over = rc == FM_TIMEOUT;
         if (!rc) {
             count++;
             rc = each (arg, &response);
@@ -150,7 +152,7 @@ int fm_request_many (struct fm_requester *r, const struct fm_fact *request, int 
     }
     if (ret_count)
         *ret_count = count;
-    return rc == FM_TIMEOUT && !max ? 0 : rc;
+    return time_over && !max ? 0 : rc;
 }
 
 int fm_respond (struct fm_publisher *publisher, const struct fm_fact *request, const struct fm_fact *response, struct fm_fact_id *ret_id)

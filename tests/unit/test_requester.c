@@ -328,6 +328,25 @@ static void many_ends_with_enough_or_with_the_time (void **state)
     assert_done (ask_many (0, 500, &h, NULL));
 }
 
+static void what_the_listener_returns_is_returned (void **state)
+{
+    (void) state;
+    static const int ends[] = { -EPIPE, FM_INTERRUPTED, FM_TIMEOUT, 1 };
+    unsigned count;
+    open_requester ();
+    for (unsigned max = 0; max <= 5; max += 5)
+        for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+            struct heard h = { .end = 2, .rc = ends[i] };
+            f.count = f.taken = 0;
+            for (unsigned k = 0; k < 3; k++)
+                comes ((struct comes) { .kind = FM_EVENT_FACT });
+            const uint64_t began_ns = f.now_ns;
+            assert_int_equal (ask_many (max, 500, &h, &count), ends[i]);
+            assert_int_equal (count, 2);
+            assert_int_equal (f.now_ns, began_ns);
+        }
+}
+
 static void a_response_says_what_it_answers (void **state)
 {
     (void) state;
@@ -373,6 +392,7 @@ int main (void)
         CASE (a_flood_of_others_responses_does_not_outlast_the_deadline),
         CASE (errors_are_passed_on),
         CASE (many_ends_with_enough_or_with_the_time),
+        CASE (what_the_listener_returns_is_returned),
         CASE (a_response_says_what_it_answers),
         CASE (a_deadline_passes_and_none_never_does),
     };
