@@ -237,7 +237,9 @@ static bool read_error (struct replay_client *client, const Factmesh__Control *c
 
 static bool read_control (struct replay_client *client, struct fm_slice frame, struct replay_event *ret_event)
 {
-    if (control_decode (frame.data, frame.len, node_mesh (client->node), &client->control) != 0)
+    const int rc = control_decode (frame.data, frame.len, node_mesh (client->node), &client->control);
+    client->unread = rc == -ENOMEM;
+    if (rc != 0)
         return false;
     const Factmesh__Control *control = client->control;
     struct session *s;

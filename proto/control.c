@@ -158,6 +158,7 @@ static int check_message (const ProtobufCMessage *message)
 
 struct budget {
     size_t left;
+    bool no_memory;                         /* the machine had none; more than the budget is the message's fault */
 };
 
 static void *budget_alloc (void *context, size_t size)
@@ -166,7 +167,9 @@ static void *budget_alloc (void *context, size_t size)
     if (size > budget->left)
         return NULL;
     budget->left -= size;
-    return malloc (size);
+    void *p = malloc (size);
+    budget->no_memory = budget->no_memory || (!p && size > 0);
+    return p;
 }
 
 static void budget_free (void *context, void *p)
@@ -181,6 +184,8 @@ static int unpack (const ProtobufCMessageDescriptor *descriptor, struct fm_slice
     struct budget budget = { .left = CONTROL_MEMORY_MAX };
     ProtobufCAllocator allocator = { .alloc = budget_alloc, .free = budget_free, .allocator_data = &budget };
     ProtobufCMessage *message = protobuf_c_message_unpack (descriptor, &allocator, bytes.len, bytes.data);
+    if (!message && budget.no_memory)
+        return error_set (-ENOMEM, "%s: no memory to decode %zu bytes", descriptor->short_name, bytes.len);
     if (!message)
         return error_set (FM_ERR_MALFORMED, "%s: %zu bytes do not decode (or need more than %d bytes of memory)",
                           descriptor->short_name, bytes.len, CONTROL_MEMORY_MAX);

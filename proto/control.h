@@ -20,7 +20,7 @@ int control_encode (Factmesh__Control *control, struct fm_slice mesh, zmq_msg_t 
 
 /* Decode one frame; the result is freed with factmesh__control__free_unpacked (c, NULL). Checks version, mesh (empty: any),
  * that a body is there, and that every id within has 16 bytes or none. An unknown body is FM_ERR_UNKNOWN (ignore it:
- * a newer minor version). Returns 0, FM_ERR_MALFORMED, FM_ERR_VERSION, FM_ERR_MESH, FM_ERR_UNKNOWN. */
+ * a newer minor version). Returns 0, FM_ERR_MALFORMED, FM_ERR_VERSION, FM_ERR_MESH, FM_ERR_UNKNOWN; -ENOMEM: try again. */
 int control_decode (const void *frame, size_t len, struct fm_slice mesh, Factmesh__Control **ret_control);
 
 /* Look at a frame's head without decoding its body: who is it from, what is it? Checks size, version, mesh (empty: any) and that
@@ -41,7 +41,7 @@ int control_encode_reserved (uint8_t kind, const uint8_t *nonce, const ProtobufC
 int reserved_from_frame (const uint8_t *frame, size_t len, uint8_t *ret_kind, struct fm_slice *ret_nonce, struct fm_slice *ret_body);
 
 /* Decode and check a reserved frame's body: version, mesh, ids, bounds. Freed with factmesh__..__free_unpacked (m, NULL). Return 0,
- * FM_ERR_MALFORMED, FM_ERR_VERSION, FM_ERR_MESH. */
+ * -ENOMEM, FM_ERR_MALFORMED, FM_ERR_VERSION, FM_ERR_MESH. */
 int reserved_decode_head (struct fm_slice body, struct fm_slice mesh, Factmesh__HeadNotice **ret_notice);
 int reserved_decode_fence (struct fm_slice body, struct fm_slice mesh, Factmesh__FenceAnswer **ret_answer);
 int reserved_decode_watermark (struct fm_slice body, struct fm_slice mesh, Factmesh__Watermark **ret_watermark);
