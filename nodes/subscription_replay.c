@@ -395,6 +395,22 @@ static bool is_for_a_journal (const struct fm_subscription *s, const struct repl
     return gap->reason == FACTMESH__GAP_REASON__GAP_SYNCED || (gap->reason == FACTMESH__GAP_REASON__GAP_NOT_HELD && s->journal_seen);
 }
 
+static void no_memory (struct fm_subscription *s, const char *what)
+{
+    s->error = -ENOMEM;
+    (void) snprintf (s->error_text, sizeof s->error_text, "no memory for %s of a replay", what);
+}
+
+/* A session goes on behind what it gave us: what is passed over for want of memory would never come again. So the caller is told, and the same is tried
+ * again with its next call. NULL without an error: the table is full, which has been told. */
+static struct stream *stream_or_error (struct fm_subscription *s, const struct fm_id *id)
+{
+    struct stream *st = subscription_stream (s, id);
+    if (!st && s->stream_count < SUBSCRIPTION_STREAMS_MAX)
+        no_memory (s, "a stream");
+    return st;
+}
+
 /* Returns true when an event is due. */
 static bool take_gap (struct fm_subscription *s, struct replay_gap *gap, struct fm_event *ret_event)
 {
@@ -416,8 +432,10 @@ static bool take_gap (struct fm_subscription *s, struct replay_gap *gap, struct 
         subscription_repair_over (s, s->view_repair, 0);
         return false;
     }
-    struct stream *st = subscription_stream (s, &gap->stream);
+    struct stream *st = stream_or_error (s, &gap->stream);
     uint64_t first, end;
+    if (!st && s->error)
+        return false;
     if (!st || !handover_gap (&st->h, gap->first_seq, gap->end_seq, &first, &end)) {
         consume_gap (s, gap);
         return false;
@@ -433,8 +451,10 @@ static bool take_gap (struct fm_subscription *s, struct replay_gap *gap, struct 
 static void take_batch (struct fm_subscription *s)
 {
     const struct batch *b = &s->view_decoded;
+    struct stream *st = s->view_repair ? s->view_repair->stream : stream_or_error (s, &b->stream);
+    if (!st && s->error)
+        return;
     s->view_has_batch = false;
-    struct stream *st = s->view_repair ? s->view_repair->stream : subscription_stream (s, &b->stream);
     if (!st || b->announced_len || !id_equal (&st->id, &b->stream))
         return;
     if (b->epoch > st->epoch) {
@@ -554,8 +574,7 @@ bool subscription_view_step (struct fm_subscription *s, struct fm_event *ret_eve
         const int rc = batch_decode (s->view_batch.data, s->view_batch.len, node_mesh (s->node), &s->view_scratch, &s->view_decoded);
         s->view_unread = rc == -ENOMEM;
         if (s->view_unread) {
-            s->error = rc;
-            (void) snprintf (s->error_text, sizeof s->error_text, "no memory for a batch of a replay");
+            no_memory (s, "a batch");
             return false;
         }
         if (rc)
