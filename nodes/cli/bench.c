@@ -199,7 +199,5 @@ int bench_status (int status)
 
 int bench_done (const struct bench *b, int status)
 {
-    if (fflush (stdout) != 0 && status == CLI_OK)
-        return cli_error (&b->cli, "standard output: cannot be written");
-    return status;
+    return cli_done (&b->cli, status);
 }

@@ -78,10 +78,7 @@ static int failed (struct blob_command *c, int rc, const char *what)
 static int print_text (struct blob_command *c)
 {
     progress_clear (&c->progress);
-    if (c->text.failed)
-        return cli_error (&c->cli, "no memory");
-    (void) fwrite (c->text.data, 1, c->text.len, stdout); /* a failure shows when it is flushed */
-    return CLI_OK;
+    return cli_print (&c->cli, &c->text);
 }
 
 /* --- put. */
@@ -361,7 +358,5 @@ int command_blob (int argc, char **argv)
         status = run (&c, argv[optind], argv + optind + 1, argc - optind - 1);
     fm_node_close (&c.node);
     text_release (&c.text);
-    if (fflush (stdout) != 0 && status == CLI_OK)
-        status = CLI_ERROR;
-    return status;
+    return cli_done (&c.cli, status);
 }

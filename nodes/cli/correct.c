@@ -90,7 +90,7 @@ static int publish (struct correct *c, const struct recorded *wrong, struct fm_s
     if (rc < 0)
         return cli_fail (&c->cli, rc, "the correction may not be recorded");
     (void) printf ("%s\n", fm_fact_id_text (&id, text, sizeof text));
-    return fflush (stdout) == 0 ? CLI_OK : CLI_ERROR;
+    return cli_done (&c->cli, CLI_OK);
 }
 
 static int run (struct correct *c)

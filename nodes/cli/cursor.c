@@ -53,14 +53,6 @@ struct cursor_command {
     struct text text;
 };
 
-static int print_text (struct cursor_command *c)
-{
-    if (c->text.failed)
-        return cli_error (&c->cli, "no memory");
-    (void) fwrite (c->text.data, 1, c->text.len, stdout); /* a failure shows when it is flushed */
-    return CLI_OK;
-}
-
 static void put_json (struct text *t, const Factmesh__CursorState *s, bool positions)
 {
     char time[WHEN_TEXT], id[ID_TEXT_LEN + 1];
@@ -104,7 +96,7 @@ static int print_row (struct cursor_command *c, const Factmesh__CursorState *s)
     text_clear (&c->text);
     if (c->json) {
         put_json (&c->text, s, false);
-        return print_text (c);
+        return cli_print (&c->cli, &c->text);
     }
     char time[WHEN_TEXT];
     text_put_printable (&c->text, control_get_slice (&s->name));
@@ -114,7 +106,7 @@ static int print_row (struct cursor_command *c, const Factmesh__CursorState *s)
                  (unsigned long long) s->behind, when_format (s->updated_ns, time));
     text_put_printable (&c->text, control_get_slice (&s->filters));
     text_put_byte (&c->text, '\n');
-    return print_text (c);
+    return cli_print (&c->cli, &c->text);
 }
 
 static int print_whole (struct cursor_command *c, const Factmesh__CursorState *s)
@@ -122,7 +114,7 @@ static int print_whole (struct cursor_command *c, const Factmesh__CursorState *s
     text_clear (&c->text);
     if (c->json) {
         put_json (&c->text, s, true);
-        return print_text (c);
+        return cli_print (&c->cli, &c->text);
     }
     char time[WHEN_TEXT], id[ID_TEXT_LEN + 1];
     struct fm_id journal = { { 0 } };
@@ -144,7 +136,7 @@ static int print_whole (struct cursor_command *c, const Factmesh__CursorState *s
         text_format (&c->text, "stream      %s through %llu\n", id_text (&stream, id),
                      (unsigned long long) s->cursor->positions[i]->seq);
     }
-    return print_text (c);
+    return cli_print (&c->cli, &c->text);
 }
 
 static int list (struct cursor_command *c)
@@ -421,7 +413,5 @@ int command_cursor (int argc, char **argv)
         link_close (&c.link);
     }
     text_release (&c.text);
-    if (fflush (stdout) != 0 && status == CLI_OK)
-        status = CLI_ERROR;
-    return status;
+    return cli_done (&c.cli, status);
 }

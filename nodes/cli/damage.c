@@ -17,11 +17,11 @@ static void print_json (const struct log_damage *d, const char *stream)
     text_put_byte (&t, ',');
     text_put_json_member (&t, "what", slice_of (d->what));
     text_put_byte (&t, 0);
-    if (!t.failed)
-        (void) printf (
+    /* With no memory for the texts the numbers still tell where it is. */
+    (void) printf (
             "%s,\"segment\":%llu,\"end_segment\":%llu,\"first_pos\":%llu,\"end_pos\":%llu,\"first_offset\":%llu,"
             "\"end_offset\":%llu,\"stream\":\"%s\",\"first_seq\":%llu,\"end_seq\":%llu}\n",
-            (const char *) t.data, (ull) d->segment, (ull) d->end_segment, (ull) d->first_pos, (ull) d->end_pos,
+            t.failed ? "{\"file\":null,\"what\":null" : (const char *) t.data, (ull) d->segment, (ull) d->end_segment, (ull) d->first_pos, (ull) d->end_pos,
             (ull) d->first_offset, (ull) d->end_offset, stream, (ull) d->first_seq, (ull) d->end_seq);
     text_release (&t);
 }

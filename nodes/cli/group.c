@@ -58,14 +58,6 @@ static const char *effect_name (Factmesh__Effect effect)
     return (size_t) effect < sizeof names / sizeof names[0] ? names[effect] : "?";
 }
 
-static int print_text (struct group_command *c)
-{
-    if (c->text.failed)
-        return cli_error (&c->cli, "no memory");
-    (void) fwrite (c->text.data, 1, c->text.len, stdout); /* a failure shows when it is flushed */
-    return CLI_OK;
-}
-
 static int request (struct group_command *c, Factmesh__Control *control, const Factmesh__GroupReply **ret_reply)
 {
     Factmesh__Control *reply;
@@ -147,7 +139,7 @@ static int print_row (struct group_command *c, const Factmesh__GroupInfo *g)
     text_clear (&c->text);
     if (c->json) {
         put_json (&c->text, g);
-        return print_text (c);
+        return cli_print (&c->cli, &c->text);
     }
     text_put_printable (&c->text, control_get_slice (&g->group));
     while (c->text.len < 24 && !c->text.failed)
@@ -157,7 +149,7 @@ static int print_row (struct group_command *c, const Factmesh__GroupInfo *g)
                  g->paused ? "paused" : effect_name (g->config ? g->config->effect : FACTMESH__EFFECT__EFFECT_UNDECLARED));
     put_filters (&c->text, g->config);
     text_put_byte (&c->text, '\n');
-    return print_text (c);
+    return cli_print (&c->cli, &c->text);
 }
 
 static int print_whole (struct group_command *c, const Factmesh__GroupInfo *g)
@@ -165,7 +157,7 @@ static int print_whole (struct group_command *c, const Factmesh__GroupInfo *g)
     text_clear (&c->text);
     if (c->json) {
         put_json (&c->text, g);
-        return print_text (c);
+        return cli_print (&c->cli, &c->text);
     }
     text_put_cstr (&c->text, "group       ");
     text_put_printable (&c->text, control_get_slice (&g->group));
@@ -181,7 +173,7 @@ static int print_whole (struct group_command *c, const Factmesh__GroupInfo *g)
         text_put_printable (&c->text, control_get_slice (&g->members[i]->instance));
         text_format (&c->text, ": %u in hand, %llu done\n", g->members[i]->in_hand, (unsigned long long) g->members[i]->done);
     }
-    return print_text (c);
+    return cli_print (&c->cli, &c->text);
 }
 
 /* --- Verbs. */
@@ -300,7 +292,7 @@ static int parked (struct group_command *c, const char *name)
         for (size_t i = 0; g && i < g->n_parked_facts && status == CLI_OK; i++) {
             put_parked (c, g->parked_facts[i], &scratch);
             after = g->parked_facts[i]->offset;
-            status = print_text (c);
+            status = cli_print (&c->cli, &c->text);
         }
         more = r->more && g && g->n_parked_facts;
     }
@@ -422,7 +414,5 @@ int command_group (int argc, char **argv)
         link_close (&c.link);
     }
     text_release (&c.text);
-    if (fflush (stdout) != 0 && status == CLI_OK)
-        status = CLI_ERROR;
-    return status;
+    return cli_done (&c.cli, status);
 }

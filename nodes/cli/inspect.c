@@ -33,6 +33,7 @@ struct inspect {
     struct log *log;
     struct text text;
     uint64_t topics;
+    int printed;                    /* CLI_OK, or the status of the first that could not be printed */
     bool first; /* the next element of a JSON array is its first */
 };
 
@@ -45,7 +46,8 @@ static void put_line (struct inspect *n, const char *line)
 /* Print what has gathered, so that memory does not grow with the journal. */
 static void emit (struct inspect *n)
 {
-    (void) fwrite (n->text.data, 1, n->text.len, stdout); /* a failure shows at the end */
+    if (n->printed == CLI_OK)
+        n->printed = cli_print (&n->cli, &n->text);
     text_clear (&n->text);
 }
 
@@ -285,7 +287,5 @@ int command_inspect (int argc, char **argv)
     }
     log_destroy (&n.log);
     text_release (&n.text);
-    if (fflush (stdout) != 0 && status == CLI_OK)
-        status = CLI_ERROR;
-    return status;
+    return cli_done (&n.cli, status == CLI_OK ? n.printed : status);
 }

@@ -54,7 +54,7 @@ static int print_help (FILE *to)
         "Exit status: 0 done, 1 error, 2 usage, 3 timed out, 4 facts are missing (--fail-on-gap), 5 damaged (verify,\n"
         "repair), 128 and the signal's number when one ended it (130: Ctrl-C).\n",
         to);
-    return fflush (to) == 0 ? CLI_OK : CLI_ERROR;
+    return cli_done (&(struct cli) { .command = "help" }, CLI_OK);
 }
 
 static const struct command *find_command (const char *name)
@@ -99,7 +99,7 @@ int main (int argc, char **argv)
             return CLI_USAGE;
         }
         (void) printf ("factmesh %s\n", fm_version ());
-        return fflush (stdout) == 0 ? CLI_OK : CLI_ERROR;
+        return cli_done (&(struct cli) { .command = "version" }, CLI_OK);
     }
     const bool help = strcmp (name, "help") == 0 || strcmp (name, "--help") == 0 || strcmp (name, "-h") == 0;
     if (help && argc == 2)

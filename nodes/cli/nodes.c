@@ -135,11 +135,9 @@ int command_nodes (int argc, char **argv)
         if (!n.json)
             (void) printf ("%-24s %-8s %7s  %-28s %-20s  %s\n", "NAME", "KIND", "STREAMS", "ADDRESS", "STARTED", "ID");
         (void) fm_node_members (node, put_member, &n);
-        (void) fwrite (n.text.data, 1, n.text.len, stdout); /* a failure shows when it is flushed */
+        status = cli_print (&n.cli, &n.text);
     }
     fm_node_close (&node);
     text_release (&n.text);
-    if (fflush (stdout) != 0 && status == CLI_OK)
-        status = CLI_ERROR;
-    return status;
+    return cli_done (&n.cli, status);
 }

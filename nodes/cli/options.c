@@ -59,7 +59,7 @@ static int cli_print_help (const struct cli *cli)
     else
         (void) fputs ("\n", stdout);
     (void) fputs (help_common, stdout);
-    return fflush (stdout) == 0 ? CLI_OK : CLI_ERROR;
+    return cli_done (cli, CLI_OK);
 }
 
 int cli_option (struct cli *cli, int option, const char *value)
@@ -103,7 +103,7 @@ int cli_option (struct cli *cli, int option, const char *value)
     }
 }
 
-static void cli_print (const struct cli *cli, const char *format, va_list args)
+static void print_line (const struct cli *cli, const char *format, va_list args)
 {
     char line[LINE_MAX_LEN];
     const int len = snprintf (line, sizeof line, "factmesh %s: ", cli->command);
@@ -120,7 +120,7 @@ void cli_say (const struct cli *cli, const char *format, ...)
 {
     va_list args;
     va_start (args, format);
-    cli_print (cli, format, args);
+    print_line (cli, format, args);
     va_end (args);
 }
 
@@ -128,7 +128,7 @@ int cli_error (const struct cli *cli, const char *format, ...)
 {
     va_list args;
     va_start (args, format);
-    cli_print (cli, format, args);
+    print_line (cli, format, args);
     va_end (args);
     return CLI_ERROR;
 }
@@ -148,11 +148,29 @@ int cli_fail (const struct cli *cli, int code, const char *format, ...)
     return code == FM_TIMEOUT || code == FM_ERR_NO_JOURNAL ? CLI_TIMEOUT : CLI_ERROR;
 }
 
+int cli_print (const struct cli *cli, const struct text *text)
+{
+    if (text->failed)
+        return cli_error (cli, "no memory for what was to be printed");
+    (void) fwrite (text->data, 1, text->len, stdout);   /* a failure shows when it is flushed */
+    return CLI_OK;
+}
+
+int cli_done (const struct cli *cli, int status)
+{
+    const bool flushed = fflush (stdout) == 0;
+    const int code = errno;
+    /* The stream also remembers a write that failed earlier, with nothing left for this flush. */
+    if ((flushed && !ferror (stdout)) || status != CLI_OK)
+        return status;
+    return cli_error (cli, "cannot write to standard output: %s", flushed ? "a part is missing" : strerror (code));
+}
+
 int cli_usage (const struct cli *cli, const char *format, ...)
 {
     va_list args;
     va_start (args, format);
-    cli_print (cli, format, args);
+    print_line (cli, format, args);
     va_end (args);
     (void) fprintf (stderr, "Try 'factmesh %s --help'.\n", cli->command);
     return CLI_USAGE;

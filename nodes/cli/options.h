@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "factmesh.h"
+#include "text.h"
 #include "when.h"
 
 enum cli_exit {
@@ -64,6 +65,10 @@ int cli_error (const struct cli *cli, const char *format, ...) __attribute__ ((f
 int cli_fail (const struct cli *cli, int code, const char *format, ...) __attribute__ ((format (printf, 3, 4)));
 /* The same, and where to read more. */
 int cli_usage (const struct cli *cli, const char *format, ...) __attribute__ ((format (printf, 2, 3)));
+/* To standard output. CLI_OK, or CLI_ERROR after a message: there was no memory for all of it. A failure to write shows in cli_done. */
+int cli_print (const struct cli *cli, const struct text *text);
+/* The end of a command: standard output is flushed. Returns the status, or CLI_ERROR after a message when that is CLI_OK and not all could be written. */
+int cli_done (const struct cli *cli, int status);
 
 /* --- Values. Each 0, or CLI_USAGE after a message that names the option. */
 

@@ -149,10 +149,10 @@ static void told_json (const struct repair_told *t, const char *outcome, const c
     text_put_byte (&text, ',');
     text_put_json_member (&text, "why", slice_of (t->why ? t->why : ""));
     text_put_byte (&text, 0);
-    if (!text.failed)
-        (void) printf ("%s,\"segment\":%llu,\"stream\":\"%s\",\"first_seq\":%llu,\"end_seq\":%llu,\"first_offset\":%llu,"
+    /* With no memory for the texts the numbers still tell where it is. */
+    (void) printf ("%s,\"segment\":%llu,\"stream\":\"%s\",\"first_seq\":%llu,\"end_seq\":%llu,\"first_offset\":%llu,"
                        "\"end_offset\":%llu,\"reordered\":%s}\n",
-                       (const char *) text.data, (ull) t->segment, stream, (ull) t->first_seq, (ull) t->end_seq,
+                       text.failed ? "{\"file\":null" : (const char *) text.data, (ull) t->segment, stream, (ull) t->first_seq, (ull) t->end_seq,
                        (ull) t->first_offset, (ull) t->end_offset, t->reordered ? "true" : "false");
     text_release (&text);
 }
@@ -315,7 +315,5 @@ int command_repair (int argc, char **argv)
         status = CLI_OK;
     if (status == CLI_OK)
         status = repair_run (&r);
-    if (fflush (stdout) != 0 && status == CLI_OK)
-        status = CLI_ERROR;
-    return status;
+    return cli_done (&r.cli, status);
 }

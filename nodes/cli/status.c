@@ -123,8 +123,7 @@ static int ask (struct status *s, bool head, bool *ret_more)
     *ret_more = s->streams && r->more && r->n_streams;
     if (!*ret_more && s->json)
         text_put_cstr (&s->text, s->streams ? "]}\n" : "}\n");
-    (void) fwrite (s->text.data, 1, s->text.len, stdout); /* a failure shows when it is flushed */
-    return CLI_OK;
+    return cli_print (&s->cli, &s->text);
 }
 
 int command_status (int argc, char **argv)
@@ -155,7 +154,5 @@ int command_status (int argc, char **argv)
         link_close (&s.link);
     }
     text_release (&s.text);
-    if (fflush (stdout) != 0 && status == CLI_OK)
-        status = CLI_ERROR;
-    return status;
+    return cli_done (&s.cli, status);
 }

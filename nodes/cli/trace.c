@@ -97,10 +97,7 @@ static int print (struct trace *t, const struct recorded *r, const struct fm_fac
         put_json (&t->text, r, parent, relation, depth);
     else
         put_line (t, r, relation, depth);
-    if (t->text.failed)
-        return cli_error (&t->cli, "no memory");
-    (void) fwrite (t->text.data, 1, t->text.len, stdout); /* a failure shows when it is flushed */
-    return CLI_OK;
+    return cli_print (&t->cli, &t->text);
 }
 
 /* --- Walking. */
@@ -214,7 +211,5 @@ int command_trace (int argc, char **argv)
         link_close (&t.link);
     }
     text_release (&t.text);
-    if (fflush (stdout) != 0 && status == CLI_OK)
-        status = CLI_ERROR;
-    return status;
+    return cli_done (&t.cli, status);
 }

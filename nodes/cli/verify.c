@@ -91,7 +91,5 @@ int command_verify (int argc, char **argv)
     if (status >= 0)
         return status;
     status = verify_run (&v, path);
-    if (fflush (stdout) != 0 && status == CLI_OK)
-        status = CLI_ERROR;
-    return status;
+    return cli_done (&v.cli, status);
 }
