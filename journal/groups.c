@@ -7,7 +7,7 @@
 #include "error.h"
 #include "groups_inner.h"
 
-enum { NS_PER_MS = 1000000, WAIT_MAX_MS = 1000, BUSY_MS = 1 };
+enum { NS_PER_MS = 1000000, WAIT_MAX_MS = 1000, BUSY_MS = 1, CONFIRM_RETRY_MS = 50, CONFIRM_TRIES = 200 };
 
 /* --- Answers. */
 
@@ -42,14 +42,17 @@ void groups_refuse (struct groups *gs, const struct node_route *to, uint64_t req
     (void) node_reply_error (gs->context->node, to, request, 0, error_code (rc), *detail ? detail : fm_error_text (rc));
 }
 
-void groups_answer (struct groups *gs, const struct node_route *to, uint64_t request, Factmesh__Control *control)
+int groups_answer (struct groups *gs, const struct node_route *to, uint64_t request, Factmesh__Control *control)
 {
     zmq_msg_t message;
     control->request = request;
-    if (control_encode (control, node_mesh (gs->context->node), &message) != 0)
-        return;
-    if (node_reply (gs->context->node, to, &message) != 0)
+    int rc = control_encode (control, node_mesh (gs->context->node), &message);
+    if (rc)
+        return rc;
+    rc = node_reply (gs->context->node, to, &message);
+    if (rc)
         zmq_msg_close (&message);
+    return rc;
 }
 
 /* --- Confirming. */
@@ -69,7 +72,7 @@ int groups_confirm (struct group *g, const struct node_route *to, uint64_t reque
     return 0;
 }
 
-static void tell_outcomes (struct groups *gs, const struct group_confirm *c)
+static int tell_outcomes (struct groups *gs, const struct group_confirm *c)
 {
     Factmesh__OutcomesConfirm confirm = FACTMESH__OUTCOMES_CONFIRM__INIT;
     confirm.member = c->member;
@@ -78,23 +81,34 @@ static void tell_outcomes (struct groups *gs, const struct group_confirm *c)
     Factmesh__Control control = FACTMESH__CONTROL__INIT;
     control.body_case = FACTMESH__CONTROL__BODY_OUTCOMES_CONFIRM;
     control.outcomes_confirm = &confirm;
-    groups_answer (gs, &c->to, c->request, &control);
+    return groups_answer (gs, &c->to, c->request, &control);
 }
 
-static void settle_confirms (struct groups *gs, struct group *g)
+/* A member waits for this word, and does not ask for it again: without memory, or with its queue full, it is told a little later. Whoever is gone joins
+ * again, and says what it holds. Returns when to be called again. */
+static uint64_t settle_confirms (struct groups *gs, struct group *g, uint64_t now)
 {
-    while (g->confirms && g->confirms->store <= g->stored) {
-        struct group_confirm *c = g->confirms;
+    uint64_t due = UINT64_MAX;
+    struct group_confirm **at = &g->confirms;
+    while (*at && (*at)->store <= g->stored) {
+        struct group_confirm *c = *at;
+        int rc = 0;
         if (c->command)
             groups_reply_info (gs, g, &c->to, c->request, 0, 0);
         else
-            tell_outcomes (gs, c);
-        g->confirms = c->next;
-        if (!g->confirms)
-            g->confirms_end = &g->confirms;
+            rc = tell_outcomes (gs, c);
+        if ((rc == -ENOMEM || rc == -EAGAIN) && ++c->tries < CONFIRM_TRIES) {
+            due = now + (uint64_t) CONFIRM_RETRY_MS * NS_PER_MS;
+            at = &c->next;
+            continue;
+        }
+        *at = c->next;
         g->confirm_count--;
         free (c);
     }
+    if (!*at)
+        g->confirms_end = at;
+    return due;
 }
 
 /* Joins that waited: what they made or changed is durable now. */
@@ -146,7 +160,7 @@ static uint64_t settle (struct groups *gs, struct group *g, uint64_t now)
     if (g->stored < g->stores && log_ticket_synced (gs->context->log, g->ticket)) {
         g->stored = g->stores;
         g->may_hand_out = true;
-        settle_confirms (gs, g);
+        (void) settle_confirms (gs, g, now);            /* when again: the caller asks, too */
         settle_joins (gs, g, now);
     }
     g->dirty |= group_state_take_dirty (g->state);
@@ -398,6 +412,11 @@ static void take_mail (struct groups *gs, struct mail *mail, uint64_t now)
         groups_refuse (gs, &mail->from, mail->control->request, rc);
 }
 
+static uint64_t earlier (uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* One group's turn. Returns when it wants the next one. */
 static uint64_t turn (struct groups *gs, struct group *g, uint64_t now)
 {
@@ -406,10 +425,10 @@ static uint64_t turn (struct groups *gs, struct group *g, uint64_t now)
     forget_silent (gs, g, now);
     const bool more = g->instance_count && groups_read (gs, g, 0, now, &read_due);
     const bool full = groups_hand_out (gs, g, now);
-    const uint64_t store_due = settle (gs, g, now);
+    const uint64_t store_due = settle (gs, g, now), tell_due = settle_confirms (gs, g, now);
     if (more || full)
         return now;
-    return due < store_due ? (due < read_due ? due : read_due) : store_due < read_due ? store_due : read_due;
+    return earlier (earlier (due, store_due), earlier (read_due, tell_due));
 }
 
 static void *groups_run (void *arg)

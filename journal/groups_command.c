@@ -141,7 +141,7 @@ static void answer (struct groups *gs, const struct node_route *to, uint64_t req
     Factmesh__Control control = FACTMESH__CONTROL__INIT;
     control.body_case = FACTMESH__CONTROL__BODY_GROUP_REPLY;
     control.group_reply = &reply;
-    groups_answer (gs, to, request, &control);
+    (void) groups_answer (gs, to, request, &control);
 }
 
 void groups_reply_info (struct groups *gs, struct group *g, const struct node_route *to, uint64_t request, uint64_t parked_after, uint32_t parked_limit)

@@ -45,6 +45,7 @@ struct group_confirm {
     uint64_t request, member;
     uint64_t store;                     /* number of that store */
     bool command;                       /* of a person: GroupReply, else OutcomesConfirm */
+    unsigned tries;                     /* that could not be sent */
     size_t refused_count;
     uint64_t refused[];
 };
@@ -110,8 +111,8 @@ struct groups {
 /* --- groups.c */
 
 void groups_refuse (struct groups *gs, const struct node_route *to, uint64_t request, int rc);
-/* Encode and send; what can't be sent is dropped, and its asker asks again. */
-void groups_answer (struct groups *gs, const struct node_route *to, uint64_t request, Factmesh__Control *control);
+/* Encode and send. 0, -ENOMEM, or node_reply's errors: what can't be sent is dropped. */
+int groups_answer (struct groups *gs, const struct node_route *to, uint64_t request, Factmesh__Control *control);
 struct group *groups_find (struct groups *gs, struct fm_slice name);
 /* Answer when what is so far is durable. */
 int groups_confirm (struct group *g, const struct node_route *to, uint64_t request, uint64_t member, bool command, const uint64_t *refused, size_t count);

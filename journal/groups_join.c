@@ -216,7 +216,7 @@ static int tell_joined (struct groups *gs, struct group *g, const struct mail *m
         Factmesh__Control control = FACTMESH__CONTROL__INIT;
         control.body_case = FACTMESH__CONTROL__BODY_GROUP_JOINED;
         control.group_joined = &joined;
-        groups_answer (gs, &mail->from, mail->control->request, &control);
+        (void) groups_answer (gs, &mail->from, mail->control->request, &control);
     }
     free (h.kept);
     free (h.refused);
