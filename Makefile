@@ -60,7 +60,9 @@ UNIT_SRC    := $(sort $(wildcard tests/unit/test_*.c))
 ifeq ($(VARIANT),tsan)
 UNIT_SRC    := $(filter-out tests/unit/test_simulation.c,$(UNIT_SRC))
 endif
-TOOL_SRC    := $(sort $(wildcard tests/e2e/*.c))
+# Loaded into other programs: a shared object.
+PRELOAD_SRC := tests/e2e/fail_calls.c
+TOOL_SRC    := $(filter-out $(PRELOAD_SRC),$(sort $(wildcard tests/e2e/*.c)))
 BENCH_SRC   := $(sort $(wildcard bench/*.c))
 # Targets of the fuzzer, and what is linked into each.
 FUZZ_SHARED := tests/fuzz/driver.c tests/fuzz/file.c
@@ -76,6 +78,7 @@ SUPPORT_OBJ := $(call obj,$(SUPPORT_SRC))
 UNIT_BIN    := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRC))
 TOOL_BIN    := $(patsubst %.c,$(BUILD)/%,$(TOOL_SRC))
 BENCH_BIN   := $(patsubst %.c,$(BUILD)/%,$(BENCH_SRC))
+PRELOAD_SO  := $(patsubst %.c,$(BUILD)/%.so,$(PRELOAD_SRC))
 FUZZ_BIN    := $(patsubst %.c,$(BUILD)/%,$(FUZZ_SRC))
 PATH_BIN    := $(filter $(BUILD)/bench/path_%,$(BENCH_BIN))
 
@@ -151,6 +154,12 @@ $(UNIT_BIN) $(TOOL_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/libsupport.a $(
 	$(call say,LINK)
 	$(Q)$(CC) $(OPT_$(VARIANT)) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(shell pkg-config --libs cmocka) $(JOURNAL_LIBS) $(LIBS)
 
+# Neither instrumented nor with its own idea of what malloc does.
+$(PRELOAD_SO): $(BUILD)/%.so: %.c
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CC) -std=c17 -D_GNU_SOURCE -O1 -g -fPIC -shared -pthread -fvisibility=hidden -fno-builtin $(PKG_CFLAGS) $(WARN) -Wno-pedantic $< -o $@
+
 $(BUILD)/libcli.a: $(call obj,$(filter-out nodes/cli/main.c,$(CLI_SRC)))
 	$(call say,AR)
 	@rm -f $@
@@ -180,7 +189,7 @@ coverage:  ## which lines of journal/ and nodes/ no test reaches: unit and end t
 	scripts/setup --coverage
 	@find build/coverage -name '*.gcda' -delete 2>/dev/null || true
 	-$(MAKE) VARIANT=coverage unit
-	-PATIENCE=5 $(MAKE) VARIANT=coverage e2e
+	-PATIENCE=5 FAIL_EVERY=1 TEST_LIMIT_S=3600 $(MAKE) VARIANT=coverage e2e
 	tests/coverage build/coverage
 
 fuzz-corpus:  ## the fuzzers' corpora again, and mutations of them for a second each; needs no clang
@@ -190,7 +199,7 @@ fuzz-replay: $(FUZZ_BIN)
 	JOBS=2 scripts/run-tests fuzz-$(VARIANT) $(FUZZ_BIN)
 
 .PHONY: test unit asan tsan e2e mutants soak soak-sim demo shop bench bench-check install lint format clean tools
-tools: all $(TOOL_BIN)
+tools: all $(TOOL_BIN) $(PRELOAD_SO)
 
 unit: $(UNIT_BIN)  ## the unit tests
 	JOBS=2 BUILD=$(BUILD) scripts/run-tests unit-$(VARIANT) $(UNIT_BIN)

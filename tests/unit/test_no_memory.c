@@ -11,6 +11,7 @@
 
 #include "../support/fail_memory.h"
 #include "../support/log_setting.h"
+#include "control.h"
 #include "error.h"
 #include "factmesh.pb-c.h"
 #include "identities.h"
@@ -342,11 +343,48 @@ static void whichever_allocation_fails_while_a_log_is_repaired_the_next_try_make
     kit_remove (damaged);
 }
 
+/* Who takes it for malformed drops it, and waits for what it brought. */
+static void a_message_that_there_is_no_memory_for_is_not_malformed (void **state)
+{
+    (void) state;
+    enum { ITEMS = 5 };
+    Factmesh__WorkItem items[ITEMS], *pointers[ITEMS];
+    for (unsigned i = 0; i < ITEMS; i++) {
+        factmesh__work_item__init (&items[i]);
+        items[i].offset = i + 1;
+        pointers[i] = &items[i];
+    }
+    Factmesh__Work work = FACTMESH__WORK__INIT;
+    work.n_items = ITEMS;
+    work.items = pointers;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT, *decoded = NULL;
+    control.body_case = FACTMESH__CONTROL__BODY_WORK;
+    control.work = &work;
+    zmq_msg_t message;
+    assert_int_equal (control_encode (&control, slice_of ("default"), &message), 0);
+    int rc = -ENOMEM;
+    unsigned long n = 0;
+    while (rc == -ENOMEM) {
+        fail_memory_at (++n);
+        rc = control_decode (zmq_msg_data (&message), zmq_msg_size (&message), slice_of ("default"), &decoded);
+        const bool happened = fail_memory_happened ();
+        fail_memory_at (0);
+        assert_int_equal (rc, happened ? -ENOMEM : 0);
+    }
+    assert_true (n > ITEMS);
+    assert_int_equal (decoded->work->n_items, ITEMS);
+    assert_int_equal (decoded->work->items[ITEMS - 1]->offset, ITEMS);
+    factmesh__control__free_unpacked (decoded, NULL);
+    zmq_msg_close (&message);
+    print_message ("%lu allocations\n", n - 1);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (whichever_allocation_fails_while_a_log_is_written_nothing_is_lost),
         cmocka_unit_test (whichever_allocation_fails_while_a_log_is_read_the_next_try_has_it_all),
+        cmocka_unit_test (a_message_that_there_is_no_memory_for_is_not_malformed),
         cmocka_unit_test (whichever_allocation_fails_while_a_log_is_repaired_the_next_try_makes_it_whole),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
