@@ -42,7 +42,7 @@ TABLE = [
     S("pub-ephemeral", f"{PUB} --ephemeral --key k --type T --header a=b e-{{n}}", facts=("e-{n}",)),
     S("pub-csv", f"{PUB} --csv --key key --fact-identity n --raw", stdin=b"key,n\nk1,a{n}\nk2,b{n}\n", facts=("k1,a{n}", "k2,b{n}")),
     S("pub-json", f"{PUB} --json --key k --topic-column t", stdin=b'{"k":"1","t":"a","n":"j{n}"}\n', facts=('{"k":"1","t":"a","n":"j{n}"}',)),
-    S("pub-blob", f"{PUB} --blob-over 8 --whole", stdin=b"a large payload {n}", facts=()),
+    S("pub-blob", "pub fail.blob --seed {seed} --timeout 4s --blob-over 8 --whole", stdin=b"a large payload {n}", facts=()),
     S("pub-no-wait", "pub fail.nowait --seed {seed} --no-wait --ephemeral z"),
     S("sub", "sub old.> --seed {seed} --from start --until end --timeout 6s"),
     S("sub-json", "sub old.> --seed {seed} --from start --until end --json --timeout 6s"),
