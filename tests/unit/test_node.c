@@ -13,15 +13,10 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
-#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "../support/assert_done.h"
-#include "node.h"
-
-enum { PATIENCE_MS = 20000 };
+#include "one_node.h"
 
 /* --- A witness: hears of members and of notices, and can be waited for. */
 
@@ -144,42 +139,6 @@ static struct node_listener listener (struct witness *w)
 }
 
 /* --- Nodes. */
-
-static struct fm_node *open_node (const char *seeds, const char *name)
-{
-    const struct fm_node_options options = { .mesh = "test", .name = name, .seeds = seeds, .beacon_port = -1, .ping_ms = 100 };
-    struct fm_node *node;
-    assert_done (fm_node_open (&options, &node));
-    return node;
-}
-
-static int count_member (void *arg, const struct fm_member *m)
-{
-    assert_true (strlen (m->name) > 0 && strlen (m->control) > 0 && strlen (m->live) > 0);
-    ++*(unsigned *) arg;
-    return 0;
-}
-
-static unsigned members_of (struct fm_node *node)
-{
-    unsigned count = 0;
-    assert_int_equal (fm_node_members (node, count_member, &count), 0);
-    return count;
-}
-
-static uint64_t counter_value;
-static void see_counter (void *arg, const char *name, uint64_t value, const char *unit, const char *meaning)
-{
-    assert_true (*unit && *meaning);
-    if (strcmp (name, arg) == 0)
-        counter_value = value;
-}
-static uint64_t counter (struct fm_node *node, char *name)
-{
-    counter_value = UINT64_MAX;
-    fm_node_counters (node, see_counter, name);
-    return counter_value;
-}
 
 static void a_node_alone_knows_itself (void **state)
 {
@@ -557,137 +516,6 @@ static void what_is_told_reaches_the_member_or_oneself_and_nobody_else (void **s
     fm_node_close (&b);
 }
 
-/* --- A stranger: a DEALER by hand. */
-
-struct stranger {
-    void *zmq, *dealer;
-    struct fm_id id;
-};
-
-static void stranger_open (struct stranger *s, struct fm_node *node)
-{
-    const int patience = PATIENCE_MS, none = 0;
-    s->zmq = zmq_ctx_new ();
-    s->dealer = zmq_socket (s->zmq, ZMQ_DEALER);
-    zmq_setsockopt (s->dealer, ZMQ_RCVTIMEO, &patience, sizeof patience);
-    zmq_setsockopt (s->dealer, ZMQ_LINGER, &none, sizeof none);
-    assert_int_equal (zmq_connect (s->dealer, fm_node_address (node)), 0);
-    id_random (&s->id);
-}
-
-static void stranger_close (struct stranger *s)
-{
-    zmq_close (s->dealer);
-    zmq_ctx_term (s->zmq);
-}
-
-static Factmesh__Control *stranger_receive (struct stranger *s)
-{
-    zmq_msg_t m;
-    zmq_msg_init (&m);
-    assert_true (zmq_msg_recv (&m, s->dealer, 0) >= 0);
-    Factmesh__Control *c;
-    assert_done (control_decode (zmq_msg_data (&m), zmq_msg_size (&m), slice (NULL, 0), &c));
-    zmq_msg_close (&m);
-    return c;
-}
-
-static void stranger_send (struct stranger *s, Factmesh__Control *c, const char *mesh)
-{
-    zmq_msg_t m;
-    assert_done (control_encode (c, slice_of (mesh), &m));
-    assert_true (zmq_msg_send (&m, s->dealer, 0) >= 0);
-}
-
-static void expect_error (struct stranger *s, Factmesh__ErrorCode code, uint64_t request)
-{
-    Factmesh__Control *c = stranger_receive (s);
-    assert_int_equal (c->body_case, FACTMESH__CONTROL__BODY_ERROR);
-    assert_int_equal (c->error->code, code);
-    assert_int_equal (c->request, request);
-    assert_true (c->error->text.len > 10);
-    factmesh__control__free_unpacked (c, NULL);
-}
-
-static void strangers_are_answered_and_harm_nothing (void **state)
-{
-    (void) state;
-    struct fm_node *node = open_node (NULL, "a");
-    struct stranger s;
-    stranger_open (&s, node);
-
-    Factmesh__Control control = FACTMESH__CONTROL__INIT;
-    Factmesh__Ping ping = FACTMESH__PING__INIT;
-    ping.node = control_put_id (&s.id);
-    control.body_case = FACTMESH__CONTROL__BODY_PING;
-    control.ping = &ping;
-    control.request = 5;
-    stranger_send (&s, &control, "test");
-    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_UNKNOWN_NODE, 5);
-    stranger_send (&s, &control, "other");
-    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_MESH, 5);
-
-    zmq_send (s.dealer, "garbage", 7, 0);
-    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_MALFORMED, 0);
-    zmq_send (s.dealer, "", 0, 0);
-    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_MALFORMED, 0);
-    zmq_send (s.dealer, "two", 3, ZMQ_SNDMORE);
-    zmq_send (s.dealer, "frames", 6, ZMQ_SNDMORE);
-    zmq_send (s.dealer, "or three", 8, 0);
-    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_MALFORMED, 0);
-    zmq_send (s.dealer, "\x08\x02\x1a\x04test\x52\x00", 10, 0);
-    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_VERSION, 0);
-
-    Factmesh__StatusGet status = FACTMESH__STATUS_GET__INIT;
-    control.body_case = FACTMESH__CONTROL__BODY_STATUS_GET;
-    control.status_get = &status;
-    stranger_send (&s, &control, "test");
-    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_NO_JOURNAL, 5);
-    Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
-    open.session = 9;
-    open.stream = control_put_id (&s.id);
-    control.body_case = FACTMESH__CONTROL__BODY_REPLAY_OPEN;
-    control.replay_open = &open;
-    stranger_send (&s, &control, "test");
-    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_UNKNOWN_STREAM, 5);
-
-    assert_int_equal (members_of (node), 1);
-    assert_true (counter (node, "control_refused") >= 5);
-    stranger_close (&s);
-    fm_node_close (&node);
-}
-
-/* It says Hello but listens nowhere: it is answered, and is no member. */
-static void who_cannot_be_reached_is_no_member (void **state)
-{
-    (void) state;
-    struct fm_node *node = open_node (NULL, "a");
-    struct stranger s;
-    stranger_open (&s, node);
-    char *addresses[] = { (char *) "tcp://127.0.0.1:1" };
-    Factmesh__NodeInfo info = FACTMESH__NODE_INFO__INIT;
-    info.node = control_put_id (&s.id);
-    info.control = addresses;
-    info.n_control = 1;
-    Factmesh__Hello hello = FACTMESH__HELLO__INIT;
-    hello.info = &info;
-    Factmesh__Control control = FACTMESH__CONTROL__INIT;
-    control.body_case = FACTMESH__CONTROL__BODY_HELLO;
-    control.hello = &hello;
-    stranger_send (&s, &control, "test");
-    Factmesh__Control *c = stranger_receive (&s);
-    assert_int_equal (c->body_case, FACTMESH__CONTROL__BODY_WELCOME);
-    assert_memory_equal (c->welcome->info->node.data, node_id (node)->bytes, ID_LEN);
-    factmesh__control__free_unpacked (c, NULL);
-    assert_int_equal (members_of (node), 1);
-
-    info.n_control = 0;
-    stranger_send (&s, &control, "test");
-    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_MALFORMED, 0);
-    stranger_close (&s);
-    fm_node_close (&node);
-}
-
 /* --- Workers. */
 
 struct worker {
@@ -751,47 +579,6 @@ static void opening_a_node_leaves_the_signals_alone (void **state)
     assert_true (after.sa_handler == own_handler);
 }
 
-enum { CANNOT = 77 };
-
-/* In a network of its own with one interface that broadcasts. Returns the child's exit status. */
-static int discover_in_own_network (void)
-{
-    if (unshare (CLONE_NEWNET) != 0
-        || system ("exec 2>/dev/null; ip link set lo up && ip link add beacon0 type veth peer name beacon1 && ip link set beacon1 up "
-                   "&& ip addr add 10.99.0.1/24 broadcast 10.99.0.255 dev beacon0 && ip link set beacon0 up") != 0)
-        return CANNOT;
-    const struct fm_node_options options = { .mesh = "air", .ping_ms = 100 }, other = { .mesh = "water", .ping_ms = 100 };
-    struct fm_node *a, *b, *c;
-    if (fm_node_open (&options, &a) != 0 || fm_node_open (&options, &b) != 0 || fm_node_open (&other, &c) != 0)
-        return 1;
-    if (fm_node_wait_members (a, 2, PATIENCE_MS) != 0 || fm_node_wait_members (b, 2, PATIENCE_MS) != 0)
-        return 2;
-    if (fm_node_wait_members (c, 2, 0) != FM_TIMEOUT || strncmp (fm_node_address (a), "tcp://10.99.0.1:", 16) != 0)
-        return 3;
-    fm_node_close (&a);
-    fm_node_close (&b);
-    fm_node_close (&c);
-    return 0;
-}
-
-static void nodes_without_seeds_find_each_other_by_broadcast (void **state)
-{
-    (void) state;
-    fflush (NULL);
-    const pid_t child = fork ();
-    assert_true (child >= 0);
-    if (child == 0)
-        _exit (discover_in_own_network ());
-    int status = 0;
-    assert_int_equal (waitpid (child, &status, 0), child);
-    if (WIFEXITED (status) && WEXITSTATUS (status) == CANNOT) {
-        printf ("skipped: no right to make a network namespace with an interface here\n");
-        skip ();
-    }
-    assert_true (WIFEXITED (status));
-    assert_int_equal (WEXITSTATUS (status), 0);
-}
-
 int main (void)
 {
     /* 21 nodes in one process: each has a socket for each other. */
@@ -801,7 +588,6 @@ int main (void)
         (void) setrlimit (RLIMIT_NOFILE, &files);
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test (nodes_without_seeds_find_each_other_by_broadcast),    /* first: it forks */
         cmocka_unit_test (a_node_alone_knows_itself),
         cmocka_unit_test (twenty_nodes_outlive_their_seed_and_take_in_another),
         cmocka_unit_test (a_goodbye_is_known_at_once),
@@ -817,8 +603,6 @@ int main (void)
         cmocka_unit_test (a_time_out_names_the_seed_that_does_not_answer),
         cmocka_unit_test (a_journal_that_comes_later_is_told),
         cmocka_unit_test (what_is_told_reaches_the_member_or_oneself_and_nobody_else),
-        cmocka_unit_test (strangers_are_answered_and_harm_nothing),
-        cmocka_unit_test (who_cannot_be_reached_is_no_member),
         cmocka_unit_test (workers_are_called_in_time_and_when_woken_and_never_after_removal),
         cmocka_unit_test (opening_a_node_leaves_the_signals_alone),
     };
