@@ -44,6 +44,9 @@ struct fm_node {
     struct fake_reply replies[FAKE_REPLIES_MAX];
     size_t reply_count, reply_taken;
     int reply_rc;                       /* node_reply fails with this */
+    unsigned reply_room;                /* but for so many */
+    uint8_t gone;                       /* to this asker: with FM_ERR_UNREACHABLE */
+    unsigned reply_tries;
     unsigned notice_count;
     char notices[FAKE_NOTICES_MAX][300];
 };
@@ -111,7 +114,10 @@ int node_reply (struct fm_node *node, const struct node_route *to, zmq_msg_t *me
     Factmesh__Control *control = NULL;
     int rc;
     pthread_mutex_lock (&node->lock);
-    rc = node->reply_rc;
+    rc = node->gone && to->bytes[0] == node->gone ? FM_ERR_UNREACHABLE : node->reply_room ? 0 : node->reply_rc;
+    node->reply_room -= node->reply_room > 0;
+    node->reply_tries++;
+    pthread_cond_broadcast (&node->changed);
     if (!rc && (node->reply_count == FAKE_REPLIES_MAX || control_decode (zmq_msg_data (message), zmq_msg_size (message), slice_of ("test"), &control) != 0))
         abort ();                       /* in a thread that is not cmocka's */
     if (!rc) {
@@ -255,6 +261,15 @@ static inline void fake_forget_notices (void)
     pthread_mutex_unlock (&fake.lock);
 }
 
+static inline void fake_let_replies (int rc, unsigned room, uint8_t gone)
+{
+    pthread_mutex_lock (&fake.lock);
+    fake.reply_room = room;
+    fake.reply_rc = rc;
+    fake.gone = gone;
+    pthread_mutex_unlock (&fake.lock);
+}
+
 static inline struct timespec fake_deadline (unsigned ms)
 {
     const uint64_t ns = node_now () + (uint64_t) ms * FAKE_NS_PER_MS;
@@ -271,6 +286,20 @@ static inline void fake_wait_notice (const char *start)
         if (rc && !fake_noticed (start))
             fail_msg ("no notice %s", start);
     }
+}
+
+/* Until something was to be answered so often more. */
+static inline void fake_wait_tries (unsigned more)
+{
+    const struct timespec until = fake_deadline (FAKE_PATIENCE_MS);
+    pthread_mutex_lock (&fake.lock);
+    const unsigned wanted = fake.reply_tries + more;
+    int rc = 0;
+    while (fake.reply_tries < wanted && !rc)
+        rc = pthread_cond_timedwait (&fake.changed, &fake.lock, &until);
+    pthread_mutex_unlock (&fake.lock);
+    if (rc)
+        fail_msg ("nobody was to be answered");
 }
 
 /* The next answer, which stays valid until fake_end. NULL: none in that time. */
