@@ -15,9 +15,10 @@ struct outgoing {
     atomic_size_t bytes, references;        /* messages, and the owner */
 };
 
-/* What ZeroMQ hands back when it has let a message go. */
+/* What ZeroMQ hands back when it has let a message go, in a thread of its own. The pointer is stored last and loaded first, with release and acquire: so
+ * that the rest is seen there, whatever orders ZeroMQ's queues. */
 struct counted {
-    struct outgoing *outgoing;
+    _Atomic (struct outgoing *) outgoing;
     size_t len;
     zmq_msg_t message;
 };
@@ -76,9 +77,10 @@ static void let_go (void *data, void *hint)
 {
     (void) data;
     struct counted *c = hint;
-    atomic_fetch_sub (&c->outgoing->all->bytes, c->len);
-    atomic_fetch_sub (&c->outgoing->bytes, c->len);
-    unreference (c->outgoing);
+    struct outgoing *o = atomic_load_explicit (&c->outgoing, memory_order_acquire);
+    atomic_fetch_sub (&o->all->bytes, c->len);
+    atomic_fetch_sub (&o->bytes, c->len);
+    unreference (o);
     (void) zmq_msg_close (&c->message);     /* fails only for what is no message */
     free (c);
 }
@@ -88,7 +90,6 @@ int outgoing_wrap (struct outgoing *o, zmq_msg_t *message)
     struct counted *c = malloc (sizeof *c);
     if (!c)
         return -ENOMEM;
-    c->outgoing = o;
     c->len = zmq_msg_size (message);
     (void) zmq_msg_init (&c->message);      /* these two cannot fail: both are messages */
     (void) zmq_msg_move (&c->message, message);
@@ -101,6 +102,7 @@ int outgoing_wrap (struct outgoing *o, zmq_msg_t *message)
     atomic_fetch_add (&o->references, 1);
     atomic_fetch_add (&o->bytes, c->len);
     atomic_fetch_add (&o->all->bytes, c->len);
+    atomic_store_explicit (&c->outgoing, o, memory_order_release);      /* nobody has the message yet */
     (void) zmq_msg_move (message, &wrapped);
     return 0;
 }
