@@ -28,6 +28,7 @@ struct peer {
     bool fence_out;
     uint64_t fence_due_ns;              /* then the next nonce */
     unsigned fence_wait_ms;
+    uint64_t connect_ns;                /* tried again then: there was no descriptor, say, for a connection; 0: there is one */
     uint64_t close_ns;                  /* gone: closed then */
     bool publishes;                     /* facts or a head came on this connection: heads will */
     bool heard;                         /* something, since the last look */
@@ -275,6 +276,24 @@ static void ask_again (struct live_set *set)
     set->mail_due = true;
 }
 
+/* Until it succeeds: a descriptor that is missing now may be there soon, and nobody else tells what this publisher sends from now on. */
+static void connect_first (struct live_set *set, struct peer *peer, uint64_t now_ns)
+{
+    const int rc = peer_connect (set, peer);
+    if (rc != 0) {
+        if (!peer->connect_ns)
+            node_notice (set->node, "LIVE-CONNECT", "peer=%s address=%s error=\"%s\"; tried again each %d ms", peer->live.info.name, peer->live.info.live,
+                         fm_error_text (rc), (int) LIVE_SET_CONNECT_MS);
+        peer->connect_ns = now_ns + LIVE_SET_CONNECT_MS * (uint64_t) 1000000;
+        due_by (set, peer->connect_ns);
+        return;
+    }
+    peer->connect_ns = 0;
+    peer->live.fenced = false;
+    set->unfenced++;
+    send_fence (set, peer, now_ns);
+}
+
 static void add_peer (struct live_set *set, const struct node_peer *info, uint64_t now_ns)
 {
     if (set->peer_count == LIVE_SET_PEERS_MAX) {
@@ -299,16 +318,10 @@ static void add_peer (struct live_set *set, const struct node_peer *info, uint64
     peer->live.info = *info;
     peer->fd = -1;
     peer->fence_wait_ms = LIVE_SET_FENCE_MS;
-    const int rc = info->live[0] ? peer_connect (set, peer) : FM_ERR_ADDRESS;
-    if (rc != 0) {
-        /* Known all the same: it may be a journal, which needs no live connection. */
-        if (info->live[0])
-            node_notice (set->node, "LIVE-CONNECT", "peer=%s address=%s error=\"%s\"", info->name, info->live, fm_error_text (rc));
-        peer->live.fenced = true;
-    } else {
-        set->unfenced++;
-        send_fence (set, peer, now_ns);
-    }
+    /* Without a connection it is known all the same: it may be a journal, which needs none. */
+    peer->live.fenced = true;
+    if (info->live[0])
+        connect_first (set, peer, now_ns);
     set->peers[set->peer_count++] = peer;
     set->changes++;
 }
@@ -439,6 +452,10 @@ uint64_t live_set_update (struct live_set *set, uint64_t now_ns)
                 due_by (set, peer->close_ns);
             continue;
         }
+        if (peer->connect_ns && now_ns >= peer->connect_ns)
+            connect_first (set, peer, now_ns);
+        else if (peer->connect_ns)
+            due_by (set, peer->connect_ns);
         silence_step (set, peer, now_ns);
         if (peer->live.fenced)
             continue;

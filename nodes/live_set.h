@@ -25,6 +25,7 @@ enum {
     LIVE_SET_MAIL_MAX = 2 * MEMBERS_MAX,
     LIVE_SET_BURST = 64,                /* frames from one peer while others wait */
     LIVE_SET_ASK_AGAIN_MS = 100,        /* about members, after there was no memory for one */
+    LIVE_SET_CONNECT_MS = 1000,         /* a connection that could not be made is tried again so often */
     LIVE_SET_FENCE_MS = 1000,           /* without an answer: a new nonce; doubled each time up to */
     LIVE_SET_FENCE_MAX_MS = 30000,
     LIVE_SET_LINGER_MS = 500,           /* a peer that went is drained for so long */
