@@ -271,6 +271,15 @@ __attribute__ ((visibility ("default"))) int fcntl (int fd, int command, ...)
     }
     return get_fcntl () (fd, command, argument);
 }
+REAL (epoll_ctl)
+__attribute__ ((visibility ("default"))) int epoll_ctl (int fd, int what, int other, struct epoll_event *e)
+{
+    if (what == EPOLL_CTL_ADD && FAILS (epoll_ctl)) {   /* the others cannot fail: it is there */
+        errno = ENOSPC;
+        return -1;
+    }
+    return get_epoll_ctl () (fd, what, other, e);
+}
 CALL (FILE *, fopen, NULL, EMFILE, (const char *path, const char *mode), (path, mode))
 CALL (DIR *, fdopendir, NULL, ENOMEM, (int fd), (fd))
 CALL (DIR *, opendir, NULL, EMFILE, (const char *path), (path))
@@ -302,7 +311,6 @@ CALL (int, eventfd, -1, EMFILE, (unsigned n, int flags), (n, flags))
 CALL (int, timerfd_create, -1, EMFILE, (int clock, int flags), (clock, flags))
 CALL (int, timerfd_settime, -1, ECANCELED, (int fd, int flags, const struct itimerspec *to, struct itimerspec *was), (fd, flags, to, was))
 CALL (int, epoll_create1, -1, EMFILE, (int flags), (flags))
-CALL (int, epoll_ctl, -1, ENOSPC, (int fd, int what, int other, struct epoll_event *e), (fd, what, other, e))
 CALL (int, epoll_wait, -1, EINTR, (int fd, struct epoll_event *e, int n, int ms), (fd, e, n, ms))
 CALL (int, poll, -1, EINTR, (struct pollfd *fds, nfds_t n, int ms), (fds, n, ms))
 CALL (int, ppoll, -1, EINTR, (struct pollfd *fds, nfds_t n, const struct timespec *t, const sigset_t *set), (fds, n, t, set))
