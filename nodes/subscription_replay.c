@@ -204,8 +204,9 @@ void subscription_session_step (struct fm_subscription *s, uint64_t now_ns)
             subscription_session_lost (s);
         else
             subscription_due (s, s->session_heard_ns + NS_OF_MS (SUBSCRIPTION_SILENT_MS));
-        session_patience (s, now_ns);
     }
+    if (s->session_state == SESSION_OPEN)
+        session_patience (s, now_ns);
     if (s->session_state != SESSION_WANTED)
         return;
     if (now_ns < s->session_retry_ns) {
