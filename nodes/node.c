@@ -204,6 +204,7 @@ int fm_node_open (const struct fm_node_options *options, struct fm_node **ret_no
     }
     open_locks (node);
     id_random (&node->id);
+    node->flood_seed = id_random_u64 ();
     /* The program's signals are for its own threads; ours inherit this. None of these calls can fail. */
     sigset_t all, before;
     (void) sigfillset (&all);

@@ -123,6 +123,7 @@ int node_bind (void *socket, const char *address, char ret_bound[FM_PEER_ADDRESS
     X (FRAMES_REFUSED, "frames_refused", "frames", "malformed, of another mesh, or of a stream that another node owns") \
     X (CONTROL_RECEIVED, "control_received", "messages", "taken from control connections")          \
     X (CONTROL_REFUSED, "control_refused", "messages", "malformed, of another version or mesh")     \
+    X (CONTROL_SHED, "control_shed", "messages", "dropped unread: one peer sent more than can be answered") \
     X (REPAIRS_ASKED, "repairs_asked", "requests", "holes asked for")                               \
     X (REPAIRS_SERVED, "repairs_served", "requests", "holes of others served from the window")      \
     X (FELL_BEHIND, "fell_behind", "times", "a subscription went from live to replay")              \

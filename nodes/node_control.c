@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <xxhash.h>
+
 #include "error.h"
 
 static void members_lock (struct fm_node *node)
@@ -224,6 +226,18 @@ static int take_peers (struct fm_node *node, Factmesh__NodeInfo *const *peers, s
     return 0;
 }
 
+static uint64_t route_hash (const struct fm_node *node, const struct node_route *route)
+{
+    return XXH3_64bits_withSeed (route->bytes, route->len, node->flood_seed);
+}
+
+static void refuse (struct fm_node *node, const struct node_route *from, uint64_t request, int code)
+{
+    complain (node, code, "control endpoint");
+    answer_error (node, from, request, 0, code);
+    flood_refused (&node->flood, route_hash (node, from));
+}
+
 static void handle_question (struct fm_node *node, const struct node_route *from, const Factmesh__Control *control)
 {
     int rc = 0;
@@ -246,10 +260,8 @@ static void handle_question (struct fm_node *node, const struct node_route *from
         dispatch (node, from, control);
     }
     node->asker = NULL;
-    if (rc != 0) {
-        complain (node, rc, "control endpoint");
-        answer_error (node, from, control->request, 0, rc);
-    }
+    if (rc != 0)
+        refuse (node, from, control->request, rc);
 }
 
 static int check_mesh (struct fm_node *node, const Factmesh__Control *control)
@@ -273,8 +285,7 @@ static void handle_router_frame (struct fm_node *node, const struct node_route *
     if (rc == 0) {
         handle_question (node, from, control);
     } else {
-        complain (node, rc, "control endpoint");
-        answer_error (node, from, control ? control->request : 0, 0, rc);
+        refuse (node, from, control ? control->request : 0, rc);
     }
     if (control)
         factmesh__control__free_unpacked (control, NULL);
@@ -301,17 +312,38 @@ static bool take_from_router (struct fm_node *node, struct node_route *ret_from,
     return len >= 0;
 }
 
+static void tell_shed (struct fm_node *node, uint64_t messages)
+{
+    if (messages == 0)
+        return;
+    node_count (node, NODE_CONTROL_SHED, messages);
+    if (time_to_tell (&node->flood_told_ns))
+        node_notice (node, "CONTROL-FLOOD", "a peer sends more than %d messages a second, faster than they can be answered: the rest is dropped unread",
+                     FLOOD_MESSAGES);
+}
+
 void node_drain_router (struct fm_node *node)
 {
     struct node_route from;
     zmq_msg_t frame;
     bool whole;
     (void) zmq_msg_init (&frame);
-    int n = 0;
-    while (n++ < CONTROL_BURST && take_from_router (node, &from, &frame, &whole))
-        handle_router_frame (node, &from, &frame, whole);
+    const uint64_t now_ns = node_now ();
+    int n = 0, shed = 0;
+    bool more = true;
+    while (n < CONTROL_BURST && shed < CONTROL_SHED && (more = take_from_router (node, &from, &frame, &whole))) {
+        if (flood_admits (&node->flood, route_hash (node, &from), now_ns)) {
+            handle_router_frame (node, &from, &frame, whole);
+            n++;
+        } else {
+            shed++;
+        }
+    }
     (void) zmq_msg_close (&frame);
-    if (n > CONTROL_BURST) {
+    tell_shed (node, (uint64_t) shed);
+    if (!more) {
+        flood_is_over (&node->flood);
+    } else {
         (void) pthread_mutex_lock (&node->control_lock);
         node->router_touched = true;            /* there may be more: after the others */
         node->router_draining = false;

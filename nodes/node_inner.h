@@ -13,6 +13,7 @@
 
 #include "beacon.h"
 #include "blob_pool.h"
+#include "flood.h"
 #include "hooks.h"
 #include "membership.h"
 #include "node.h"
@@ -31,7 +32,8 @@ enum {
     NOTICE_TEXT_MAX = 400,
     NOTICE_ID_MAX = 32,
     ERRORS_TOLD_EVERY_MS = 10000,       /* the same complaint about strangers' messages */
-    CONTROL_BURST = 64                  /* messages from one socket before the others get their turn */
+    CONTROL_BURST = 64,                 /* messages from one socket before the others get their turn */
+    CONTROL_SHED = 4096                 /* the same, of those that are dropped unread */
 };
 
 /* A DEALER to one control address; made and closed by the node's thread. */
@@ -96,7 +98,9 @@ struct fm_node {
     pthread_mutex_t notice_lock;
     struct node_notice_item *notices;   /* ring of NOTICES_MAX */
     size_t notice_first, notice_count, notice_lost;
-    uint64_t foreign_told_ns, version_told_ns, malformed_told_ns;    /* node's thread */
+    uint64_t foreign_told_ns, version_told_ns, malformed_told_ns, flood_told_ns;    /* node's thread */
+    struct flood flood;                 /* node's thread */
+    uint64_t flood_seed;                /* of the hash: nobody picks a route that falls together with another's */
 
     _Atomic uint64_t counters[NODE_COUNTER_COUNT];
 

@@ -108,6 +108,14 @@ static void find_half_open (void *socket)
     set (socket, ZMQ_TCP_MAXRT, UNANSWERED_MS);
 }
 
+/* What comes is taken without a bound, also from strangers: where a full queue makes libzmq 4.3.4 stop reading, and the connection then breaks, a PING
+ * that was received before aborts the process as well (#4364), and anybody who can connect can bring that about. So the node's thread sees to it that
+ * queues stay short (flood.h), a replay's by its credit. A SUB alone has a bound (live_set): a publisher does not wait for its subscribers. */
+static void take_all (void *socket)
+{
+    set (socket, ZMQ_RCVHWM, 0);
+}
+
 static int socket_new (void *zmq, int type, void **ret_socket)
 {
     void *socket = zmq_socket (zmq, type);
@@ -120,6 +128,7 @@ static int socket_new (void *zmq, int type, void **ret_socket)
     set (socket, ZMQ_CONNECT_TIMEOUT, CONNECT_MS);
     set (socket, ZMQ_BACKLOG, BACKLOG);
     find_half_open (socket);
+    take_all (socket);
     switch (type) {
     case ZMQ_SUB:
         set (socket, ZMQ_SNDHWM, 0);    /* subscriptions above the mark are lost without a word (libzmq #2258) */

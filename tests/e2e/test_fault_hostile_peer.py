@@ -22,6 +22,7 @@ SESSIONS, SESSIONS_PER_PEER = 4096, 1024        # that a journal opens at most
 SESSION_BYTES = 64 << 10                        # that each may take
 UNREAD_LOG_BYTES, UNREAD_CONNECTIONS = 60 << 20, 8
 UNREAD_BYTES, UNREAD_SLACK = 64 << 20, 32 << 20 # SERVER_OUTGOING_BYTES; readers of the log, allocators
+FLOOD_BYTES = 768 << 20 # a machine with other work may let what reads stand still while what receives goes on
 MANY = 5000             # facts of one lie
 HUGE = 60 << 20         # below what a control endpoint takes at most: memory may follow the bytes, not the claim
 
@@ -321,5 +322,73 @@ def replays_that_are_never_read_cost_bounded_memory(lab):
              f"held back {held_back} times")
 
 
+def zmtp(address, socket_type):
+    """A connection that speaks ZMTP by hand."""
+    raw = socket.create_connection(host_port(address), timeout=5)
+    ready = b"\x05READY\x0bSocket-Type" + struct.pack(">I", len(socket_type)) + socket_type
+    raw.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(16) + b"\x00" + bytes(31) + b"\x04" + bytes([len(ready)]) + ready)
+    got = b""
+    while len(got) < 64 + 2 + 6:        # its greeting, and the beginning of its READY
+        got += raw.recv(4096)
+    return raw
+
+
+def pour(raw, data, seconds):
+    """As much as goes; returns the bytes."""
+    raw.setblocking(False)
+    until, sent = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        try:
+            sent += raw.send(data)
+        except BlockingIOError:
+            pass
+        except OSError:
+            break
+    return sent
+
+
+def connections_that_ping_and_break_while_their_queue_is_full_abort_nobody(lab):
+    """libzmq 4.3.4 aborts the process then, wherever a queue has a bound."""
+    journal = lab.journal()
+    pub = lab.start("publisher", [tool("flow_publisher"), "--seed", journal.address, "--count", "1000", "--bind", "tcp://127.0.0.1:*"])
+    address = fields(pub.line("^READY", 5))["address"]
+    members = map(json.loads, lab.ok("nodes", "--wait", "2", "--json", "--seed", journal.address).splitlines())
+    live = next(node["live"] for node in members if node["control"] == address)
+    ping = b"\x04\x07\x04PING\x00\x00"
+    for what, kind, message in ((journal.address, b"DEALER", b"\x00\x00"), (address, b"DEALER", b"\x00\x01x"), (live, b"SUB", b"\x00\x02\x01x")):
+        for i in range(15):
+            raw = zmtp(what, kind)
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))    # it ends by a reset
+            check(pour(raw, (message * 200 + ping) * 400, 0.003 * (i + 1)) > 0, f"{what} takes nothing")
+            raw.close()
+    check(journal.alive() and pub.alive(), "a stranger ended it")
+    pub.send("go")
+    pub.line("^SYNCED", 30)
+    pub.close_input()
+    pub.ends_well()
+    check(journal.terminate() == 0, "the journal does not end well")
+
+
+def a_flood_is_dropped_unread_and_costs_bounded_memory(lab):
+    journal = lab.journal()
+    lab.ok("pub", "good.facts", "--seed", journal.address, stdin=b"".join(b"fact %d\n" % i for i in range(1000)))
+    read = ["sub", "good.>", "--seed", journal.address, "--from", "start", "--until", "end"]
+    peak = journal.memory_peak_bytes()
+    sent = 0
+    for message in (b"\x00\x00", b"\x02" + struct.pack(">Q", 1000) + bytes(1000)):
+        raw = zmtp(journal.address, b"DEALER")
+        sent += pour(raw, message * (262144 // len(message)), 2)
+        check(lab.ok(*read).count(b"\n") == 1000, "a reader beside it misses facts")
+        raw.close()
+    wait_until("what came is read", lambda: journal_counters(lab, journal)["control_shed"] > 0, 20)
+    grown = journal.memory_peak_bytes() - peak
+    check(grown <= FLOOD_BYTES, f"its memory grew by {grown >> 20} MiB")
+    check("CONTROL-FLOOD" in journal.err(), f"it does not say so: {journal.err()[-300:]}")
+    shed = journal_counters(lab, journal)["control_shed"]
+    check(journal.terminate() == 0, "the journal does not end well")
+    lab.tell(f"{sent >> 20} MiB poured over a journal: {shed} messages dropped unread, its memory grew by {grown >> 20} MiB")
+
+
 main(lies_from_a_member_cost_the_others_nothing, acknowledgements_from_the_future_let_nothing_go,
-     a_thousand_connections_and_sessions_without_credit_leave_room_for_others, replays_that_are_never_read_cost_bounded_memory)
+     a_thousand_connections_and_sessions_without_credit_leave_room_for_others, replays_that_are_never_read_cost_bounded_memory,
+     connections_that_ping_and_break_while_their_queue_is_full_abort_nobody, a_flood_is_dropped_unread_and_costs_bounded_memory)
