@@ -41,6 +41,8 @@ static int take (void *arg, const struct fm_fact *fact)
     char blob[FM_BLOB_TEXT], topic[TOPIC_BYTES], id[FM_FACT_ID_TEXT], cause[FM_FACT_ID_TEXT], corrects[FM_FACT_ID_TEXT];
     (void) snprintf (topic, sizeof topic, "%.*s", (int) fact->topic.len, (const char *) fact->topic.data);
     int rc = order_decode (fact->payload, &order);
+    if (rc && rc != FM_ERR_MALFORMED)
+        return rc;
     if (rc) {
         shop_say (a->shop, "%s %s is not an order", topic, fm_fact_id_text (&fact->id, id, sizeof id));
         return 0;

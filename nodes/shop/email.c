@@ -4,6 +4,7 @@
  * Once:    a mail can't be sent in a database's transaction. So the journal is told before one is begun. If this process dies before it says what
  *          became of it, the order comes back in doubt, and the mailbox is asked: the mail's Message-ID follows from the order's root and version. */
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,7 +80,12 @@ static enum fm_outcome run (void *arg, const struct fm_work *work, int *ret_dela
 {
     struct email *e = arg;
     struct order order;
-    if (order_decode (work->fact.payload, &order)) {
+    const int decoded = order_decode (work->fact.payload, &order);
+    if (decoded == -ENOMEM) {
+        *ret_delay_ms = AGAIN_MS;
+        return FM_LATER;
+    }
+    if (decoded) {
         *ret_reason = "its payload is not an order";
         return FM_PARK;
     }

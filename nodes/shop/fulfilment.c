@@ -4,6 +4,7 @@
  * Once:    the group hands an order out once, whatever is corrected later, and again only when its instance went. Then it is run again, from the start:
  *          the row has the order's root as its key, and the fact that follows an identity, so that neither comes twice. */
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <time.h>
@@ -53,7 +54,12 @@ static enum fm_outcome run (void *arg, const struct fm_work *work, int *ret_dela
     struct fulfilment *f = arg;
     struct order order;
     char root[FM_FACT_ID_TEXT];
-    if (order_decode (work->fact.payload, &order)) {
+    const int decoded = order_decode (work->fact.payload, &order);
+    if (decoded == -ENOMEM) {
+        *ret_delay_ms = AGAIN_MS;
+        return FM_LATER;
+    }
+    if (decoded) {
         *ret_reason = "its payload is not an order";
         return FM_PARK;
     }

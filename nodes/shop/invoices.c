@@ -116,8 +116,9 @@ static int take (void *arg, const struct fm_fact *fact)
     struct fm_blob blob;
     char id[FM_FACT_ID_TEXT], digest[FM_BLOB_TEXT], *page = NULL;
     size_t len;
-    if (order_decode (fact->payload, &order))
-        return 0;                           /* not ours: audit tells of it */
+    const int decoded = order_decode (fact->payload, &order);
+    if (decoded)
+        return decoded == FM_ERR_MALFORMED ? 0 : decoded;       /* not ours: audit tells of it */
     (void) fm_fact_id_text (&fact->id, id, sizeof id);
     int rc = write_page (&order, &page, &len);
     if (!rc)

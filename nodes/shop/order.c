@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,6 +80,8 @@ int order_decode (struct fm_slice payload, struct order *ret_order)
 {
     struct order o = { 0 };
     json_tokener *tokener = payload.len <= INT32_MAX ? json_tokener_new_ex (DEPTH_MAX) : NULL;
+    if (payload.len <= INT32_MAX && !tokener)
+        return -ENOMEM;
     if (tokener) {
         o.json = json_tokener_parse_ex (tokener, payload.data, (int) payload.len);
         json_tokener_free (tokener);
@@ -105,9 +108,18 @@ struct order_line order_line_at (const struct order *o, size_t i)
     return line;
 }
 
-static void add_text (json_object *object, const char *name, const char *text)
+/* Takes value, NULL too: there was no memory for it. */
+static bool add (json_object *object, const char *name, json_object *value)
 {
-    (void) json_object_object_add (object, name, json_object_new_string (text));
+    if (value && json_object_object_add (object, name, value) == 0)
+        return true;
+    json_object_put (value);
+    return false;
+}
+
+static bool add_text (json_object *object, const char *name, const char *text)
+{
+    return add (object, name, json_object_new_string (text));
 }
 
 json_object *order_new (const char *number, const char *date, const char *customer, const char *country)
@@ -121,25 +133,25 @@ json_object *order_new (const char *number, const char *date, const char *custom
         (void) snprintf (email, sizeof email, "customer-%.*s@example.com", (int) strcspn (customer, "."), customer);
     else
         (void) snprintf (email, sizeof email, "order-%s@example.com", number);
-    add_text (o, "number", number);
-    add_text (o, "date", date);
-    add_text (o, "customer", customer);
-    add_text (o, "country", country);
-    add_text (o, "email", email);
-    (void) json_object_object_add (o, "lines", json_object_new_array ());
+    if (!add_text (o, "number", number) || !add_text (o, "date", date) || !add_text (o, "customer", customer) || !add_text (o, "country", country)
+        || !add_text (o, "email", email) || !add (o, "lines", json_object_new_array ())) {
+        json_object_put (o);
+        return NULL;
+    }
     return o;
 }
 
-void order_add_line (json_object *order, const struct order_line *line)
+int order_add_line (json_object *order, const struct order_line *line)
 {
     json_object *lines, *json = json_object_new_object ();
     const bool has = json_object_object_get_ex (order, "lines", &lines);
     assert (has);
-    add_text (json, "code", line->code);
-    add_text (json, "description", line->description);
-    (void) json_object_object_add (json, "quantity", json_object_new_int64 (line->quantity));
-    (void) json_object_object_add (json, "price", json_object_new_int64 (line->price_mills));
-    (void) json_object_array_add (lines, json);
+    if (json && add_text (json, "code", line->code) && add_text (json, "description", line->description)
+        && add (json, "quantity", json_object_new_int64 (line->quantity)) && add (json, "price", json_object_new_int64 (line->price_mills))
+        && json_object_array_add (lines, json) == 0)
+        return 0;
+    json_object_put (json);
+    return -ENOMEM;
 }
 
 bool order_is_cancellation (const char *number)

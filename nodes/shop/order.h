@@ -30,14 +30,15 @@ struct order_line {
     int64_t quantity, price_mills;
 };
 
-/* Decode a fact's payload. FM_ERR_MALFORMED: not an order, or one that has no place in a mail's head (control bytes). */
+/* Decode a fact's payload. FM_ERR_MALFORMED: not an order, or one that has no place in a mail's head (control bytes). -ENOMEM. */
 int order_decode (struct fm_slice payload, struct order *ret_order);
 void order_release (struct order *order);
 struct order_line order_line_at (const struct order *order, size_t i);
 
 /* An order without lines, to which lines are added. NULL: no memory. */
 json_object *order_new (const char *number, const char *date, const char *customer, const char *country);
-void order_add_line (json_object *order, const struct order_line *line);
+/* 0 or -ENOMEM: then the order is not whole. */
+int order_add_line (json_object *order, const struct order_line *line);
 
 /* Credit notes: invoices whose number begins with C. */
 bool order_is_cancellation (const char *number);

@@ -102,7 +102,7 @@ static int put_lines (sqlite3 *db, char *text, unsigned *line)
         if (!rc)
             rc = order ? parse_line (fields, &item) : -ENOMEM;
         if (!rc)
-            order_add_line (order, &item);
+            rc = order_add_line (order, &item);
     }
     if (rc == FM_ERR_END)
         rc = order ? put_version (db, order, 1) : 0;

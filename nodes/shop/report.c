@@ -18,8 +18,9 @@ static int take (void *arg, const struct fm_fact *fact)
 {
     const struct follow *f = arg;
     struct order order;
-    if (order_decode (fact->payload, &order))
-        return 0;                           /* not ours: audit tells of it */
+    const int decoded = order_decode (fact->payload, &order);
+    if (decoded)
+        return decoded == FM_ERR_MALFORMED ? 0 : decoded;       /* not ours: audit tells of it */
     const int rc = store_do (f->db, "INSERT OR REPLACE INTO turnover VALUES (?, ?, ?, ?)", "ssnn", order.number, order.country, order.units, order.mills);
     order_release (&order);
     return rc;

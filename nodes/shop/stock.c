@@ -30,7 +30,7 @@ static int take_fulfilment (void *arg, const struct fm_fact *fact)
     struct order order;
     int rc = order_decode (fact->payload, &order);
     if (rc)
-        return 0;                           /* not ours: audit tells of it */
+        return rc == FM_ERR_MALFORMED ? 0 : rc; /* not ours: audit tells of it */
     for (size_t i = 0; !rc && i < order.line_count; i++) {
         const struct order_line line = order_line_at (&order, i);
         rc = store_do (s->db, "INSERT INTO item VALUES (?1, ?2) ON CONFLICT (code) DO UPDATE SET sent = sent + ?2", "sn", line.code, line.quantity);
