@@ -13,7 +13,6 @@ import time
 from harness import BUILD, PATIENCE, ROOT, Failed, check, tool
 
 PRELOAD = tool("fail_calls.so")
-PROGRAM = "factmesh"
 SITES_MAX, CALLERS_MAX, SITE = 8192, 4, struct.Struct("<QQQ4Q32s")
 EVERY = int(os.environ.get("FAIL_EVERY") or 0)
 # What a run of one call's failure may last: all that waits in the commands ends within 10 s.
@@ -25,6 +24,7 @@ NO_ERROR = r"^factmesh \w+: (gap: |caught up|fell behind|listening$|\d+ facts, |
 
 class Site:
     lines = {}                      # caller: FUNCTION FILE:LINE
+    program = "factmesh"            # in BUILD: whose addresses these are
 
     def __init__(self, hash_, calls, failed, callers, name):
         self.hash, self.calls, self.failed, self.callers, self.name = hash_, calls, failed, tuple(c for c in callers if c), name
@@ -37,7 +37,7 @@ class Site:
 
 def resolve(wanted):
     """The lines of all these sites' callers, at once."""
-    for module, file in ((0, PROGRAM), (1, "libfactmesh.so")):
+    for module, file in ((0, Site.program), (1, "libfactmesh.so")):
         callers = sorted({c for site in wanted for c in site.callers if c >> 56 == module and c not in Site.lines})
         if not callers:
             continue

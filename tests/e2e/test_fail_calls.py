@@ -15,12 +15,12 @@ import subprocess
 import threading
 import time
 
-from fail_calls import EVERY, RUN_LIMIT_S, Fault, Tally, Watched, faults, judge_end, resolve
-from harness import FACTMESH, PATIENCE, Failed, check, free_port, main, wait_until
+from fail_calls import EVERY, RUN_LIMIT_S, Fault, Site, Tally, Watched, faults, judge_end, resolve
+from harness import BUILD, FACTMESH, PATIENCE, Failed, check, free_port, main, wait_until
 
 ONLY = [name for name in os.environ.get("FAIL_ONLY", "").split(",") if name]
 JOBS = int(os.environ.get("JOBS", "2"))
-BUDGET_S = 8
+BUDGET_S, SHOP_BUDGET_S = 8, 4
 SCENARIOS = 12                  # as many are drawn, unless FAIL_EVERY is set
 DAMAGED = 5                     # verify, repair: what cannot be read is damage, told on standard output
 
@@ -301,7 +301,7 @@ def what_was_wrong_once_is_right(lab):
 # --- The journal.
 
 # The word that an outcome is durable was dropped, and its worker waited for it for ever.
-JOURNAL_ONCE_WRONG = r"zmq_send < node_reply .* < groups_answer .* < (tell_outcomes|settle_confirms)"
+JOURNAL_ONCE_WRONG = r"zmq_send < node_reply [^<]*< groups_answer [^<]*< (tell_outcomes|settle_confirms)"
 
 NOTICE = r"^\d{4}-\d\d-\d\dT"
 JOURNAL_MORE = ("--segment-age", "300ms", "--blob-sweep", "100ms", "--blob-lease", "1h")
@@ -487,5 +487,64 @@ def a_journal_loses_nothing_whichever_call_fails(lab):
     tally.close(len(found))
 
 
+# --- The worked example.
+
+SHOP = os.path.join(BUILD, "factmesh-shop")
+
+
+def no_order_is_lost_or_told_in_part_whichever_call_fails(lab):
+    """The shop's orders service takes in a file; the next one that nothing happens to goes on where it ended."""
+    lines = lab.run(SHOP, "generate", "4", "7").out
+    journal = lab.journal()
+    with open(lab.path("orders.csv"), "wb") as file:
+        file.write(lines)
+    Site.program, Site.lines = "factmesh-shop", {}
+    count = iter(range(1, 1 << 30))
+
+    def orders(name, watched):
+        directory = lab.path(name)
+        os.makedirs(directory, exist_ok=True)
+        process = lab.start(name, [SHOP, "orders", directory, lab.path("orders.csv"), "--seed", journal.address, "--mesh", "default"],
+                            stdin=subprocess.DEVNULL, env=watched.env if watched else None)
+        wait_until(f"{name} has told all orders, or ends", lambda: process.lines("on the journal's disk") or not process.alive(), RUN_LIMIT_S)
+        if process.alive():
+            process.signal(signal.SIGTERM)
+        return process, process.wait(RUN_LIMIT_S)
+
+    def recorded():
+        """The payloads of all orders, how often each; every run of the shop brings the same ones under the same identities: only the first counts."""
+        text = lab.ok("replay", "orders.>", "--duplicates", "--seed", journal.address).decode()
+        return collections.Counter(text.splitlines())
+    watched = Watched(lab)
+    check(orders("right", watched)[1] == 0, "the shop does not take the file")
+    right = recorded()
+    check(len(right) == 4, f"{len(right)} orders, not 4")
+    found = list(watched.sites().values())
+    resolve(found)
+    # What it says on standard output is for people, and here to see that it is done.
+    work = [fault for site in found if "shop_say" not in site.where() for fault in faults(lab.random, site)]
+    lab.random.shuffle(work)
+    tally = Tally(lab, SHOP_BUDGET_S)
+    for fault in work:
+        if tally.over():
+            break
+        name, watched, began = f"shop{next(count)}", Watched(lab, fault), time.monotonic()
+        process, status = orders(name, watched)
+        # The library's notices are lines of a word in capitals.
+        err = "".join(line for line in process.err().splitlines(True) if not re.match(r"[A-Z-]{6,} ", line))
+        wrong = f"killed: status {status}: {err[-300:]!r}" if status < 0 or status >= 128 else None
+        if not wrong and status != 0 and not err.strip():
+            wrong = f"status {status}, without a word"
+        if not wrong and orders(name, None)[1] != 0:
+            wrong = f"status {status}, and the next run does not succeed"
+        new = set(recorded()) - set(right)
+        if not wrong and new:
+            wrong = f"orders that are none: {sorted(new)[:2]}"
+        right.update(new)
+        tally.add("orders", fault, watched.failed(), status, time.monotonic() - began, wrong)
+    tally.close(len(found))
+
+
 if __name__ == "__main__":
-    main(what_was_wrong_once_is_right, commands_say_what_failed_or_do_what_they_should, a_journal_loses_nothing_whichever_call_fails)
+    main(what_was_wrong_once_is_right, commands_say_what_failed_or_do_what_they_should, a_journal_loses_nothing_whichever_call_fails,
+         no_order_is_lost_or_told_in_part_whichever_call_fails)
