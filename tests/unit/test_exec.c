@@ -173,7 +173,7 @@ static void expect_death (const char *name)
     }
 }
 
-static const char child_that_stays[] = "trap '' TERM; sleep 600 & echo $! > $DIR/pid.new; mv $DIR/pid.new $DIR/pid; wait";
+static const char child_that_stays[] = "trap '' TERM; sleep 600 > /dev/null 2>&1 & echo $! > $DIR/pid.new; mv $DIR/pid.new $DIR/pid; wait";
 
 static void its_limit_ends_it_and_all_that_it_started (void **state)
 {

@@ -338,6 +338,25 @@ static void damage_anywhere_is_found_and_the_index_made_anew (void **state)
     assert_true (told > size / PAGE / 3);
 }
 
+/* Before anybody asks for anything. */
+static void damage_that_writing_meets_is_found_and_the_index_made_anew (void **state)
+{
+    struct setting *s = *state;
+    make_index (s);
+    const uint64_t size = kit_file_size (s->path);
+    for (uint64_t page = 1; page < size / PAGE; page++) {
+        make_index (s);
+        overwrite (s, page * PAGE, 0xFF, PAGE);
+        start (s);
+        append_facts (&s->j, s->end, s->end + BATCH);
+        s->end += BATCH;
+        const uint64_t n = s->end - 1 - (is_tombstone (s->end - 1) ? 1 : 0);
+        ask_latest (n % 2, n % KEYS);
+        expect_fact (n);
+        stop (s);
+    }
+}
+
 static void an_index_that_is_cut_is_made_anew (void **state)
 {
     struct setting *s = *state;
@@ -503,6 +522,7 @@ int main (void)
     const struct CMUnitTest tests[] = {
         CASE (an_index_that_is_lost_or_of_another_version_is_made_anew),
         CASE (damage_anywhere_is_found_and_the_index_made_anew),
+        CASE (damage_that_writing_meets_is_found_and_the_index_made_anew),
         CASE (an_index_that_is_cut_is_made_anew),
         CASE (an_index_that_does_not_agree_with_the_log_is_made_anew),
         CASE (facts_that_come_meanwhile_are_in_it),
