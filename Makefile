@@ -36,8 +36,8 @@ OPT_release := -O2 -g
 OPT_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 # Under clang, with libFuzzer; a fuzz target of the other variants brings its own driver.
 OPT_fuzz    := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-# Counters live in a mapped file: those of a process that is killed are there too.
-OPT_coverage := -O1 -g -fprofile-instr-generate -fcoverage-mapping -mllvm -runtime-counter-relocation -Wno-unused-command-line-argument
+# Counters live in a mapped file: those of a process that is killed are there too. The line behind an assert would count as not reached.
+OPT_coverage := -O1 -g -fprofile-instr-generate -fcoverage-mapping -mllvm -runtime-counter-relocation -DNDEBUG -Wno-unused-command-line-argument
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
