@@ -99,9 +99,9 @@ void link_close (struct link *link)
         fm_node_close (&link->node);
 }
 
-int link_wait (struct link *link, const char *what, struct replay_event *ret_event)
+/* The time-out counts from then on. */
+static int wait_since (struct link *link, uint64_t began, const char *what, struct replay_event *ret_event)
 {
-    const uint64_t began = cli_monotonic_ms ();
     for (;;) {
         const int rc = replay_client_receive (link->client, ret_event);
         if (rc == 0)
@@ -121,23 +121,30 @@ int link_wait (struct link *link, const char *what, struct replay_event *ret_eve
     }
 }
 
+int link_wait (struct link *link, const char *what, struct replay_event *ret_event)
+{
+    return wait_since (link, cli_monotonic_ms (), what, ret_event);
+}
+
 int link_request_or (struct link *link, Factmesh__Control *request, Factmesh__Control__BodyCase want,
                        Factmesh__ErrorCode expected, Factmesh__Control **ret_reply)
 {
     uint64_t number;
+    const uint64_t began = cli_monotonic_ms ();
     const int rc = replay_client_request (link->client, request, &number);
     if (rc < 0)
         return cli_fail (link->cli, rc, "cannot ask the journal at %s", link->address);
     for (;;) {
         struct replay_event event;
-        const int status = link_wait (link, "request", &event);
+        const int status = wait_since (link, began, "request", &event);
         if (status)
             return status;
-        if (event.kind == REPLAY_ERROR && event.code == expected && expected != FACTMESH__ERROR_CODE__ERROR_NONE) {
+        const bool refused = event.kind == REPLAY_ERROR && event.request == number;
+        if (refused && event.code == expected && expected != FACTMESH__ERROR_CODE__ERROR_NONE) {
             *ret_reply = NULL;
             return CLI_OK;
         }
-        if (event.kind == REPLAY_ERROR)
+        if (refused)
             return cli_error (link->cli, "the journal says: %s",
                               event.text && *event.text ? event.text : "an error without a text");
         if (event.kind == REPLAY_OTHER && event.control->request == number && event.control->body_case == want) {
