@@ -16,7 +16,7 @@ import threading
 import time
 
 from fail_calls import EVERY, RUN_LIMIT_S, Fault, Site, Tally, Watched, faults, judge_end, resolve
-from harness import BUILD, FACTMESH, PATIENCE, Failed, check, free_port, main, wait_until
+from harness import BUILD, FACTMESH, LIBC, PATIENCE, PR_SET_PDEATHSIG, Failed, check, free_port, main, wait_until
 
 ONLY = [name for name in os.environ.get("FAIL_ONLY", "").split(",") if name]
 JOBS = int(os.environ.get("JOBS", "2"))
@@ -321,7 +321,8 @@ class Journal:
         with open(self.base + ".out", "wb") as out, open(self.base + ".err", "wb") as err:
             self.popen = subprocess.Popen([FACTMESH, "journal", directory, "--bind", self.address, "--http", self.http, "--address-file", self.base + ".address",
                                            *JOURNAL_MORE], stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=lab.dir,
-                                          env={**os.environ, **lab.env, **(self.watched.env if fault is not None or self.scout else {})})
+                                          env={**os.environ, **lab.env, **(self.watched.env if fault is not None or self.scout else {})},
+                                          preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
         self.facts, self.blobs, self.cursors = [], [], []
         self.refused = collections.Counter()
 
