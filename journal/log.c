@@ -65,6 +65,15 @@ int log_open_sub_directory (struct log *log, const char *name, int *ret_fd)
     return 0;
 }
 
+/* A start before this one may have been killed between giving a name and syncing it; the last segment, say, would be gone after a power loss, with
+ * all that is acknowledged of it by then. */
+static int sync_names (struct log *log)
+{
+    const struct fs *fs = log->fs;
+    const int rc = fs->sync_dir (fs->context, log->dir);
+    return rc ? rc : fs->sync_dir (fs->context, log->segments);
+}
+
 static int open_directory (struct log *log, const char *directory)
 {
     const struct fs *fs = log->fs;
@@ -103,7 +112,8 @@ static int open_directory (struct log *log, const char *directory)
     }
     if (rc)
         return error_set (rc, "cannot open %s/segments or quarantine: %s", directory, fm_error_text (rc));
-    return 0;
+    rc = log->options.read_only ? 0 : sync_names (log);
+    return rc ? error_set (rc, "cannot sync the directory %s: %s", directory, fm_error_text (rc)) : 0;
 }
 
 static int each_segment (void *arg, const char *name)

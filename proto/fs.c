@@ -44,12 +44,12 @@ static int real_open_dir (void *context, const char *path, bool create)
 {
     (void) context;
     if (create) {
-        if (mkdir (path, 0777) == 0) {
-            const int rc = sync_parent (path);
-            if (rc)
-                return rc;
-        } else if (errno != EEXIST)
+        const bool made = mkdir (path, 0777) == 0;
+        if (!made && errno != EEXIST)
             return -errno;
+        const int rc = sync_parent (path);
+        if (rc && (made || rc == -EIO))     /* who made it before may have been killed before it was synced; a parent that is not ours to read is not ours */
+            return rc;
     }
     return result (open (path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }

@@ -456,6 +456,14 @@ void fail_fs_power_off (struct fail_fs *f, unsigned long n)
     pthread_mutex_unlock (&f->lock);
 }
 
+void fail_fs_go_on (struct fail_fs *f)
+{
+    pthread_mutex_lock (&f->lock);
+    f->power_off_at = 0;
+    f->off = false;
+    pthread_mutex_unlock (&f->lock);
+}
+
 bool fail_fs_happened (const struct fail_fs *f)
 {
     return f->happened;

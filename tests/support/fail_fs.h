@@ -39,6 +39,8 @@ void fail_fs_disk_full (struct fail_fs *f, bool full);
 void fail_fs_no_room (struct fail_fs *f, bool no_room);
 /* The power goes at the n-th counted call from now on; 0: it does not. */
 void fail_fs_power_off (struct fail_fs *f, unsigned long n);
+/* It was a kill: calls have effects again, nothing is taken back, and nothing is synced thereby. */
+void fail_fs_go_on (struct fail_fs *f);
 /* Has the planned failure or power loss happened? */
 bool fail_fs_happened (const struct fail_fs *f);
 unsigned long fail_fs_calls (const struct fail_fs *f);

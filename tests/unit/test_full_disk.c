@@ -254,9 +254,10 @@ static bool start_without_room_for_call (enum shape shape, unsigned long n)
     l.options.fs = fail_fs_seam (f);
     fail_fs_fail (f, FAIL_ANY, n, -ENOSPC);
     const int first = log_open (l.directory, &l.options, NULL, &log);
-    /* The first two calls, behind those that make good what is missing beside it, write the tail again and sync it. */
-    const bool tail = first == -ENOSPC && n <= (shape == SHAPE_NO_COOKIE || shape == SHAPE_NO_QUARANTINE ? 10 : 2) && shape != SHAPE_EMPTY;
-    const int rc = tail ? log_open (l.directory, &l.options, NULL, &log) : first;
+    /* The first four calls, behind those that make good what is missing beside it, make durable what is there: they sync the names, and write the tail
+     * again and sync it. */
+    const unsigned long durable = shape == SHAPE_EMPTY ? 2 : shape == SHAPE_NO_COOKIE || shape == SHAPE_NO_QUARANTINE ? 12 : 4;
+    const int rc = first == -ENOSPC && n <= durable ? log_open (l.directory, &l.options, NULL, &log) : first;
     if (rc)
         fail_msg ("shape %d, call %lu: log_open: %d %s", shape, n, rc, fm_error_detail ());
     const bool happened = fail_fs_happened (f);

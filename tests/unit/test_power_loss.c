@@ -124,6 +124,47 @@ static void whenever_the_power_goes_nothing_acknowledged_is_lost (void **state)
     assert_true (n > 60);
 }
 
+/* Killed at the n-th call, started again, and then the power goes: what the first life had not synced, names above all, the second one stands on. */
+static bool die_twice (unsigned long n)
+{
+    char directory[128];
+    struct log *log = NULL;
+    struct acknowledged a = { 0 };
+    enum { LARGEST = 30000 };
+    kit_directory (directory);
+    struct fail_fs *f = fail_fs_new ();
+    struct log_options options = {
+        .mesh = "test", .segment_bytes = 1 << 20, .buffer_bytes = 4 << 20, .fs = fail_fs_seam (f)
+    };
+    fail_fs_power_off (f, n);
+    if (log_open (directory, &options, NULL, &log) == 0)
+        (void) work (log, &a, LARGEST, 4);
+    log_destroy (&log);
+    const bool happened = fail_fs_happened (f);
+    fail_fs_go_on (f);
+    assert_int_equal (log_open (directory, &options, NULL, &log), 0);
+    assert_int_equal (work (log, &a, LARGEST, 2), 0);
+    log_destroy (&log);
+    fail_fs_power_loss (f, (unsigned) n, 0);
+    fail_fs_destroy (&f);
+    options.fs = NULL;
+    if (log_open (directory, &options, NULL, &log) != 0)
+        fail_msg ("n=%lu: log_open: %s", n, fm_error_detail ());
+    check_after (log, &a, LARGEST);
+    log_destroy (&log);
+    kit_remove (directory);
+    return happened;
+}
+
+static void a_kill_and_then_a_power_loss_lose_nothing_acknowledged (void **state)
+{
+    (void) state;
+    unsigned long n = 1;
+    while (die_twice (n))
+        n++;
+    assert_true (n > 20);
+}
+
 static void a_failed_sync_is_never_retried (void **state)
 {
     struct log_setting *s = setting_of (state);
@@ -233,6 +274,7 @@ int main (void)
         CASE (a_full_disk_loses_nothing_and_recovers_by_itself),
         cmocka_unit_test (whichever_call_fails_nothing_acknowledged_is_lost),
         cmocka_unit_test (whenever_the_power_goes_nothing_acknowledged_is_lost),
+        cmocka_unit_test (a_kill_and_then_a_power_loss_lose_nothing_acknowledged),
 #undef CASE
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
