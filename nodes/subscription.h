@@ -52,7 +52,7 @@ enum {
     SUBSCRIPTION_NEAR_HOLE = 4096,          /* sequences: smaller holes are asked of the publisher first, who is nearer */
     SUBSCRIPTION_HOLDER_IDLE_MS = 30000,
     SUBSCRIPTION_GIVE_UP = 4,               /* fruitless questions, the publisher gone, in a mesh that never had a journal: the gap is told */
-    SUBSCRIPTION_GIVE_UP_LIVE = 16          /* the same with the publisher's node still there */
+    SUBSCRIPTION_GIVE_UP_LIVE = 16          /* the same with the publisher's node still there, or somebody who may be it */
 };
 
 #define NS_OF_MS(ms) ((uint64_t) (ms) * 1000000)

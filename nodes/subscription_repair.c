@@ -246,7 +246,8 @@ static bool ask (struct fm_subscription *s, struct stream *st, uint64_t first, u
 
 static bool gives_up (const struct fm_subscription *s, const struct stream *st)
 {
-    const bool gone = !st->has_owner || st->owner_gone;
+    /* Who has not answered our fence yet may be its publisher, come back. */
+    const bool gone = (!st->has_owner || st->owner_gone) && live_set_fenced (s->live);
     return (s->no_journal || !s->journal_seen) && st->asked >= (gone ? SUBSCRIPTION_GIVE_UP : SUBSCRIPTION_GIVE_UP_LIVE);
 }
 

@@ -237,8 +237,9 @@ bool subscription_accept (struct fm_subscription *s, struct stream *st, const st
             conflict (s, st, peer);
             return false;
         }
-        /* A connection that was made anew may have brought it in the name of the process that had the address before. That one is gone. */
-        if (st->has_owner && !same_owner && !st->owner_gone)
+        /* A connection that was made anew may have brought it in the name of the process that had the address before. That one is gone, or going:
+         * what is drained from it does not keep the facts from their publisher, who alone can be asked. */
+        if (st->has_owner && !same_owner && !st->owner_gone && subscription_peer (s, &st->owner))
             return false;
     } else if (epoch < st->epoch) {
         return false;
@@ -251,6 +252,8 @@ bool subscription_accept (struct fm_subscription *s, struct stream *st, const st
         st->conflict = false;
         subscription_settle (s, st);
     }
+    if (!same_owner)
+        st->asked = 0;                      /* others were asked, or nobody */
     st->owner = peer->info.node;
     st->has_owner = true;
     if (st->owner_gone) {
