@@ -44,6 +44,8 @@ void watcher_open (struct watcher *w, bool cursor);
 void watcher_at_end (struct watcher *w);
 /* No journal was there, and its fences were not answered in time: its beginning is where it happens to be. */
 void watcher_begins_anywhere (struct watcher *w);
+/* No journal was there: each stream begins where its publisher's fence, or its epoch, says. */
+void watcher_is_live_only (struct watcher *w);
 void watcher_event (struct watcher *w, const struct fm_event *e);
 void watcher_acked (struct watcher *w);
 /* What was acknowledged is durable. */

@@ -302,6 +302,8 @@ static void *subscriber_run (void *arg)
             watcher_open (p->watcher, p->cursor);
             if (p->from == FM_FROM_END && !p->cursor)
                 watcher_at_end (p->watcher);
+            if (in->fences_only)
+                watcher_is_live_only (p->watcher);
             if (in->fences_only && !live_set_fenced (in->live))
                 watcher_begins_anywhere (p->watcher);
             sim_trace ("is open");

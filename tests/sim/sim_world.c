@@ -10,6 +10,8 @@
 enum {
     LOOK_MS = 50,                           /* how often the dead are started again, and the end is looked for */
     QUIET_S = 120,                          /* everything must have come right by then */
+    LASTS_MS = 6000, LONG_MS = 3000,        /* a fault lasts so long at most; of those that last longer than LONG_MS some last */
+    LONG_TIMES = 3,                         /* so many times as long */
     SHAKEN_MS = 1000,                       /* away for so long: it may have been given up */
     SETTLED_MS = 3 * SIM_ORPHAN_MS          /* a journal that records nothing for so long has nothing more to wait for */
 };
@@ -27,6 +29,7 @@ struct fault {
 static struct {
     struct fault faults[SIM_FAULTS_MAX];
     unsigned fault_count;
+    uint64_t longest_ns;                    /* of the faults, LASTS_MS at least */
     struct sim_random random;
     bool finished, late_started;
     char waiting_for[256];
@@ -111,6 +114,7 @@ static void plan_faults (uint32_t left_out, uint64_t phase_ns)
 {
     struct sim_random r = sim_random_of (sim_seed (), 5);
     world.fault_count = (unsigned) sim_below (&r, 13);
+    world.longest_ns = LASTS_MS * SIM_MS;
     for (unsigned i = 0; i < world.fault_count; i++) {
         struct fault *f = &world.faults[i];
         f->kind = (enum fault_kind) sim_below (&r, FAULT_KINDS);
@@ -118,7 +122,11 @@ static void plan_faults (uint32_t left_out, uint64_t phase_ns)
         f->a = &sim_parties.items[sim_below (&r, sim_parties.count)];
         struct party *other = &sim_parties.items[sim_below (&r, sim_parties.count)];
         f->count = sim_between (&r, 1, sim_chance (&r, 500) ? 10 : 100);
-        f->ns = sim_between (&r, 1, sim_chance (&r, 700) ? 500 : 6000) * SIM_MS;
+        f->ns = sim_between (&r, 1, sim_chance (&r, 700) ? 500 : LASTS_MS) * SIM_MS;
+        if (f->ns > LONG_MS * SIM_MS && f->count % 4 == 0 && f->kind != FULL)
+            f->ns *= LONG_TIMES;            /* longer than anybody waits: a session is taken for silent after 10 s */
+        if (f->ns > world.longest_ns)
+            world.longest_ns = f->ns;
         if (f->kind == CUT || f->kind == BREAK)
             f->b = other != f->a ? other : &sim_parties.items[(f->a->host + 1) % sim_parties.count];
         if (f->kind == FULL) {
@@ -285,7 +293,7 @@ void sim_world_run (uint64_t seed, uint32_t left_out, struct sim_result *ret_res
     (void) sim_run (NULL, start + phase_ns + 500 * SIM_MS);
     /* What the last faults began ends within this. */
     if (!sim_failure ()[0])
-        (void) sim_run (NULL, start + phase_ns + 6500 * SIM_MS);
+        (void) sim_run (NULL, start + phase_ns + world.longest_ns + 500 * SIM_MS);
     if (!sim_failure ()[0]) {
         for (unsigned i = 0; i < sim_parties.count; i++)
             if (sim_parties.items[i].process)

@@ -21,6 +21,15 @@
 #include "../sim/sim.h"
 #include "../sim/sim_world.h"
 
+/* What found something once that others find too rarely: run first, each time. (A seed is another run after the code has changed; they cost little.) */
+static const uint64_t found_something[] = {
+    1001187, /* a session lost and closed in one step */
+    1182,    /* a stream met in its second epoch only, without a journal */
+    1441,    /* a segment's name, not synced by a start that was killed, and then a power loss */
+    1000112, /* answers to a cursor's question that come twice while a subscription opens */
+    1882850845524368, /* facts that came in the name of the process that had the address before */
+};
+
 enum { SECONDS_DEFAULT = 8, RUNS_DEFAULT = 400, FIRST_SEED = 1, SHRINK_SECONDS = 4, RUN_SECONDS_MAX = 30 };
 
 static uint64_t seed_now;
@@ -39,11 +48,12 @@ static uint64_t number_of (const char *name, uint64_t otherwise)
     return text && *text ? strtoull (text, NULL, 0) : otherwise;
 }
 
-/* An assertion of the code under test, say; or a loop in which no time passes. */
+/* An assertion of the code under test, say; a pointer that leads nowhere; or a loop in which no time passes. */
 static void on_abort (int signal_number)
 {
-    char text[128];
-    const int len = snprintf (text, sizeof text, "SIMULATION-ABORTED SEED=%llu LEFT_OUT=0x%x\n", (unsigned long long) seed_now, left_out_now);
+    char text[192];
+    const int len = snprintf (text, sizeof text, "SIMULATION-ABORTED SEED=%llu LEFT_OUT=0x%x\n[  FAILED  ] by signal %d\n", (unsigned long long) seed_now,
+                              left_out_now, signal_number);
     (void) !write (STDOUT_FILENO, text, (size_t) len);
     (void) signal (signal_number, SIG_DFL);
     (void) raise (signal_number);
@@ -93,6 +103,7 @@ static void publishers_journals_and_subscribers_keep_the_promises (void **state)
     (void) state;
     (void) signal (SIGABRT, on_abort);
     (void) signal (SIGALRM, on_abort);
+    (void) signal (SIGSEGV, on_abort);
     struct sim_result r;
     if (number_of ("SEED", 0)) {
         sim_traces = number_of ("QUIET", 0) == 0;
@@ -104,15 +115,18 @@ static void publishers_journals_and_subscribers_keep_the_promises (void **state)
     }
     const bool fresh = number_of ("SECONDS", 0) > 0;
     const double start = wall_seconds (), until = start + (double) number_of ("SECONDS", SECONDS_DEFAULT);
-    const uint64_t runs_max = number_of ("RUNS", fresh ? UINT64_MAX : RUNS_DEFAULT);
+    const uint64_t runs_max = number_of ("RUNS", fresh ? UINT32_MAX : RUNS_DEFAULT);
     uint64_t seed = number_of ("FIRST", fresh ? (uint64_t) time (NULL) << 20 : FIRST_SEED), facts = 0, virtual_ns = 0, runs = 0;
-    for (; runs < runs_max && wall_seconds () < until; runs++, seed++) {
-        run (seed, 0, &r);
+    const size_t found = sizeof found_something / sizeof *found_something;
+    for (size_t i = 0; i < found + runs_max && wall_seconds () < until; i++) {
+        const uint64_t which = i < found ? found_something[i] : seed++;
+        run (which, 0, &r);
+        runs++;
         facts += r.facts;
         virtual_ns += r.virtual_ns;
         if (r.failure[0]) {
-            report (seed, &r);
-            fail_msg ("SEED=%llu: %s", (unsigned long long) seed, r.failure);
+            report (which, &r);
+            fail_msg ("SEED=%llu: %s", (unsigned long long) which, r.failure);
         }
     }
     printf ("%llu runs, %llu facts, %.0f s of virtual time in %.1f s\n", (unsigned long long) runs, (unsigned long long) facts, (double) virtual_ns / 1e9,
