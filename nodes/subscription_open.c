@@ -23,7 +23,8 @@
 
 enum {
     OPEN_STEP_MS = 20,                      /* how often members are looked at */
-    ANSWER_MS = 5000                        /* for a journal that we found to answer; who may wait longer asks again then */
+    ANSWER_MS = 5000,                       /* for a journal that we found to answer */
+    ASK_AGAIN_MS = 1000                     /* then a session is asked for again, and after twice as long each time */
 };
 
 /* --- Options. */
@@ -186,10 +187,12 @@ static int open_session (struct fm_subscription *s, const struct live_peer *peer
 }
 
 /* A session whose open or first message was lost with its connection, or whose journal stands still: asked again. */
-static void ask_again (struct fm_subscription *s, uint64_t now_ns)
+static void ask_again (struct fm_subscription *s, uint64_t now_ns, uint64_t *patience_ns)
 {
-    if (s->session_state == SESSION_OPEN && now_ns >= s->session_heard_ns + NS_OF_MS (ANSWER_MS))
+    if (s->session_state == SESSION_OPEN && now_ns >= s->session_heard_ns + *patience_ns) {
+        *patience_ns *= 2;
         subscription_session_lost (s);
+    }
     if (s->session_state != SESSION_WANTED)
         return;
     live_set_look (s->live);
@@ -201,6 +204,7 @@ static void ask_again (struct fm_subscription *s, uint64_t now_ns)
 static int take_until_started (struct fm_subscription *s, uint64_t deadline_ns)
 {
     const uint64_t started_ns = node_now ();
+    uint64_t patience_ns = NS_OF_MS (ASK_AGAIN_MS);
     while (!s->session_told && !s->error) {
         const uint64_t now_ns = node_now ();
         subscription_commit_step (s, now_ns);       /* who was asked for the cursor twice answers twice: left there, it would end each wait at once */
@@ -208,7 +212,7 @@ static int take_until_started (struct fm_subscription *s, uint64_t deadline_ns)
             continue;
         if (now_ns >= deadline_ns || (s->session_error && !subscription_may_pass (s->session_error) && now_ns >= started_ns + NS_OF_MS (ANSWER_MS)))
             break;
-        ask_again (s, now_ns);
+        ask_again (s, now_ns, &patience_ns);
         const int rc = subscription_wait (s, now_ns + NS_OF_MS (OPEN_STEP_MS));
         if (rc != 0 && rc != FM_TIMEOUT)
             return rc;

@@ -90,8 +90,9 @@ static void a_journal_that_is_just_starting_is_asked_again_for_the_cursor (void 
     mesh_close (&m);
 }
 
-/* Questions that get lost: the first of each kind. */
+/* Questions that get lost: the first for a cursor, and so many for a replay. */
 struct lost_questions {
+    unsigned replays_lost;
     atomic_uint cursors, replays;
 };
 
@@ -102,27 +103,39 @@ static int lose_the_first (void *arg, const struct node_route *from, const Factm
     if (control->body_case == FACTMESH__CONTROL__BODY_CURSOR_GET)
         return atomic_fetch_add (&lost->cursors, 1) == 0 ? 0 : FM_ERR_UNKNOWN;
     if (control->body_case == FACTMESH__CONTROL__BODY_REPLAY_OPEN)
-        return atomic_fetch_add (&lost->replays, 1) == 0 ? 0 : FM_ERR_UNKNOWN;
+        return atomic_fetch_add (&lost->replays, 1) < lost->replays_lost ? 0 : FM_ERR_UNKNOWN;
     return FM_ERR_UNKNOWN;
 }
 
-static void who_may_wait_asks_a_journal_that_does_not_answer_again (void **state)
+static void open_beside_lost_questions (unsigned replays_lost, int open_timeout_ms)
 {
-    (void) state;
     struct mesh m;
     mesh_open (&m, true, 0);
     mesh_add_stream (&m, 3, 10, false);
     mesh_publish (&m, 0, 1, 10);
     mesh_wait_synced (&m, 0);
-    struct lost_questions lost = { 0 };
+    struct lost_questions lost = { .replays_lost = replays_lost };
     assert_int_equal (node_handle_first (m.journal_node, lose_the_first, &lost), 0);
     struct checker c;
-    checker_open (&c, &m, (struct fm_subscription_options) { .from = FM_FROM_START, .cursor = "place", .open_timeout_ms = MESH_PATIENCE_MS });
+    checker_open (&c, &m, (struct fm_subscription_options) { .from = FM_FROM_START, .cursor = "place", .open_timeout_ms = open_timeout_ms });
     checker_run_until (&c, 0, 9);
-    assert_true (lost.cursors > 1 && lost.replays > 1);
+    assert_true (lost.cursors > 1 && lost.replays > replays_lost);
     fm_subscription_close (&c.s);
     node_unhandle (m.journal_node, &lost);
     mesh_close (&m);
+}
+
+/* Killed with the question in hand, say, and at once back. */
+static void a_journal_that_does_not_answer_is_soon_asked_again (void **state)
+{
+    (void) state;
+    open_beside_lost_questions (1, 0);
+}
+
+static void who_may_wait_asks_a_journal_that_does_not_answer_again (void **state)
+{
+    (void) state;
+    open_beside_lost_questions (3, MESH_PATIENCE_MS);
 }
 
 static void others_fill_in_for_a_journal_that_is_gone (void **state)
@@ -479,6 +492,7 @@ int main (int argc, char **argv)
         cmocka_unit_test (who_is_too_slow_falls_behind_and_misses_nothing),
         cmocka_unit_test (a_journal_that_comes_back_is_read_on_where_it_stopped),
         cmocka_unit_test (a_journal_that_is_just_starting_is_asked_again_for_the_cursor),
+        cmocka_unit_test (a_journal_that_does_not_answer_is_soon_asked_again),
         cmocka_unit_test (who_may_wait_asks_a_journal_that_does_not_answer_again),
         cmocka_unit_test (others_fill_in_for_a_journal_that_is_gone),
         cmocka_unit_test (a_stream_that_was_closed_is_heard_of_though_its_node_lives_on),
