@@ -48,6 +48,7 @@ enum {
     SUBSCRIPTION_MARK_MS = 1000,            /* held facts wait so long for their watermark before a journal is asked */
     SUBSCRIPTION_TAIL_MS = 1000,            /* after a peer went: a journal is asked for what it sent last */
     SUBSCRIPTION_SILENT_MS = 10000,         /* a session that says nothing is opened again */
+    SUBSCRIPTION_OWED_MS = 2000,            /* the same, of one that has more to say; after twice as long each time that it doesn't help */
     SUBSCRIPTION_PATIENCE_MS = 2000,        /* after the synced end was reached: what is still missing is then asked for by itself */
     SUBSCRIPTION_NEAR_HOLE = 4096,          /* sequences: smaller holes are asked of the publisher first, who is nearer */
     SUBSCRIPTION_HOLDER_IDLE_MS = 30000,
@@ -173,6 +174,9 @@ struct fm_subscription {
     struct holder *session_holder;
     uint64_t session;
     uint64_t session_heard_ns;
+    uint64_t session_silent_ns;             /* it may be silent for so long: */
+    bool session_owes;                      /* it has more to send, or has said nothing yet */
+    bool session_looked;                    /* silent for too long, and its socket was looked at once more */
     uint64_t session_retry_ns;
     uint64_t session_wanted_ns;             /* since when; 0: not, or a journal that has our base is there */
     int session_error;                      /* a journal refused it last, */

@@ -50,6 +50,10 @@ int subscription_session_open (struct fm_subscription *s, struct holder *holder,
     s->session_state = SESSION_OPEN;
     s->session_holder = holder;
     s->session_heard_ns = holder->used_ns = node_now ();
+    s->session_owes = true;
+    s->session_looked = false;
+    if (!s->session_silent_ns)
+        s->session_silent_ns = NS_OF_MS (SUBSCRIPTION_OWED_MS);
     s->session_told = false;
     s->caught_up_ns = 0;
     return 0;
@@ -197,13 +201,37 @@ static void without_base (struct fm_subscription *s, uint64_t now_ns)
         go_live_where_known (s);
 }
 
+static uint64_t silent_until (const struct fm_subscription *s)
+{
+    return s->session_heard_ns + (s->session_owes ? s->session_silent_ns : NS_OF_MS (SUBSCRIPTION_SILENT_MS));
+}
+
+/* It, or its connection, may have gone without a word. But who has not looked for long must look first. */
+static void session_is_silent (struct fm_subscription *s)
+{
+    if (!s->session_looked) {
+        s->session_looked = s->session_holder->ready = true;
+        return;
+    }
+    if (s->session_silent_ns < NS_OF_MS (SUBSCRIPTION_SILENT_MS))
+        s->session_silent_ns *= 2;
+    subscription_session_lost (s);
+}
+
+static void session_heard (struct fm_subscription *s, uint64_t now_ns)
+{
+    s->session_heard_ns = now_ns;
+    s->session_silent_ns = NS_OF_MS (SUBSCRIPTION_OWED_MS);
+    s->session_looked = false;
+}
+
 void subscription_session_step (struct fm_subscription *s, uint64_t now_ns)
 {
     if (s->session_state == SESSION_OPEN) {
-        if (now_ns >= s->session_heard_ns + NS_OF_MS (SUBSCRIPTION_SILENT_MS) && !s->view)
-            subscription_session_lost (s);
+        if (now_ns >= silent_until (s) && !s->view)
+            session_is_silent (s);
         else
-            subscription_due (s, s->session_heard_ns + NS_OF_MS (SUBSCRIPTION_SILENT_MS));
+            subscription_due (s, silent_until (s));
     }
     if (s->session_state == SESSION_OPEN)
         session_patience (s, now_ns);
@@ -305,7 +333,7 @@ static void on_event (struct fm_subscription *s, struct holder *holder, struct r
     switch (e->kind) {
     case REPLAY_DATA:
         if (ours)
-            s->session_heard_ns = holder->used_ns;
+            session_heard (s, holder->used_ns);
         else
             r->deadline_ns = holder->used_ns + NS_OF_MS (SUBSCRIPTION_REPAIR_MS);
         begin_view (s, holder, e->view, r);
@@ -522,7 +550,8 @@ static void finish_session_message (struct fm_subscription *s)
 {
     const struct replay_header *h = &s->view->header;
     const uint64_t now_ns = node_now ();
-    s->session_heard_ns = now_ns;           /* the application may have taken long over it */
+    session_heard (s, now_ns);              /* the application may have taken long over it */
+    s->session_owes = h->remaining_bytes > 0;
     if (h->next_offset > s->base.offset)
         s->base.offset = h->next_offset;
     s->latest_end = h->latest_end;

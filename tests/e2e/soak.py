@@ -46,7 +46,7 @@ SUBSCRIBERS = [
     ("named", "flow.>", ["--cursor", "soak-named"]),
     ("named-synced", "flow.*.k1", ["--cursor", "soak-synced", "--synced"]),
     ("own", "flow.>", ["--synced"]),
-    ("slow", "flow.r1.>", ["--stall-us", "400", "--held", "262144"]),
+    ("slow", "flow.r1.>", ["--stall-us", "100", "--held", "262144"]),
 ]
 # Those that keep their place can be killed.
 RESUMED = ("named", "named-synced", "own")

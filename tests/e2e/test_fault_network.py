@@ -17,8 +17,8 @@ RATE_LEAST = 0.8
 THOROUGH = os.environ.get("THOROUGH") == "1"        # every fault on every link, and longer
 # Silence is acted on after 4 to 5 s, and the next head comes a second later at most; TCP's keepalive would take 10 to 19.
 HALF_OPEN_S = 8
-# A replay whose connection broke counts as silent after 10 s, and is opened again.
-BROKEN_S = 14
+# A replay that owes more and says nothing for 2 s is opened again; had it owed nothing, after 10.
+BROKEN_S = 8
 
 
 class Setting:
