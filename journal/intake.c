@@ -368,27 +368,6 @@ static void take_fence (struct intake *in, const struct live_frame *frame)
     factmesh__fence_answer__free_unpacked (answer, NULL);
 }
 
-void intake_tell_ended (struct intake *in, struct intake_stream *s)
-{
-    struct fm_node *node = in->context->node;
-    const struct intake_state *state = &s->state;
-    if (state->owned || s->ended_told == state->next_seq || state->recorded_epoch == 0)
-        return;
-    Factmesh__HeadNotice notice = FACTMESH__HEAD_NOTICE__INIT;
-    notice.major = PROTO_MAJOR;
-    notice.minor = PROTO_MINOR;
-    notice.mesh = control_put_slice (node_mesh (node));
-    notice.stream = control_put_id (&s->id);
-    notice.epoch = state->recorded_epoch;
-    notice.incarnation = state->recorded_incarnation;
-    notice.head = notice.complete_since = state->next_seq - 1;  /* levels are the publisher's to know: a question at worst */
-    zmq_msg_t message;
-    if (control_encode_reserved (RESERVED_ENDED, NULL, &notice.base, &message) != 0)
-        return;                             /* no memory: told with what is recorded of it next */
-    live_send (node_live (node), &message);
-    s->ended_told = state->next_seq;
-}
-
 static void owner_gone (struct intake *in, struct intake_stream *s, void *arg)
 {
     const struct member *gone = arg;
@@ -507,8 +486,9 @@ static void *intake_run (void *arg)
             in->journals_version = version;
             intake_streams_each (in, journals_changed, NULL);
         }
-        const uint64_t repair_due = intake_look_after (in);
+        const uint64_t repair_due = intake_look_after (in), ended_due = intake_ended_step (in);
         due = live_due < repair_due ? live_due : repair_due;
+        due = due < ended_due ? due : ended_due;
         /* libzmq tells of an answer only after a read that found nothing: read once more behind each question. */
         more = more || in->asked;
         in->asked = false;

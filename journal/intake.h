@@ -20,6 +20,9 @@ enum {
     INTAKE_BURST = 4096,                /* frames before repairs and members are looked after */
     INTAKE_ASKS_MAX = 16,               /* questions in flight: each may bring REPLAY_CREDIT_DEFAULT bytes unread */
     INTAKE_CLIENTS_MAX = 32,            /* connections to holders that are kept */
+    INTAKE_ENDED_MAX = 1024,            /* streams that ended, and are told of again */
+    INTAKE_ENDED_AGAIN_MS = 1000,       /* and then after 4, 16, 64 times as long */
+    INTAKE_ENDED_TELLS = 5,
     INTAKE_REPLY_BURST = 64,            /* messages of one holder before others get their turn */
     INTAKE_TELL_MS = 1000,              /* a stream's conflict is told and noted at most this often */
     INTAKE_WAITS_TELL_MS = 10000,       /* a journal that does not say what it has is told of this often, for each stream that waits */

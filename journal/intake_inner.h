@@ -1,4 +1,5 @@
-/* intake_inner: what intake.c (the thread and live frames), intake_repair.c (questions and answers) and intake_streams.c (the table) share.
+/* intake_inner: what intake.c (the thread and live frames), intake_repair.c (questions and answers), intake_ended.c (notices of streams that ended)
+ * and intake_streams.c (the table) share.
  * Thread: intake's alone, but for `stop` and the wake. */
 
 #ifndef FM_JOURNAL_INTAKE_INNER_H
@@ -48,6 +49,14 @@ struct intake_client {
     uint64_t used_ns;
 };
 
+/* A stream that ended, and that is told of again. */
+struct intake_ended {
+    struct fm_id stream;
+    uint64_t epoch, incarnation, head;
+    uint64_t due_ns;
+    unsigned told;                      /* how often */
+};
+
 struct intake {
     struct journal_context *context;
     struct live_set *live;
@@ -76,12 +85,22 @@ struct intake {
     unsigned ask_count;
     bool asked;                             /* since the answers were last looked at */
     struct intake_client clients[INTAKE_CLIENTS_MAX];
+
+    struct intake_ended ended[INTAKE_ENDED_MAX];
+    unsigned ended_count;
 };
 
 /* --- intake.c */
 
 /* Wake the thread when a descriptor has something to read. 0 or -errno. */
 int intake_watch (struct intake *in, int fd);
+
+/* --- intake_ended.c */
+
+/* Tell everybody how far a stream goes whose publisher is gone, unless that was told: who was not connected to it never heard of it. */
+void intake_tell_ended (struct intake *in, struct intake_stream *s);
+/* Tell again what is due. Returns when to be called next. */
+uint64_t intake_ended_step (struct intake *in);
 
 /* --- intake_streams.c */
 
@@ -106,9 +125,6 @@ void intake_take_batch (struct intake *in, struct intake_stream *s, const struct
 void intake_record_held (struct intake *in, struct intake_stream *s);
 /* Record what the todo says is nowhere. */
 void intake_record_gap (struct intake *in, struct intake_stream *s, const struct intake_todo *todo);
-
-/* Tell everybody how far a stream goes whose publisher is gone, unless that was told: who was not connected to it never heard of it. */
-void intake_tell_ended (struct intake *in, struct intake_stream *s);
 
 /* --- intake_repair.c */
 

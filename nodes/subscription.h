@@ -46,8 +46,7 @@ enum {
     SUBSCRIPTION_REPAIR_MS = 1000,          /* without an answer: another holder is asked */
     SUBSCRIPTION_RETRY_MS = 100,            /* between two questions about one hole */
     SUBSCRIPTION_MARK_MS = 1000,            /* held facts wait so long for their watermark before a journal is asked */
-    SUBSCRIPTION_TAIL_MS = 1000,            /* after a peer went: a journal is asked for what it sent last; */
-    SUBSCRIPTION_TAIL_ASKS = 4,             /* again after 4, 16 and 64 times as long: it may still have been looking for what came before */
+    SUBSCRIPTION_TAIL_MS = 1000,            /* after a peer went: a journal is asked for what it sent last */
     SUBSCRIPTION_SILENT_MS = 10000,         /* a session that says nothing is opened again */
     SUBSCRIPTION_OWED_MS = 2000,            /* the same, of one that has more to say; after twice as long each time that it doesn't help */
     SUBSCRIPTION_PATIENCE_MS = 2000,        /* after the synced end was reached: what is still missing is then asked for by itself */
@@ -115,7 +114,6 @@ struct stream {
     uint64_t mark_complete;                 /* if P is still this */
     unsigned asked;                         /* questions about the same hole */
     uint64_t tail_ns;                       /* ask for what was sent last; 0: no need */
-    unsigned tail_asked;                    /* how often that was answered */
     uint64_t gone_end;                      /* its publisher said that it has nothing below */
 };
 

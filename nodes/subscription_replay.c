@@ -323,13 +323,6 @@ static void on_session_error (struct fm_subscription *s, const struct replay_eve
         lose_generation (s, e->text);
 }
 
-/* The journal told all that it has of a stream whose publisher went. Its notice that it recorded more later may get lost: nobody else would tell. */
-static void tail_was_asked (struct stream *st, uint64_t now_ns)
-{
-    const bool again = ++st->tail_asked < SUBSCRIPTION_TAIL_ASKS;
-    st->tail_ns = again ? now_ns + (NS_OF_MS (SUBSCRIPTION_TAIL_MS) << 2 * st->tail_asked) : 0;
-}
-
 static void on_event (struct fm_subscription *s, struct holder *holder, struct replay_event *e)
 {
     const bool ours = s->session_state == SESSION_OPEN && holder == s->session_holder && e->session == s->session;
@@ -350,7 +343,7 @@ static void on_event (struct fm_subscription *s, struct holder *holder, struct r
             subscription_session_lost (s);
         } else {
             if (r->end_seq == UINT64_MAX)
-                tail_was_asked (r->stream, holder->used_ns);
+                r->stream->tail_ns = 0;
             subscription_repair_over (s, r, SUBSCRIPTION_RETRY_MS);
         }
         break;

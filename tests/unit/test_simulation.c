@@ -27,6 +27,7 @@ static const uint64_t found_something[] = {
     1182,    /* a stream met in its second epoch only, without a journal */
     1441,    /* a segment's name, not synced by a start that was killed, and then a power loss */
     1000112, /* answers to a cursor's question that come twice while a subscription opens */
+    2002448, /* a stream that nobody had heard of when its publisher died, and a lost notice of it */
     1002102, /* a journal recorded more of a stream that had ended, after who lacked it had asked */
     1882850845524368, /* facts that came in the name of the process that had the address before */
 };
