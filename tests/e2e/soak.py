@@ -28,6 +28,7 @@ LASTS_S = (0.05, 4.0)
 LONG_S = (5.0, 12.0)                                     # one in ten: longer than it takes to be declared dead
 LIVE_QUEUE = 20                                          # frames: drops in long runs as soon as somebody stands still
 RECOVERY_S = 60
+REPLAY_S = RECOVERY_S + SECONDS / 10                     # for whoever has the whole log to replay: the checker, and who joins late and is killed
 DISK_BYTES = (1 << 30) + SECONDS * (1 << 20)               # a second's facts take 0.8 MB: it is full when a fault fills it, and only then
 SETTLED = 0.35                                           # of a process's life: from then on its memory is compared
 MEMORY_SLOPE = 8 << 20                                   # bytes that it may grow from there to the end
@@ -270,12 +271,13 @@ class Soak:
         self.mesh.end(RECOVERY_S)
         self.say(f"all is synced {time.monotonic() - started:.1f} s after the last fault")
         waiting = list(self.mesh.subscribers)
-        while waiting and time.monotonic() < started + RECOVERY_S:
+        while waiting and time.monotonic() < started + (REPLAY_S if {sub.name for sub in waiting} <= set(LATE) else RECOVERY_S):
             for sub in [sub for sub in waiting if sub.lines("^DONE")]:
                 waiting.remove(sub)
                 self.say(f"{sub.name} has all {time.monotonic() - started:.1f} s after the last fault")
             time.sleep(0.1)
-        facts = self.mesh.judge(RECOVERY_S, replay_s=RECOVERY_S + SECONDS / 10)
+        check(not waiting, f"{', '.join(sub.name for sub in waiting)}: not done within {time.monotonic() - started:.0f} s")
+        facts = self.mesh.judge(RECOVERY_S, replay_s=REPLAY_S)
         took = time.monotonic() - started
         again = sum(int(fields(line)["facts"]) for sub in self.mesh.subscribers for line in sub.lines("^AGAIN"))
         self.lab.tell(f"seed {self.lab.seed}; {sum(self.counts.values())} faults: "
