@@ -6,8 +6,8 @@
  *
  * Threads: one at a time. Pure: no clock, no sockets. */
 
-#ifndef FLOOD_H
-#define FLOOD_H
+#ifndef FM_NODES_FLOOD_H
+#define FM_NODES_FLOOD_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,7 +17,7 @@ enum {
     FLOOD_ROUTES = 32,              /* that are counted: whoever sends more than a 33rd of all that comes is among them */
     FLOOD_WINDOW_MS = 1000,
     FLOOD_MESSAGES = 20000,         /* of one route within a window, without the queue being empty once */
-    FLOOD_REFUSED = 10             /* messages that one counts for which had to be refused: it was read, told and answered for nothing */
+    FLOOD_REFUSED = 10              /* messages that one counts for which had to be refused: it was read, told and answered for nothing */
 };
 
 struct flood {
