@@ -154,15 +154,9 @@ static void not_stored (struct groups *gs, struct group *g, int rc, uint64_t now
     refuse_joins (gs, g, rc);
 }
 
-/* Store what changed; tell what is durable. Returns when to be called again. */
-static uint64_t settle (struct groups *gs, struct group *g, uint64_t now)
+/* Store what changed. Returns when to be called again. */
+static uint64_t store (struct groups *gs, struct group *g, uint64_t now)
 {
-    if (g->stored < g->stores && log_ticket_synced (gs->context->log, g->ticket)) {
-        g->stored = g->stores;
-        g->may_hand_out = true;
-        (void) settle_confirms (gs, g, now);            /* when again: the caller asks, too */
-        settle_joins (gs, g, now);
-    }
     g->dirty |= group_state_take_dirty (g->state);
     if (g->stored < g->stores && log_is_read_only (gs->context->log)) {
         /* What was put into the log will never be durable. */
@@ -181,6 +175,25 @@ static uint64_t settle (struct groups *gs, struct group *g, uint64_t now)
     }
     not_stored (gs, g, rc, now);
     return g->store_due_ns;
+}
+
+static uint64_t earlier (uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Tell what is durable; store what changed. Returns when to be called again. */
+static uint64_t settle (struct groups *gs, struct group *g, uint64_t now)
+{
+    const bool durable = g->stored < g->stores && log_ticket_synced (gs->context->log, g->ticket);
+    if (durable) {
+        g->stored = g->stores;
+        g->may_hand_out = true;
+    }
+    const uint64_t tell_due = settle_confirms (gs, g, now);
+    if (durable)
+        settle_joins (gs, g, now);
+    return earlier (tell_due, store (gs, g, now));
 }
 
 /* --- Groups and their instances. */
@@ -412,11 +425,6 @@ static void take_mail (struct groups *gs, struct mail *mail, uint64_t now)
         groups_refuse (gs, &mail->from, mail->control->request, rc);
 }
 
-static uint64_t earlier (uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* One group's turn. Returns when it wants the next one. */
 static uint64_t turn (struct groups *gs, struct group *g, uint64_t now)
 {
@@ -425,10 +433,10 @@ static uint64_t turn (struct groups *gs, struct group *g, uint64_t now)
     forget_silent (gs, g, now);
     const bool more = g->instance_count && groups_read (gs, g, 0, now, &read_due);
     const bool full = groups_hand_out (gs, g, now);
-    const uint64_t store_due = settle (gs, g, now), tell_due = settle_confirms (gs, g, now);
+    const uint64_t settle_due = settle (gs, g, now);
     if (more || full)
         return now;
-    return earlier (earlier (due, store_due), earlier (read_due, tell_due));
+    return earlier (earlier (due, read_due), settle_due);
 }
 
 static void *groups_run (void *arg)
