@@ -376,26 +376,24 @@ static int resume_read (const struct program *p, uint8_t **ret_bytes, size_t *re
     return rc;
 }
 
+static int recall_fact (void *program, const struct oracle_fact *fact)
+{
+    struct program *p = program;
+
+    stream_of (p, &fact->stream)->last = fact->seq;
+    p->facts++;
+    if (fact->payload.len == strlen (FLOW_END) && memcmp (fact->payload.data, FLOW_END, fact->payload.len) == 0)
+        p->ends++;
+    return 0;
+}
+
 /* The log as far as it is whole: where each stream is, and how many end marks have come. */
 static int log_recall (struct program *p)
 {
-    struct oracle_log *log = NULL;
-    struct oracle_fact fact;
-    int rc = oracle_log_new (&log);
+    size_t whole = 0;
+    const int rc = oracle_file_visit (p->set.log, recall_fact, p, &whole);
 
-    if (rc == 0)
-        rc = oracle_log_load (log, p->set.log);
-    for (size_t i = 0; rc == 0 && i < oracle_log_count (log); i++) {
-        oracle_log_fact (log, i, &fact);
-        stream_of (p, &fact.stream)->last = fact.seq;
-        p->facts++;
-        if (fact.payload.len == strlen (FLOW_END) && memcmp (fact.payload.data, FLOW_END, fact.payload.len) == 0)
-            p->ends++;
-    }
-    if (rc == 0 && truncate (p->set.log, (off_t) oracle_log_file_bytes (log)) != 0)
-        rc = -errno;
-    oracle_log_destroy (&log);
-    return rc;
+    return rc == 0 && truncate (p->set.log, (off_t) whole) != 0 ? -errno : rc;
 }
 
 static int program_resume (struct program *p)

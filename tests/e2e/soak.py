@@ -261,10 +261,10 @@ class Soak:
                 late = statistics.median(s[what] for s in samples[-quarter:])
                 worst[what] = max(worst[what], late - early)
                 check(late - early <= bound, f"{process.name} grew from {early:.0f} to {late:.0f} {unit} in {len(samples)} s")
-        peak = max(s[0] for samples in self.samples.values() for s in samples)
-        check(peak <= MEMORY_PEAK, f"somebody had {peak / 1048576:.0f} MiB")
+        peak, who = max((s[0], process.name) for process, samples in self.samples.items() for s in samples)
+        check(peak <= MEMORY_PEAK, f"{who} had {peak / 1048576:.0f} MiB")
         self.lab.tell(f"memory of the {judged} that lived for {JUDGED_S} s grew by {worst[0] / 1048576:.1f} MiB at most, open files by {worst[1]:.0f}; "
-                      f"highest memory of any {peak / 1048576:.0f} MiB")
+                      f"highest memory of any {peak / 1048576:.0f} MiB ({who})")
 
     def judge(self):
         started = time.monotonic()

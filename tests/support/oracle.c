@@ -54,25 +54,26 @@ size_t oracle_log_count (const struct oracle_log *log)
     return log->count;
 }
 
-void oracle_log_fact (const struct oracle_log *log, size_t index, struct oracle_fact *ret_fact)
+/* bytes: those that the record is the head of. */
+static struct oracle_fact fact_of (const struct oracle_record *head, const uint8_t *bytes)
 {
-    const struct oracle_entry *e = &log->entries[index];
-    const uint8_t *bytes = log->bytes + e->position;
-    const size_t key = e->head.topic_len, headers = key + e->head.key_len, payload = headers + e->head.headers_len;
+    const size_t key = head->topic_len, headers = key + head->key_len, payload = headers + head->headers_len;
 
-    *ret_fact = (struct oracle_fact) {
-        .stream = e->head.stream,
-        .seq = e->head.seq,
-        .topic = { bytes, e->head.topic_len },
-        .key = { bytes + key, e->head.key_len },
-        .headers = { bytes + headers, e->head.headers_len },
-        .payload = { bytes + payload, e->head.payload_len },
+    return (struct oracle_fact) {
+        .stream = head->stream,
+        .seq = head->seq,
+        .topic = { bytes, head->topic_len },
+        .key = { bytes + key, head->key_len },
+        .headers = { bytes + headers, head->headers_len },
+        .payload = { bytes + payload, head->payload_len },
     };
 }
 
-size_t oracle_log_file_bytes (const struct oracle_log *log)
+void oracle_log_fact (const struct oracle_log *log, size_t index, struct oracle_fact *ret_fact)
 {
-    return log->count * sizeof (struct oracle_record) + log->bytes_len;
+    const struct oracle_entry *e = &log->entries[index];
+
+    *ret_fact = fact_of (&e->head, log->bytes + e->position);
 }
 
 static size_t record_bytes (const struct oracle_record *head)
@@ -148,35 +149,61 @@ int oracle_log_write (FILE *file, const struct oracle_fact *fact)
     return 0;
 }
 
-static int log_load_records (struct oracle_log *log, FILE *file)
+static int file_visit (FILE *file, oracle_visit *visit, void *arg, size_t *ret_whole)
 {
     struct oracle_record head;
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    int rc = 0;
 
-    while (fread (&head, sizeof head, 1, file) == 1) {
+    *ret_whole = 0;
+    while (rc == 0 && fread (&head, sizeof head, 1, file) == 1) {
         const size_t len = record_bytes (&head);
-        if (head.magic != ORACLE_RECORD_MAGIC || len > ORACLE_LEN_MAX)
-            return FM_ERR_CORRUPT;
-        const int rc = log_reserve (log, len);
-        if (rc < 0)
-            return rc;
-        if (len && fread (log->bytes + log->bytes_len, 1, len, file) != len)
+        if (head.magic != ORACLE_RECORD_MAGIC || len > ORACLE_LEN_MAX) {
+            rc = FM_ERR_CORRUPT;
             break;
-        log->entries[log->count++] = (struct oracle_entry) { .head = head, .position = log->bytes_len };
-        log->bytes_len += len;
+        }
+        if (len >= size) {
+            uint8_t *grown = realloc (bytes, 2 * len + 1);
+            if (!grown) {
+                rc = -ENOMEM;
+                break;
+            }
+            bytes = grown;
+            size = 2 * len + 1;
+        }
+        if (len && fread (bytes, 1, len, file) != len)
+            break;
+        const struct oracle_fact fact = fact_of (&head, bytes);
+        rc = visit (arg, &fact);
+        *ret_whole += sizeof head + len;
     }
-    return ferror (file) ? -EIO : 0;
+    free (bytes);
+    return rc == 0 && ferror (file) ? -EIO : rc;
 }
 
-int oracle_log_load (struct oracle_log *log, const char *path)
+int oracle_file_visit (const char *path, oracle_visit *visit, void *arg, size_t *ret_whole)
 {
     FILE *file = fopen (path, "rb");
     int rc;
 
     if (!file)
         return -errno;
-    rc = log_load_records (log, file);
+    rc = file_visit (file, visit, arg, ret_whole);
     (void) fclose (file); /* only read */
     return rc;
+}
+
+static int load_fact (void *log, const struct oracle_fact *fact)
+{
+    return oracle_log_add (log, fact);
+}
+
+int oracle_log_load (struct oracle_log *log, const char *path)
+{
+    size_t whole;
+
+    return oracle_file_visit (path, load_fact, log, &whole);
 }
 
 /* ------------------------------------------------------------------ patterns */

@@ -37,12 +37,15 @@ int oracle_log_add (struct oracle_log *log, const struct oracle_fact *fact);
 size_t oracle_log_count (const struct oracle_log *log);
 /* Look at one, 0 to count - 1; its slices are valid until something is added. */
 void oracle_log_fact (const struct oracle_log *log, size_t index, struct oracle_fact *ret_fact);
-/* What its facts take in a file: there a record that was cut off begins. */
-size_t oracle_log_file_bytes (const struct oracle_log *log);
 
 /* Write one fact to a file that oracle_log_load reads: lengths and bytes in the machine's own order; both ends are on
  * one machine. Returns 0 or -EIO. */
 int oracle_log_write (FILE *file, const struct oracle_fact *fact);
+
+/* Call visit with each fact of a file, in order, with memory for one; its slices are valid until visit returns, and what it returns other than 0
+ * ends the walk and is returned. ret_whole: the bytes of whole records, there one that was cut off begins. Else returns as oracle_log_load does. */
+typedef int oracle_visit (void *arg, const struct oracle_fact *fact);
+int oracle_file_visit (const char *path, oracle_visit *visit, void *arg, size_t *ret_whole);
 
 /* Add what a file holds. A last record that is cut off (its writer was killed) is left out. Returns 0, -errno, or
  * FM_ERR_CORRUPT when the bytes cannot be a log. */
