@@ -151,6 +151,9 @@ $(BUILD)/tests/unit/test_no_memory $(BUILD)/tests/unit/test_no_memory_mesh: LIBS
 
 $(BUILD)/tests/unit/test_shop: $(call obj,$(addprefix nodes/shop/,csv.c mbox.c order.c outbox.c store.c))
 
+# They run the command in processes that they fork; main comes with tests/unit/run_command.h.
+$(addprefix $(BUILD)/tests/unit/,test_usage): $(call obj,$(filter-out nodes/cli/main.c,$(CLI_SRC)))
+
 $(UNIT_BIN) $(TOOL_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/libsupport.a $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
 	$(call say,LINK)
 	$(Q)$(CC) $(OPT_$(VARIANT)) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(shell pkg-config --libs cmocka) $(JOURNAL_LIBS) $(LIBS)

@@ -86,8 +86,10 @@ static void keep_freed_memory (void)
 int main (int argc, char **argv)
 {
     keep_freed_memory ();
-    if (!open_standard_descriptors ())
+    if (!open_standard_descriptors ()) {
+        (void) fprintf (stderr, "factmesh: /dev/null, for a standard descriptor that is closed: %s\n", strerror (errno));
         return CLI_ERROR;
+    }
     if (argc < 2) {
         (void) print_help (stderr);
         return CLI_USAGE;

@@ -286,10 +286,19 @@ static void on_notice (void *arg, const char *id, const char *text)
     (void) fprintf (stderr, "factmesh %s: %s %s\n", cli->command, id, text);
 }
 
+static int check_advertised (const struct cli *cli, const char *option, const char *hosts)
+{
+    const struct address anywhere = { .host = "127.0.0.1", .port = 1 };
+    struct address_list list;
+    const bool good = !hosts || !*hosts || address_advertise (&anywhere, hosts, false, &list) == 0;
+    return good ? CLI_OK : cli_usage (cli, "%s: %s", option, fm_error_detail ());
+}
+
 int cli_check_addresses (const struct cli *cli)
 {
     const char *const environment = getenv ("FACTMESH_SEED");
-    const char *const from = cli->seeds && cli->seeds == environment ? "FACTMESH_SEED" : "--seed";
+    const char *const option = cli->seed_option ? cli->seed_option : "--seed";
+    const char *const from = cli->seeds && cli->seeds == environment ? "FACTMESH_SEED" : option;
     const char *rest = cli->seeds;
     struct address address;
     struct fm_slice item;
@@ -303,7 +312,8 @@ int cli_check_addresses (const struct cli *cli)
         return cli_usage (cli, "--bind: %s", fm_error_detail ());
     if (cli->bind_live && *cli->bind_live && address_parse (slice_of (cli->bind_live), ADDRESS_TO_BIND, &address) < 0)
         return cli_usage (cli, "--bind-live: %s", fm_error_detail ());
-    return CLI_OK;
+    const int status = check_advertised (cli, "--advertise", cli->advertise);
+    return status ? status : check_advertised (cli, "--advertise-live", cli->advertise_live);
 }
 
 int cli_node_failed (const struct cli *cli, int code)

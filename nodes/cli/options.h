@@ -29,6 +29,7 @@ struct cli {
     const char *command; /* "pub" */
     const char *help;    /* usage, options and examples */
     bool offline;        /* takes no options to reach a mesh */
+    const char *seed_option; /* where the seeds come from, for messages; NULL: --seed */
     const char *mesh, *seeds, *bind, *bind_live, *advertise, *advertise_live, *name;
     int timeout_ms; /* -1: not given */
     bool quiet, verbose;
@@ -91,7 +92,7 @@ bool cli_is_signalled (void);
 
 /* --- The mesh. */
 
-/* Are --seed and --bind addresses? CLI_OK, or CLI_USAGE after a message. */
+/* Are --seed, --bind and --advertise (and -live) addresses? CLI_OK, or CLI_USAGE after a message. */
 int cli_check_addresses (const struct cli *cli);
 /* What it means that fm_node_open returned this code: a message, and the exit status. */
 int cli_node_failed (const struct cli *cli, int code);

@@ -135,8 +135,10 @@ static int add_header (const struct cli *cli, struct pub_options *o, const char 
     if (!equals || equals == text)
         return cli_usage (cli, "--header: '%s' is not NAME=VALUE", text);
     const struct fm_slice name = slice (text, (size_t) (equals - text));
+    if (o->header_count++ == HEADERS_MAX)
+        return cli_usage (cli, "--header: more than %d of them", HEADERS_MAX);
     const int rc = fm_header_add (o->headers, sizeof o->headers, &o->headers_len, name, fm_text (equals + 1));
-    return rc < 0 ? cli_usage (cli, "--header: %s: %s", text, fm_error_text (rc)) : -1;
+    return rc < 0 ? cli_usage (cli, "--header: %s", fm_error_detail ()) : -1;
 }
 
 static int set_delimiter (const struct cli *cli, struct pub_options *o, const char *text)

@@ -27,7 +27,7 @@ struct pub_options {
     const char *topic_column;
     struct fm_fact fact; /* what is the same for all */
     uint8_t headers[PUB_HEADERS_SIZE];
-    size_t headers_len;
+    size_t headers_len, header_count;
     uint64_t rate; /* facts a second; 0: as fast as it goes */
     uint64_t payload_max;
     uint64_t blob_over; /* larger payloads become blobs; 0: none does */

@@ -279,8 +279,10 @@ static int take_option (struct repair *r, int option, const char *value)
         r->from = value;
         if (!*value)
             return cli_usage (&r->cli, "--from: the address of a journal, or a directory");
-        if (strstr (value, "://"))
+        if (strstr (value, "://")) {
             r->cli.seeds = value;
+            r->cli.seed_option = "--from";
+        }
         return -1;
     case OPT_JOURNAL:
         r->journal = value;
