@@ -48,6 +48,7 @@ struct cursor_command {
     const char *journal;
     bool next_given, step_given;
     uint64_t next;
+    struct when where; /* seek */
     struct cursor_step step;
     struct link link;
     struct text text;
@@ -245,27 +246,20 @@ static int find_by_replay (struct cursor_command *c, const struct when *where, u
     return CLI_OK;
 }
 
-static int seek (struct cursor_command *c, const char *name, const char *text)
+static int seek (struct cursor_command *c, const char *name)
 {
-    struct when where;
-    if (cli_where (&c->cli, "seek", text, "start, end, -100, @TIME or offset:N", &where))
-        return CLI_USAGE;
-    if (where.kind == WHEN_CURSOR)
-        return cli_usage (&c->cli, "'%s': write start, end, -100, @TIME or offset:N", text);
-    if (!*name || strlen (name) > CURSOR_NAME_MAX)
-        return cli_usage (&c->cli, "a cursor's name has 1 to %d bytes", CURSOR_NAME_MAX);
-    uint64_t offset = where.value;
+    uint64_t offset = c->where.value;
     const Factmesh__StatusReply *journal = NULL;
     int status = find_status (c, &journal);
     if (status)
         return status;
     const uint64_t first = journal->first_offset, end = journal->synced_offset;
-    if (where.kind == WHEN_START)
+    if (c->where.kind == WHEN_START)
         offset = first;
-    else if (where.kind == WHEN_END)
+    else if (c->where.kind == WHEN_END)
         offset = end;
-    else if (where.kind != WHEN_OFFSET)
-        status = find_by_replay (c, &where, &offset);
+    else if (c->where.kind != WHEN_OFFSET)
+        status = find_by_replay (c, &c->where, &offset);
     if (status)
         return status;
     if (offset > end)
@@ -310,14 +304,28 @@ static int run (struct cursor_command *c, const char *verb, char **args, int cou
     if (c->step_given)
         return cursor_step_over (&c->link, args[0], &c->step);
     if (strcmp (verb, "seek") == 0)
-        return seek (c, args[0], args[1]);
+        return seek (c, args[0]);
     for (int i = 0; i < count && status == CLI_OK; i++)
         status = delete (c, args[i]);
     return status;
 }
 
 /* -1: right; otherwise the exit status. */
-static int check (const struct cursor_command *c, const char *verb, int count)
+static int take_place (struct cursor_command *c, const char *name, const char *text)
+{
+    static const char forms[] = "start, end, -100, @TIME or offset:N";
+    if (!*name || strlen (name) > CURSOR_NAME_MAX)
+        return cli_usage (&c->cli, "a cursor's name has 1 to %d bytes", CURSOR_NAME_MAX);
+    if (cli_where (&c->cli, "seek", text, forms, &c->where))
+        return CLI_USAGE;
+    /* The newest of each key have no place of their own. */
+    if (c->where.kind == WHEN_CURSOR || c->where.kind == WHEN_LATEST)
+        return cli_usage (&c->cli, "seek: '%s': write %s", text, forms);
+    return -1;
+}
+
+/* The same. */
+static int check (struct cursor_command *c, const char *verb, char **args, int count)
 {
     const struct cli *const cli = &c->cli;
     const bool is_seek = strcmp (verb, "seek") == 0;
@@ -340,10 +348,11 @@ static int check (const struct cursor_command *c, const char *verb, int count)
     if (c->step_given)
         return count == 1 ? -1 : cli_usage (cli, "usage: factmesh cursor seek NAME --skip N, or --past STREAM:SEQ, without a WHERE");
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
-        if (strcmp (verb, verbs[i].verb) == 0)
-            return count < verbs[i].min || count > verbs[i].max
-                       ? cli_usage (cli, "usage: factmesh cursor %s", verbs[i].usage)
-                       : -1;
+        if (strcmp (verb, verbs[i].verb) == 0) {
+            if (count < verbs[i].min || count > verbs[i].max)
+                return cli_usage (cli, "usage: factmesh cursor %s", verbs[i].usage);
+            return is_seek ? take_place (c, args[0], args[1]) : -1;
+        }
     return cli_usage (cli, "'%s': write ls, show, seek or rm", verb);
 }
 
@@ -404,7 +413,7 @@ int command_cursor (int argc, char **argv)
         if (last_count && !*argv[i])
             argv[i] = (char *) (uintptr_t) last_count;
     const char *const verb = argv[optind++];
-    int status = check (&c, verb, argc - optind);
+    int status = check (&c, verb, argv + optind, argc - optind);
     if (status >= 0)
         return status;
     status = link_open (&c.link, &c.cli, c.journal);

@@ -48,6 +48,8 @@ struct group_command {
     struct cli cli;
     bool json, again;
     const char *journal;
+    struct when where;                  /* seek */
+    uint64_t *offsets;                  /* replay, drop */
     struct link link;
     struct text text;
 };
@@ -300,48 +302,26 @@ static int parked (struct group_command *c, const char *name)
     return status;
 }
 
-static int parse_offsets (struct group_command *c, char **args, int count, uint64_t **ret_offsets)
+static int seek (struct group_command *c, const char *name)
 {
-    uint64_t *offsets = calloc ((size_t) count + 1, sizeof *offsets);
-    int status = offsets ? CLI_OK : cli_error (&c->cli, "no memory");
-    for (int i = 0; i < count && status == CLI_OK; i++)
-        status = cli_number (&c->cli, "OFFSET", args[i], 1, UINT64_MAX, &offsets[i]);
-    if (status) {
-        free (offsets);
-        return status;
-    }
-    *ret_offsets = offsets;
-    return CLI_OK;
-}
-
-static int seek (struct group_command *c, const char *name, const char *text)
-{
-    struct when where;
-    if (cli_where (&c->cli, "seek", text, "start, end, @TIME or offset:N", &where))
-        return CLI_USAGE;
-    if (where.kind == WHEN_CURSOR || where.kind == WHEN_LAST || where.kind == WHEN_LATEST)
-        return cli_usage (&c->cli, "'%s': write start, end, @TIME or offset:N", text);
+    const struct when *const where = &c->where;
     Factmesh__GroupCommand body = FACTMESH__GROUP_COMMAND__INIT;
     body.action = FACTMESH__GROUP_ACTION__GROUP_SEEK;
     body.again = c->again;
-    if (where.kind == WHEN_TIME)
-        body.time_ns = where.value;
+    if (where->kind == WHEN_TIME)
+        body.time_ns = where->value;
     else
-        body.offset = where.kind == WHEN_START ? 1 : where.kind == WHEN_END ? UINT64_MAX : where.value;
+        body.offset = where->kind == WHEN_START ? 1 : where->kind == WHEN_END ? UINT64_MAX : where->value;
     return act (c, name, &body);
 }
 
-static int with_offsets (struct group_command *c, const char *name, Factmesh__GroupAction action, char **args, int count)
+static int with_offsets (struct group_command *c, const char *name, Factmesh__GroupAction action, int count)
 {
     Factmesh__GroupCommand body = FACTMESH__GROUP_COMMAND__INIT;
-    int status = parse_offsets (c, args, count, &body.offsets);
-    if (status)
-        return status;
     body.action = action;
+    body.offsets = c->offsets;
     body.n_offsets = (size_t) count;
-    status = act (c, name, &body);
-    free (body.offsets);
-    return status;
+    return act (c, name, &body);
 }
 
 static const struct verb {
@@ -368,8 +348,30 @@ static int run (struct group_command *c, const struct verb *verb, char **args, i
     if (strcmp (verb->name, "parked") == 0)
         return parked (c, args[0]);
     if (strcmp (verb->name, "seek") == 0)
-        return seek (c, args[0], args[1]);
-    return with_offsets (c, args[0], verb->action, args + 1, count - 1);
+        return seek (c, args[0]);
+    return with_offsets (c, args[0], verb->action, count - 1);
+}
+
+/* What stands behind the group's name. -1: right; otherwise the exit status. */
+static int take_place (struct group_command *c, const char *text)
+{
+    static const char forms[] = "start, end, @TIME or offset:N";
+    if (cli_where (&c->cli, "seek", text, forms, &c->where))
+        return CLI_USAGE;
+    if (c->where.kind == WHEN_CURSOR || c->where.kind == WHEN_LAST || c->where.kind == WHEN_LATEST)
+        return cli_usage (&c->cli, "seek: '%s': write %s", text, forms);
+    return -1;
+}
+
+static int take_offsets (struct group_command *c, char **args, int count)
+{
+    c->offsets = calloc ((size_t) count, sizeof *c->offsets);
+    if (!c->offsets)
+        return cli_error (&c->cli, "no memory");
+    for (int i = 0; i < count; i++)
+        if (cli_number (&c->cli, "OFFSET", args[i], 1, UINT64_MAX, &c->offsets[i]))
+            return CLI_USAGE;
+    return -1;
 }
 
 static const struct verb *find_verb (const char *name)
@@ -408,11 +410,19 @@ int command_group (int argc, char **argv)
         return cli_usage (&c.cli, "usage: factmesh group %s", verb->usage);
     if (c.again && strcmp (verb->name, "seek") != 0)
         return cli_usage (&c.cli, "--again goes with seek");
-    int status = link_open (&c.link, &c.cli, c.journal);
+    char **const args = argv + optind + 1;
+    int status = -1;
+    if (verb->action == FACTMESH__GROUP_ACTION__GROUP_SEEK)
+        status = take_place (&c, args[1]);
+    else if (count > 1)
+        status = take_offsets (&c, args + 1, count - 1);
+    if (status < 0)
+        status = link_open (&c.link, &c.cli, c.journal);
     if (status == CLI_OK) {
-        status = run (&c, verb, argv + optind + 1, count);
+        status = run (&c, verb, args, count);
         link_close (&c.link);
     }
+    free (c.offsets);
     text_release (&c.text);
     return cli_done (&c.cli, status);
 }

@@ -19,6 +19,7 @@
 
 #include <cmocka.h>
 
+int factmesh_main (int argc, char **argv);
 #define main factmesh_main
 #include "../../nodes/cli/main.c"
 #undef main

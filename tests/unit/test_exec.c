@@ -228,6 +228,30 @@ static void the_keeper_ends_what_outlives_its_lease (void **state)
     assert_int_equal (run ("exit 2", 0, plain), 2);
 }
 
+/* Our only child is the keeper. */
+static void a_keeper_that_was_killed_has_a_successor (void **state)
+{
+    (void) state;
+    assert_int_equal (run ("exit 2", 0, plain), 2);
+    char path[64], text[32] = "";
+    (void) snprintf (path, sizeof path, "/proc/self/task/%d/children", (int) getpid ());
+    FILE *const file = fopen (path, "r");
+    assert_non_null (file);
+    assert_non_null (fgets (text, sizeof text, file));
+    (void) fclose (file);
+    const pid_t keeper = (pid_t) atoi (text);
+    assert_true (keeper > 1);
+    assert_int_equal (kill (keeper, SIGKILL), 0);
+    assert_int_equal (waitpid (keeper, NULL, 0), keeper);
+    assert_int_equal (run ("exit 3", 0, plain), 3);     /* finds that it is gone */
+    struct lease lease = { .last = 1, .left_ms = 500 };
+    struct exec_options o = plain;
+    o.tick = tick;
+    o.tick_arg = &lease;
+    o.tick_ms = PATIENCE_MS;
+    assert_int_equal (run ("sleep 600", 0, o), EXEC_STOPPED);
+}
+
 int main (void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
@@ -240,6 +264,7 @@ int main (void)
         CASE (its_limit_ends_it_and_all_that_it_started),
         CASE (without_a_lease_it_is_not_started_and_when_it_is_taken_it_ends),
         CASE (the_keeper_ends_what_outlives_its_lease),
+        CASE (a_keeper_that_was_killed_has_a_successor),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

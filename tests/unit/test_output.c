@@ -261,6 +261,121 @@ static void gaps_and_events_are_json_objects (void **state)
     close (fds[1]);
 }
 
+static void every_reason_of_a_gap_has_its_word (void **state)
+{
+    (void) state;
+    static const struct {
+        enum fm_gap_reason reason;
+        const char *word;
+    } words[] = {
+        { FM_GAP_EXPIRED, "expired" },   { FM_GAP_DAMAGED, "damaged" },   { FM_GAP_VOID, "void" },
+        { FM_GAP_REDACTED, "redacted" }, { FM_GAP_NOT_HELD, "not_held" }, { FM_GAP_UNKNOWN, "unknown" },
+        { (enum fm_gap_reason) 99, "unknown" },
+    };
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        assert_string_equal (output_gap_reason (words[i].reason), words[i].word);
+}
+
+static void a_fact_that_repeats_another_names_it (void **state)
+{
+    (void) state;
+    static const struct {
+        struct output_options options;
+        const char *text;
+    } cases[] = {
+        { { .format = OUTPUT_LONG }, "2026-11-23T15:24:00.123456789Z orders.placed - - " STREAM ":17=" STREAM ":5 x\n"
+                                     "2026-11-23T15:24:00.123456789Z orders.placed - - " STREAM ":17 x\n" },
+        { { .format = OUTPUT_CUSTOM, .custom = "%i=%D\\n" }, STREAM ":17=" STREAM ":5\n" STREAM ":17=\n" },
+        { { .format = OUTPUT_JSON }, "{\"topic\":\"orders.placed\",\"stream\":\"" STREAM "\",\"seq\":17,\"time\":\"2026-11-23T15:24:00.123456789Z\","
+                                     "\"duplicate_of\":\"" STREAM ":5\",\"payload\":\"x\"}\n"
+                                     "{\"topic\":\"orders.placed\",\"stream\":\"" STREAM "\",\"seq\":17,\"time\":\"2026-11-23T15:24:00.123456789Z\","
+                                     "\"payload\":\"x\"}\n" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct output_options options = cases[i].options;
+        struct output *o = NULL;
+        const struct fm_fact f = plain_fact ("x");
+        int fds[2];
+        char got[1024];
+        assert_int_equal (pipe (fds), 0);
+        options.fd = fds[1];
+        assert_int_equal (output_new (&options, &o), 0);
+        output_duplicate (o, &(struct fm_fact_id) { stream, 5 });
+        assert_int_equal (output_fact (o, &f, 0), 0);
+        output_duplicate (o, NULL);
+        assert_int_equal (output_fact (o, &f, 0), 0);
+        assert_int_equal (output_flush (o), 0);
+        const ssize_t len = read (fds[0], got, sizeof got - 1);
+        assert_true (len > 0);
+        got[len] = 0;
+        assert_string_equal (got, cases[i].text);
+        output_destroy (&o);
+        close (fds[0]);
+        close (fds[1]);
+    }
+}
+
+static void what_cannot_be_written_is_told_with_its_reason (void **state)
+{
+    (void) state;
+    struct output *o = NULL;
+    const int fd = open ("/dev/full", O_WRONLY);
+    assert_true (fd >= 0);
+    assert_int_equal (output_new (&(struct output_options){ .fd = fd }, &o), 0);
+    assert_int_equal (output_line (o, "a line"), 0);
+    assert_int_equal (output_flush (o), -ENOSPC);
+    assert_string_equal (fm_error_detail (), "writing to standard output: No space left on device");
+    assert_false (output_is_flushed (o));
+    output_destroy (&o);
+    close (fd);
+}
+
+/* As when memory ran out: what was put is told to be incomplete, whatever comes after it. */
+static void a_text_without_room_stays_failed (void **state)
+{
+    (void) state;
+    struct text t = { 0 };
+    text_put_cstr (&t, "begun");
+    assert_false (text_reserve (&t, SIZE_MAX - 16));
+    assert_true (t.failed);
+    text_put_cstr (&t, "x");
+    text_put_byte (&t, 'x');
+    text_format (&t, "%d", 1);
+    text_put_base64 (&t, slice_of ("x"));
+    assert_int_equal (t.len, 5);
+    assert_memory_equal (t.data, "begun", 5);
+    text_release (&t);
+    assert_false (t.failed);
+
+    struct output *o = NULL;
+    assert_int_equal (output_new (&(struct output_options){ .fd = -1 }, &o), 0);
+    assert_false (text_reserve (&o->text, SIZE_MAX - 16));
+    const struct fm_fact f = plain_fact ("x");
+    assert_int_equal (output_fact (o, &f, 0), -ENOMEM);
+    assert_non_null (strstr (fm_error_detail (), "no memory to write a fact"));
+    output_destroy (&o);
+    output_destroy (&o);                /* takes NULL */
+}
+
+/* Unicode, table 3-7: each row's bounds, and what lies just outside of them. */
+static void utf8_is_told_from_what_is_not (void **state)
+{
+    (void) state;
+    static const char *const good[] = { "", "a", "\x7f", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xe1\x80\x80", "\xed\x9f\xbf", "\xee\x80\x80", "\xef\xbf\xbf",
+                                        "\xf0\x90\x80\x80", "\xf1\x80\x80\x80", "\xf4\x8f\xbf\xbf", "12345678\xc3\xa4" "12345678" };
+    static const char *const bad[] = { "\x80", "\xc0\x80", "\xc1\xbf", "\xc2", "\xc2\x7f", "\xc2\xc0", "\xe0\x9f\xbf", "\xe0\xa0", "\xe0\xa0\x7f", "\xed\xa0\x80",
+                                       "\xf0\x8f\xbf\xbf", "\xf1\x80\x80", "\xf1\x80\x80\xc0", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff" };
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        assert_true (text_is_utf8 (slice_of (good[i]), NULL));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char text[32];
+        size_t fault = 0;
+        (void) snprintf (text, sizeof text, "123456789%s", bad[i]);
+        assert_false (text_is_utf8 (slice_of (text), &fault));
+        assert_int_equal (fault, 9);
+    }
+}
+
 /* Reads all of a descriptor, some bytes at a time. */
 struct drain {
     int fd;
@@ -376,6 +491,11 @@ int main (void)
         cmocka_unit_test (json_has_every_field_and_is_json),
         cmocka_unit_test (bytes_that_are_not_utf8_come_as_base64),
         cmocka_unit_test (gaps_and_events_are_json_objects),
+        cmocka_unit_test (every_reason_of_a_gap_has_its_word),
+        cmocka_unit_test (a_fact_that_repeats_another_names_it),
+        cmocka_unit_test (what_cannot_be_written_is_told_with_its_reason),
+        cmocka_unit_test (a_text_without_room_stays_failed),
+        cmocka_unit_test (utf8_is_told_from_what_is_not),
         cmocka_unit_test (facts_pass_unchanged_through_a_pipe_that_takes_a_part_at_a_time),
         cmocka_unit_test (a_reader_that_went_is_told_and_nothing_counts_as_written),
         cmocka_unit_test (an_interruption_leaves_what_was_not_taken),
