@@ -338,13 +338,14 @@ static int send_data (struct fm_publisher *p, struct session *s, const struct re
 }
 
 /* Tell [next_seq, end) as a gap; of one that we let go unsynced also that this is all that will ever be known of it. */
-static int send_gap (struct fm_publisher *p, struct session *s, uint64_t end, Factmesh__GapReason reason)
+static int send_gap (struct fm_publisher *p, struct session *s, uint64_t end, Factmesh__GapReason reason, bool journal)
 {
     const struct replay_gap gap = {
         .stream = p->identity.stream,
         .first_seq = s->next_seq,
         .end_seq = end,
         .reason = reason,
+        .journal = journal,
     };
     const struct replay_covered covered = { .stream = p->identity.stream, .through = end - 1 };
     const struct replay_header h = {
@@ -384,12 +385,12 @@ static int serve_gap (struct fm_publisher *p, struct session *s, const struct ta
     if (s->next_seq < asked_elsewhere_end) {
         if (end > asked_elsewhere_end)
             end = asked_elsewhere_end;
-        const int rc = send_gap (p, s, end, FACTMESH__GAP_REASON__GAP_SYNCED);
+        const int rc = send_gap (p, s, end, FACTMESH__GAP_REASON__GAP_SYNCED, t->synced >= epoch_first);
         if (rc == 0)
             s->end_seq = s->next_seq;       /* nothing more: see the head of this file */
         return rc;
     }
-    const int rc = send_gap (p, s, end, FACTMESH__GAP_REASON__GAP_NOT_HELD);
+    const int rc = send_gap (p, s, end, FACTMESH__GAP_REASON__GAP_NOT_HELD, false);
     if (rc == 0)
         s->next_seq = end;
     return rc;

@@ -456,6 +456,7 @@ static bool take_gap (struct fm_subscription *s, struct replay_gap *gap, struct 
         return false;
     }
     if (is_for_a_journal (s, gap)) {
+        s->journal_seen |= gap->journal;    /* by a publisher, if not by us */
         if (gap->end_seq > s->view_repair->stream->gone_end)
             s->view_repair->stream->gone_end = gap->end_seq;
         subscription_repair_over (s, s->view_repair, 0);

@@ -19,7 +19,7 @@ static size_t covered_len (const struct replay_covered *c)
 static size_t gap_len (const struct replay_gap *g)
 {
     return (id_is_zero (&g->stream) ? 0 : wire_slice_len (1, ID_LEN)) + wire_u64_field_len (2, g->first_seq) +
-           wire_u64_field_len (3, g->end_seq) + wire_u64_field_len (4, g->reason);
+           wire_u64_field_len (3, g->end_seq) + wire_u64_field_len (4, g->reason) + wire_u64_field_len (5, g->journal);
 }
 
 static size_t body_len (const struct replay_header *h, size_t start_len, size_t batches_len)
@@ -55,7 +55,8 @@ static uint8_t *put_gap (uint8_t *p, const struct replay_gap *g)
         p = wire_put_slice (p, 1, slice (g->stream.bytes, ID_LEN));
     p = wire_put_u64_field (p, 2, g->first_seq);
     p = wire_put_u64_field (p, 3, g->end_seq);
-    return wire_put_u64_field (p, 4, g->reason);
+    p = wire_put_u64_field (p, 4, g->reason);
+    return wire_put_u64_field (p, 5, g->journal);
 }
 
 static uint8_t *put_body (uint8_t *p, const struct replay_header *h, size_t start_len, struct fm_slice batch_fields)
@@ -189,7 +190,7 @@ static int decode_covered (struct fm_slice bytes, struct replay_view *view)
 static int decode_gap (struct fm_slice bytes, struct replay_view *view)
 {
     struct small_message m;
-    const int rc = decode_small (bytes, 1, 4, &m);
+    const int rc = decode_small (bytes, 1, 5, &m);
     if (rc != 0)
         return rc;
     if (m.v[2] >= m.v[3] || m.v[4] > UINT32_MAX)
@@ -203,7 +204,7 @@ static int decode_gap (struct fm_slice bytes, struct replay_view *view)
         view->gaps = grown;
     }
     struct replay_gap *g = &view->gaps[view->header.gap_count++];
-    *g = (struct replay_gap) { .first_seq = m.v[2], .end_seq = m.v[3], .reason = (uint32_t) m.v[4] };
+    *g = (struct replay_gap) { .first_seq = m.v[2], .end_seq = m.v[3], .reason = (uint32_t) m.v[4], .journal = m.v[5] != 0 };
     if (m.id.len)
         memcpy (g->stream.bytes, m.id.data, ID_LEN);
     return 0;

@@ -331,8 +331,8 @@ static void a_watermark_needs_a_journal_and_streams (void **state)
 /* --- ReplayData. */
 
 static const struct replay_covered covered[] = { { { "AAAAAAAAAAAAAAA" }, 1ull << 40 }, { { "BBBBBBBBBBBBBBB" }, 0 } };
-static const struct replay_gap gaps[] = { { { "AAAAAAAAAAAAAAA" }, 5, 9, FACTMESH__GAP_REASON__GAP_VOID },
-                                          { { { 0 } }, 0, 300, FACTMESH__GAP_REASON__GAP_EXPIRED } };
+static const struct replay_gap gaps[] = { { { "AAAAAAAAAAAAAAA" }, 5, 9, FACTMESH__GAP_REASON__GAP_SYNCED, true },
+                                          { { { 0 } }, 0, 300, FACTMESH__GAP_REASON__GAP_EXPIRED, false } };
 
 static struct replay_header sample_header (const Factmesh__Cursor *start)
 {
@@ -387,7 +387,8 @@ static void the_generated_code_reads_replay_data (void **state)
     assert_true (data->covered[0]->through == 1ull << 40);
     assert_slice (control_get_slice (&data->covered[1]->stream), slice (id_b.bytes, ID_LEN));
     assert_int_equal (data->n_gaps, 2);
-    assert_int_equal (data->gaps[0]->reason, FACTMESH__GAP_REASON__GAP_VOID);
+    assert_int_equal (data->gaps[0]->reason, FACTMESH__GAP_REASON__GAP_SYNCED);
+    assert_true (data->gaps[0]->journal && !data->gaps[1]->journal);
     assert_int_equal (data->gaps[1]->stream.len, 0);
     assert_int_equal (data->gaps[1]->end_seq, 300);
     assert_int_equal (data->start->offset, 900);
@@ -415,7 +416,7 @@ static void assert_view (struct replay_view *view)
     assert_int_equal (h->gap_count, 2);
     for (size_t i = 0; i < 2; i++)
         assert_true (id_equal (&h->gaps[i].stream, &gaps[i].stream) && h->gaps[i].first_seq == gaps[i].first_seq &&
-                     h->gaps[i].end_seq == gaps[i].end_seq && h->gaps[i].reason == gaps[i].reason);
+                     h->gaps[i].end_seq == gaps[i].end_seq && h->gaps[i].reason == gaps[i].reason && h->gaps[i].journal == gaps[i].journal);
     assert_true (view->has_start && id_equal (&view->journal, &id_b) && view->generation == 2 && view->start_offset == 900);
     struct fm_slice batch;
     assert_int_equal (replay_view_next (view, &batch), 0);

@@ -364,8 +364,8 @@ static void control_replay_data_latest (struct bytes *ret)
 static void control_replay_data (struct bytes *ret)
 {
     const struct replay_covered covered[] = { { stream_id, 302 }, { other_stream_id, 41 } };
-    const struct replay_gap gaps[] = { { other_stream_id, 30, 40, FACTMESH__GAP_REASON__GAP_VOID },
-                                       { { { 0 } }, 1, 500, FACTMESH__GAP_REASON__GAP_EXPIRED } };
+    const struct replay_gap gaps[] = { { other_stream_id, 30, 40, FACTMESH__GAP_REASON__GAP_VOID, false },
+                                       { { { 0 } }, 1, 500, FACTMESH__GAP_REASON__GAP_EXPIRED, false } };
     Factmesh__Cursor start = FACTMESH__CURSOR__INIT;
     start.major = PROTO_MAJOR;
     start.journal = control_put_id (&journal_id);
@@ -383,6 +383,15 @@ static void control_replay_data (struct bytes *ret)
     p += frame.len - topic_len;
     zmq_msg_t message;
     take_message (replay_data_encode (&h, mesh (), slice (fields, (size_t) (p - fields)), &message), &message, ret);
+}
+
+/* A publisher's answer about what it let go, since a journal has it. */
+static void control_replay_data_synced (struct bytes *ret)
+{
+    const struct replay_gap gap = { stream_id, 34, 51, FACTMESH__GAP_REASON__GAP_SYNCED, true };
+    const struct replay_header h = { .session = 9, .gaps = &gap, .gap_count = 1 };
+    zmq_msg_t message;
+    take_message (replay_data_encode (&h, mesh (), slice (NULL, 0), &message), &message, ret);
 }
 
 static void control_error (struct bytes *ret)
@@ -511,7 +520,7 @@ static const struct golden {
     GOLDEN (frame_one_fact),   GOLDEN (frame_two_topics),  GOLDEN (frame_announced),     GOLDEN (notice_head),
     GOLDEN (notice_fence),     GOLDEN (notice_watermark),  GOLDEN (notice_watermark_epoch), GOLDEN (control_hello),       GOLDEN (control_ping),
     GOLDEN (control_watermark), GOLDEN (control_replay_open), GOLDEN (control_replay_open_cut), GOLDEN (control_replay_data), GOLDEN (control_error),
-    GOLDEN (control_replay_open_latest), GOLDEN (control_replay_data_latest),
+    GOLDEN (control_replay_open_latest), GOLDEN (control_replay_data_latest), GOLDEN (control_replay_data_synced),
     GOLDEN (control_cursor_put), GOLDEN (control_blob_put_open), GOLDEN (control_blob_put_whole), GOLDEN (control_blob_put_chunk), GOLDEN (control_blob_put_state), GOLDEN (control_blob_data),
     GOLDEN (beacon),
 #undef GOLDEN

@@ -200,7 +200,9 @@ static void what_was_synced_is_a_journals_to_tell (void **state)
     Factmesh__ReplayOpen open = open_range (p, 5, 34, 80);
     assert_int_equal (ask (&open, 'a'), 0);
     serve_all (p);
-    check_gap (answer (), 34, 51, FACTMESH__GAP_REASON__GAP_SYNCED);
+    const Factmesh__Control *gap = answer ();
+    check_gap (gap, 34, 51, FACTMESH__GAP_REASON__GAP_SYNCED);
+    assert_true (gap->replay_data->gaps[0]->journal);
     check_end (answer (), 5);               /* nothing above it: that must not pass for its continuation */
     open = open_range (p, 6, 51, 80);
     assert_int_equal (ask (&open, 'a'), 0);
@@ -252,7 +254,9 @@ static void an_earlier_epoch_is_a_journals_to_tell (void **state)
     Factmesh__ReplayOpen open = open_range (p, 5, 900, 1100);
     assert_int_equal (ask (&open, 'a'), 0);
     serve_all (p);
-    check_gap (answer (), 900, 1001, FACTMESH__GAP_REASON__GAP_SYNCED);
+    const Factmesh__Control *gap = answer ();
+    check_gap (gap, 900, 1001, FACTMESH__GAP_REASON__GAP_SYNCED);
+    assert_false (gap->replay_data->gaps[0]->journal);      /* it knows of none */
     check_end (answer (), 5);
     fm_publisher_close (&p);
 }

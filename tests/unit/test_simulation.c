@@ -29,6 +29,7 @@ static const uint64_t found_something[] = {
     1000112, /* answers to a cursor's question that come twice while a subscription opens */
     2002448, /* a stream that nobody had heard of when its publisher died, and a lost notice of it */
     1002102, /* a journal recorded more of a stream that had ended, after who lacked it had asked */
+    1882853621110975, /* a journal that a subscription never met, and whose facts it took for lost */
     1882850845524368, /* facts that came in the name of the process that had the address before */
 };
 
