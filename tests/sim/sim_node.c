@@ -303,6 +303,11 @@ static bool has_ended (void *arg)
 
 /* --- Opening and closing. */
 
+const struct node_peer *sim_node_info (const struct fm_node *node)
+{
+    return &node->info;
+}
+
 struct fm_node *sim_node_open (const char *name, unsigned generation, int live_queue)
 {
     struct sim_process *p = sim_self ();

@@ -12,6 +12,7 @@ enum { SIM_DEAD_MS = 2500 };
 
 /* Of a thread of the process. generation: part of the addresses; a process that has the addresses of an older one takes its place. */
 struct fm_node *sim_node_open (const char *name, unsigned generation, int live_queue);
+const struct node_peer *sim_node_info (const struct fm_node *node);
 void sim_node_close (struct fm_node **node);
 
 /* The two hosts are cut off for so long; the process stops for so long. */

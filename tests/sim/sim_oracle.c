@@ -11,7 +11,7 @@
 #include "id.h"
 #include "topic.h"
 
-enum { WATCHERS_MAX = 32, SEEN = 1, GAP = 2 };
+enum { WATCHERS_MAX = 32, PEERS_MAX = 32, SEEN = 1, GAP = 2 };
 
 const char *const sim_topics[] = { "a", "a.b", "a.c", "b.x", "b.y", "c", "c.d.e" };
 const size_t sim_topic_count = sizeof sim_topics / sizeof *sim_topics;
@@ -19,6 +19,8 @@ const size_t sim_topic_count = sizeof sim_topics / sizeof *sim_topics;
 struct oracle_epoch {
     struct oracle_epoch *next;
     struct stream *stream;
+    struct fm_id node;
+    uint64_t started_ns;                    /* the node */
     bool over, shaken, closed;
 };
 
@@ -51,6 +53,9 @@ struct watcher {
     bool synced, cursor;
     unsigned opened;
     bool from_end, anywhere, live_only;
+    struct fm_id met[PEERS_MAX];            /* live_only: who was known when it was opened */
+    size_t met_count;
+    uint64_t opened_ns;
     struct place places[SIM_STREAMS_MAX];
 };
 
@@ -133,7 +138,7 @@ static char *stream_text (const struct stream *s)
 
 /* --- Publishing. */
 
-struct oracle_epoch *oracle_epoch_begin (const struct fm_id *id)
+struct oracle_epoch *oracle_epoch_begin (const struct fm_id *id, const struct node_peer *node)
 {
     struct stream *s = find_stream (id);
     if (!s) {
@@ -144,6 +149,8 @@ struct oracle_epoch *oracle_epoch_begin (const struct fm_id *id)
     struct oracle_epoch *e = calloc (1, sizeof *e);
     assert (e);
     e->stream = s;
+    e->node = node->node;
+    e->started_ns = node->started_ns;
     e->next = truth.epochs;
     truth.epochs = e;
     return e;
@@ -233,9 +240,17 @@ void watcher_begins_anywhere (struct watcher *w)
     w->anywhere = true;
 }
 
-void watcher_is_live_only (struct watcher *w)
+void watcher_is_live_only (struct watcher *w, uint64_t opened_ns)
 {
     w->live_only = true;
+    w->opened_ns = opened_ns;
+    w->met_count = 0;
+}
+
+void watcher_knows (struct watcher *w, const struct fm_id *node)
+{
+    assert (w->met_count < PEERS_MAX);
+    w->met[w->met_count++] = *node;
 }
 
 static uint64_t lower (const struct place *at)
@@ -243,12 +258,20 @@ static uint64_t lower (const struct place *at)
     return at->last ? at->last : at->base;
 }
 
-/* Does a watcher without a journal meet the stream only now, in a later epoch than that of a fact before? Where it begins is then all that the
- * stream's publisher can say (SPEC.md, section 7, "Where P begins"): that another one of it came and died meanwhile nobody knows. */
+/* Where a stream begins for a watcher without a journal is all that its publisher's fence, or epoch, can say (SPEC.md, section 7, "Where P begins"). That
+ * another publisher of it came and died meanwhile nobody knows; nor what was published before the watcher heard of its node, which stood still or was cut
+ * off when the watcher was opened. */
 static bool was_never_met (const struct watcher *w, const struct stream *s, const struct fact *f, uint64_t seq)
 {
-    const size_t met = find_fact (s, seq);
-    return w->live_only && w->places[s - truth.streams].last == 0 && f->epoch->over && met < s->count && s->facts[met].epoch != f->epoch;
+    const size_t first = find_fact (s, seq);
+    if (!w->live_only || w->places[s - truth.streams].last != 0)
+        return false;
+    if (f->epoch->over && first < s->count && s->facts[first].epoch != f->epoch)
+        return true;
+    for (size_t i = 0; i < w->met_count; i++)
+        if (id_equal (&w->met[i], &f->epoch->node))
+            return false;
+    return f->epoch->started_ns <= w->opened_ns;
 }
 
 /* Nothing that matches was left out in (from, seq). */

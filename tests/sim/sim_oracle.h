@@ -11,6 +11,7 @@
 #define FM_TESTS_SIM_ORACLE_H
 
 #include "factmesh.h"
+#include "node.h"
 #include "sim.h"
 
 enum { SIM_STREAMS_MAX = 128, SIM_FILTERS_MAX = 3 };
@@ -26,7 +27,7 @@ void oracle_journal_shaken (void);
 /* --- Publishing. An epoch is one opening of a publisher. */
 
 struct oracle_epoch;
-struct oracle_epoch *oracle_epoch_begin (const struct fm_id *stream);
+struct oracle_epoch *oracle_epoch_begin (const struct fm_id *stream, const struct node_peer *node);
 void oracle_published (struct oracle_epoch *e, uint64_t seq, unsigned topic, struct fm_slice payload);
 void oracle_synced (struct oracle_epoch *e, uint64_t seq);
 /* It ended; or was out of reach for so long that a journal may give it up. */
@@ -45,7 +46,9 @@ void watcher_at_end (struct watcher *w);
 /* No journal was there, and its fences were not answered in time: its beginning is where it happens to be. */
 void watcher_begins_anywhere (struct watcher *w);
 /* No journal was there: each stream begins where its publisher's fence, or its epoch, says. */
-void watcher_is_live_only (struct watcher *w);
+void watcher_is_live_only (struct watcher *w, uint64_t opened_ns);
+/* A peer that it knew then. */
+void watcher_knows (struct watcher *w, const struct fm_id *node);
 void watcher_event (struct watcher *w, const struct fm_event *e);
 void watcher_acked (struct watcher *w);
 /* What was acknowledged is durable. */

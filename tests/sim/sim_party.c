@@ -132,7 +132,7 @@ static void *publisher_run (void *arg)
         }
         struct fm_publisher_state state;
         fm_publisher_state (out, &state);
-        p->epoch = oracle_epoch_begin (&state.stream);
+        p->epoch = oracle_epoch_begin (&state.stream, sim_node_info (node));
         sim_trace ("opens stream %02x%02x%02x%02x, epoch %" PRIu64 ", from %" PRIu64, state.stream.bytes[0], state.stream.bytes[1], state.stream.bytes[2],
                    state.stream.bytes[3], state.epoch, state.head + 1);
         publish_all (p, out);
@@ -303,7 +303,9 @@ static void *subscriber_run (void *arg)
             if (p->from == FM_FROM_END && !p->cursor)
                 watcher_at_end (p->watcher);
             if (in->fences_only)
-                watcher_is_live_only (p->watcher);
+                watcher_is_live_only (p->watcher, in->opened_unix_ns);
+            for (size_t i = 0; in->fences_only && i < live_set_count (in->live); i++)
+                watcher_knows (p->watcher, &live_set_peer (in->live, i)->info.node);
             if (in->fences_only && !live_set_fenced (in->live))
                 watcher_begins_anywhere (p->watcher);
             sim_trace ("is open");
