@@ -19,10 +19,10 @@
 #include "error.h"
 #include "log_state.h"
 
-/* Failures after which the same call may be made again. */
+/* Failures after which the same call may be made again. (Connections can take all descriptors, and end again.) */
 static bool is_temporary (int rc)
 {
-    return log_is_out_of_room (rc) || rc == -ENOMEM;
+    return log_is_out_of_room (rc) || rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE;
 }
 
 static int fail_unless_temporary (struct log *log, int rc, const char *what)

@@ -19,7 +19,7 @@ struct sync {
     pthread_cond_t stopped;
     atomic_bool stop;
 
-    bool disk_full, read_only_told;
+    bool disk_full, waits, read_only_told;
     bool retry;                         /* a watermark could not be sent */
     bool idle_marked;
     uint64_t synced_offset;
@@ -113,6 +113,14 @@ static void note_disk (struct sync *s, int rc)
     } else if (rc == 0 && s->disk_full) {
         s->disk_full = false;
         journal_notice (c, "DISK-ROOM", "there is space again; recording goes on");
+    }
+    if (rc && rc != -ENOSPC && !s->waits && !log_is_read_only (c->log)) {
+        s->waits = true;
+        journal_notice (c, "RECORDING-WAITS", "%s (%s): nothing more is acknowledged until then; replays go on; tried again each %d ms",
+                        fm_error_text (rc), fm_error_detail (), SYNC_DISK_FULL_MS);
+    } else if (rc == 0 && s->waits) {
+        s->waits = false;
+        journal_notice (c, "RECORDING-GOES-ON", "what it waited for is there");
     }
     if (!s->read_only_told && log_is_read_only (c->log)) {
         s->read_only_told = true;

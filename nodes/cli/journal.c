@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "journal.h"
@@ -224,6 +225,16 @@ static int run (struct journal_command *c)
     return status;
 }
 
+/* A connection takes a descriptor, and the usual soft limit of 1024 is for programs that select(). We do not, and start none that might. */
+static void take_descriptors (void)
+{
+    struct rlimit limit;
+    if (getrlimit (RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void) setrlimit (RLIMIT_NOFILE, &limit);       /* else it has what it was given */
+    }
+}
+
 int command_journal (int argc, char **argv)
 {
     struct journal_command c = { .options = { .log = { .segment_age_ms = LOG_SEGMENT_AGE_MS_DEFAULT } } };
@@ -237,5 +248,6 @@ int command_journal (int argc, char **argv)
     if (argc - optind != 1)
         return cli_usage (&c.cli, optind == argc ? "which directory? factmesh journal DIR" : "one directory, please");
     c.directory = argv[optind];
+    take_descriptors ();
     return run (&c);
 }

@@ -4,6 +4,7 @@
 What it can do all the same is told in the README's "What it does not do": a mesh trusts its members, and has no authorisation.
 """
 import json
+import resource
 import socket
 import statistics
 import struct
@@ -12,7 +13,7 @@ import time
 import zmq
 
 import wire
-from harness import check, fields, main, tool, wait_until
+from harness import FACTMESH, acked, check, fields, main, tool, wait_until
 from stranger import Stranger, control_frames, random_frames, wait_answer
 
 FACTS, RATE, TOPICS = 150_000, 50_000, 10
@@ -290,6 +291,36 @@ def a_thousand_connections_and_sessions_without_credit_leave_room_for_others(lab
              f"({counters['sessions_refused']} refused); {before * 1000:.0f} ms before; the journal's memory grew by {grown >> 20} MiB")
 
 
+def connections_that_take_every_descriptor_hold_recording_up_no_longer_than_they_last(lab):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    journal = lab.journal("journal", None, "--segment-size", "1M")
+    published = [b"%06d %s\n" % (i, b"x" * 1000) for i in range(4000)]
+    lines, ack_log = lab.path("lines"), lab.path("ack")
+    with open(lines, "wb") as file:
+        file.writelines(published)
+    files = journal.files_open()
+    soft, hard = resource.prlimit(journal.pid, resource.RLIMIT_NOFILE)
+    check(soft == hard, f"it is content with {soft} descriptors of {hard}")
+    with open(lines, "rb") as source:
+        pub = lab.start("pub", [FACTMESH, "pub", "good.facts", "--seed", journal.address, "--rate", "1000", "--ack-log", ack_log, "--timeout", "60s"],
+                        stdin=source)
+    wait_until("some are acknowledged", lambda: acked(ack_log) > 100, 20, pub)
+    limit = journal.files_open() + 20
+    resource.prlimit(journal.pid, resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    raw = [socket.create_connection(host_port(journal.address)) for _ in range(100)]
+    journal.line("RECORDING-WAITS", 30, "err")
+    held_at = acked(ack_log)
+    for connection in raw:
+        connection.close()
+    journal.line("RECORDING-GOES-ON", 30, "err")
+    pub.ends_well(60)
+    check("READ-ONLY" not in journal.err(), "the journal is read-only")
+    check(held_at < len(published), "all was acknowledged before: nothing was tested")
+    check(lab.ok("sub", "good.>", "--seed", journal.address, "--from", "start", "--until", "end") == b"".join(published), "other facts")
+    check(journal.terminate() == 0, "the journal does not end well")
+    lab.tell(f"of {limit} descriptors ({files} its own) none was left; held up at {held_at} of {len(published)} facts, then on without a loss")
+
+
 def replays_that_are_never_read_cost_bounded_memory(lab):
     journal = lab.journal()
     payload = b"x" * 60_000 + b"\n"
@@ -390,5 +421,6 @@ def a_flood_is_dropped_unread_and_costs_bounded_memory(lab):
 
 
 main(lies_from_a_member_cost_the_others_nothing, acknowledgements_from_the_future_let_nothing_go,
-     a_thousand_connections_and_sessions_without_credit_leave_room_for_others, replays_that_are_never_read_cost_bounded_memory,
+     a_thousand_connections_and_sessions_without_credit_leave_room_for_others,
+     connections_that_take_every_descriptor_hold_recording_up_no_longer_than_they_last, replays_that_are_never_read_cost_bounded_memory,
      connections_that_ping_and_break_while_their_queue_is_full_abort_nobody, a_flood_is_dropped_unread_and_costs_bounded_memory)

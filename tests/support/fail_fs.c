@@ -176,7 +176,7 @@ static int ff_open (void *context, int dir, const char *name, int flags, mode_t 
     const bool is_new = (flags & O_CREAT) && fstatat (dir, name, &st, 0) != 0;
     if (!(flags & (O_CREAT | O_TRUNC)))
         return f->off ? -EIO : fs_real.open (NULL, dir, name, flags, mode);
-    int rc = enter (f, FAIL_ANY);
+    int rc = enter (f, FAIL_OPEN);
     if (rc == 0 && is_new)
         rc = take_room (f);
     if (rc)

@@ -22,6 +22,7 @@ const struct fs *fail_fs_seam (struct fail_fs *f);
 
 enum fail_kind {
     FAIL_ANY,               /* any counted call */
+    FAIL_OPEN,              /* open, of what may be made or emptied */
     FAIL_WRITE,             /* pwrite */
     FAIL_SYNC,              /* sync_data, sync_dir */
     FAIL_READ               /* pread; not among the counted */

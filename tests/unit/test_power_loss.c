@@ -227,6 +227,36 @@ static void what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_the_nex
     fail_fs_destroy (&f);
 }
 
+/* Strangers' connections can take the descriptor that a new segment needs. */
+static void without_a_descriptor_a_segment_is_begun_later (void **state)
+{
+    static const int errors[] = { -EMFILE, -ENFILE, -ENOMEM };
+    struct log_setting *s = setting_of (state);
+    struct fail_fs *f = fail_fs_new ();
+    s->options.fs = fail_fs_seam (f);
+    reopen (s);
+    for (size_t e = 0; e < sizeof errors / sizeof *errors; e++) {
+        for (int i = 0; i < 60; i++)
+            assert_int_equal (work_append (s->log, 1 + (unsigned) i % WORK_STREAMS, 30000), 0);
+        fail_fs_fail (f, FAIL_OPEN, 1, errors[e]);
+        assert_int_equal (log_write (s->log), errors[e]);
+        assert_false (log_is_read_only (s->log));
+        assert_int_equal (log_sync (s->log, NULL), 0);  /* what the full segment has is durable meanwhile */
+        fail_fs_fail (f, FAIL_OPEN, 0, 0);
+        kit_sync (s->log);
+    }
+    assert_int_equal (work_check (s->log, 30000).batches, 180);
+    fail_fs_power_loss (f, 1, 0);
+    fail_fs_go_on (f);
+    reopen (s);
+    const struct work_contents c = work_check (s->log, 30000);
+    assert_int_equal (c.batches, 180);
+    assert_int_equal (c.gaps, 0);
+    s->options.fs = NULL;
+    reopen (s);
+    fail_fs_destroy (&f);
+}
+
 static void a_full_disk_loses_nothing_and_recovers_by_itself (void **state)
 {
     struct log_setting *s = setting_of (state);
@@ -271,6 +301,7 @@ int main (void)
 #define CASE(name) cmocka_unit_test_setup_teardown (name, log_set_up_real_clock, log_tear_down)
         CASE (a_failed_sync_is_never_retried),
         CASE (what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_the_next_start),
+        CASE (without_a_descriptor_a_segment_is_begun_later),
         CASE (a_full_disk_loses_nothing_and_recovers_by_itself),
         cmocka_unit_test (whichever_call_fails_nothing_acknowledged_is_lost),
         cmocka_unit_test (whenever_the_power_goes_nothing_acknowledged_is_lost),
