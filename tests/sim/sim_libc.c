@@ -380,12 +380,15 @@ int fdatasync (int fd)
 
 int ftruncate (int fd, off_t len)
 {
+    if (!get (fd))
+        return (int) syscall (SYS_ftruncate, fd, len);
     return failed (sim_file_truncate (file_of (fd), (uint64_t) len));
 }
 
 int flock (int fd, int operation)
 {
-    (void) operation;
+    if (!get (fd))
+        return (int) syscall (SYS_flock, fd, operation);
     return failed (sim_file_lock (file_of (fd)));
 }
 
