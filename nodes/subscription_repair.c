@@ -7,6 +7,7 @@
 #include "subscription.h"
 #include "error.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 /* --- Peers and connections. */
@@ -61,8 +62,11 @@ void subscription_holders_release (struct fm_subscription *s)
         holder_destroy (s, &s->holders);
 }
 
+/* The questions that there may be at a time, and the session, leave some holders unused. */
+static_assert (SUBSCRIPTION_REPAIRS_MAX + 1 < SUBSCRIPTION_HOLDERS_MAX, "a holder can always give way");
+
 /* Room for one more: of those that nobody uses the one that rested longest goes. */
-static bool holder_make_room (struct fm_subscription *s)
+static void holder_make_room (struct fm_subscription *s)
 {
     size_t count = 0;
     struct holder **oldest = NULL;
@@ -71,11 +75,8 @@ static bool holder_make_room (struct fm_subscription *s)
         if (replay_client_sessions ((*place)->client) == 0 && (!oldest || (*place)->used_ns < (*oldest)->used_ns))
             oldest = place;
     }
-    if (count < SUBSCRIPTION_HOLDERS_MAX)
-        return true;
-    if (oldest)
+    if (count == SUBSCRIPTION_HOLDERS_MAX)
         holder_destroy (s, oldest);
-    return oldest != NULL;
 }
 
 struct holder *subscription_holder (struct fm_subscription *s, const struct live_peer *peer)
@@ -84,8 +85,7 @@ struct holder *subscription_holder (struct fm_subscription *s, const struct live
         if (id_equal (&h->node, &peer->info.node))
             return h;
     }
-    if (!holder_make_room (s))
-        return NULL;
+    holder_make_room (s);
     struct holder *h = calloc (1, sizeof *h);
     if (!h)
         return NULL;

@@ -104,8 +104,6 @@ static void drop_view_of (struct fm_subscription *s, const struct holder *holder
 
 void subscription_session_lost (struct fm_subscription *s)
 {
-    if (s->session_state != SESSION_OPEN)
-        return;
     drop_view_of (s, s->session_holder, NULL);
     replay_client_close (s->session_holder->client, s->session);
     s->session_holder->ready = true;        /* sending may have swallowed its word about a repair's answer */
@@ -328,33 +326,22 @@ static void on_event (struct fm_subscription *s, struct holder *holder, struct r
     const bool ours = s->session_state == SESSION_OPEN && holder == s->session_holder && e->session == s->session;
     struct repair *r = ours ? NULL : subscription_repair_of (s, holder, e->session);
     if (!ours && !r)
-        return;
+        return;                             /* of no session: nothing else was asked here */
     holder->used_ns = node_now ();
-    switch (e->kind) {
-    case REPLAY_DATA:
+    if (e->kind == REPLAY_DATA) {
         if (ours)
             session_heard (s, holder->used_ns);
         else
             r->deadline_ns = holder->used_ns + NS_OF_MS (SUBSCRIPTION_REPAIR_MS);
         begin_view (s, holder, e->view, r);
-        break;
-    case REPLAY_END:
-        if (ours) {
-            subscription_session_lost (s);
-        } else {
-            if (r->end_seq == UINT64_MAX)
-                r->stream->tail_ns = 0;
-            subscription_repair_over (s, r, SUBSCRIPTION_RETRY_MS);
-        }
-        break;
-    case REPLAY_ERROR:
-        if (ours)
-            on_session_error (s, e);
-        else
-            subscription_repair_over (s, r, SUBSCRIPTION_RETRY_MS);
-        break;
-    case REPLAY_OTHER:
-        break;
+    } else if (r) {
+        if (e->kind == REPLAY_END && r->end_seq == UINT64_MAX)
+            r->stream->tail_ns = 0;
+        subscription_repair_over (s, r, SUBSCRIPTION_RETRY_MS);
+    } else if (e->kind == REPLAY_ERROR) {
+        on_session_error (s, e);
+    } else {
+        subscription_session_lost (s);
     }
 }
 
@@ -580,7 +567,8 @@ static void finish_message (struct fm_subscription *s)
     s->view = NULL;
 }
 
-/* A batch that this version cannot read. Whose facts it has is not known: of a session its offsets are told, of a repair the range. */
+/* A batch that this version cannot read. Whose facts it has is not known: of a session its offsets are told, of a journal's repair the range; what a
+ * publisher gives is no gap in a mesh that has a journal, which is asked next. */
 static bool unreadable (struct fm_subscription *s, struct fm_event *ret_event)
 {
     static const struct fm_id no_stream;
@@ -591,8 +579,9 @@ static bool unreadable (struct fm_subscription *s, struct fm_event *ret_event)
     }
     struct stream *st = s->view_repair->stream;
     const uint64_t end = s->view_repair->end_seq;
+    const bool last_word = s->view_repair->of_journal || s->no_journal || !s->journal_seen;
     subscription_repair_over (s, s->view_repair, SUBSCRIPTION_RETRY_MS);
-    if (!s->lost && end != UINT64_MAX) {
+    if (last_word && !s->lost && end != UINT64_MAX) {
         s->lost = st;
         s->lost_end = end;
     }

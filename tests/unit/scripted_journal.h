@@ -30,7 +30,10 @@
 #include "replay_client.h"
 #include "../support/assert_done.h"
 
-enum { SCRIPT_JOURNALS_MAX = 4, SCRIPT_QUESTIONS_MAX = 8192, SCRIPT_PLANS_MAX = 16, SCRIPT_NOTICES_MAX = 32, SCRIPT_SPINS_MAX = 10000 };
+#ifndef SCRIPT_JOURNALS_MAX
+enum { SCRIPT_JOURNALS_MAX = 4, SCRIPT_QUESTIONS_MAX = 8192 };
+#endif
+enum { SCRIPT_PLANS_MAX = 16, SCRIPT_NOTICES_MAX = 32, SCRIPT_SPINS_MAX = 10000 };
 #define SCRIPT_MS UINT64_C (1000000)
 /* Nothing waits longer than this for something that nobody planned. */
 #define SCRIPT_FOR_EVER_NS (UINT64_C (3600000) * SCRIPT_MS)
@@ -70,6 +73,9 @@ struct fm_node {
     size_t notice_count;
     unsigned spins;                     /* waits that ended at once, without anything to hear or to tell */
     int sockets_left;                   /* sockets that can still be made; negative: any number */
+    int interruptions;                  /* so many waits more are ended by a signal */
+    uint64_t counters[NODE_COUNTER_COUNT];
+    bool (*also_runs) (void);           /* beside the journals; NULL: nothing */
 };
 
 static struct fm_node script;
@@ -95,7 +101,7 @@ const struct fm_id *node_id (const struct fm_node *node)
 
 void node_count (struct fm_node *node, enum node_counter counter, uint64_t n)
 {
-    (void) node, (void) counter, (void) n;
+    node->counters[counter] += n;
 }
 
 void node_notice (struct fm_node *node, const char *id, const char *format, ...)
@@ -249,7 +255,7 @@ static inline bool script_run (void)
     for (size_t i = 0; i < script.journal_count; i++)
         while (script_hear (&script.journals[i]))
             heard = true;
-    return heard;
+    return (script.also_runs && script.also_runs ()) || heard;
 }
 
 /* ------------------------------------------------------------------ time */
@@ -319,6 +325,11 @@ int epoll_wait (int fd, struct epoll_event *events, int max, int timeout)
 {
     if (!script_is_asked (timeout))
         return (int) syscall (SYS_epoll_pwait, fd, events, max, timeout, NULL, (size_t) 8);
+    if (script.interruptions) {
+        script.interruptions--;
+        errno = EINTR;
+        return -1;
+    }
     int count = (int) syscall (SYS_epoll_pwait, fd, events, max, 0, NULL, (size_t) 8);
     if (count == 0 && script_wait (timeout))
         count = (int) syscall (SYS_epoll_pwait, fd, events, max, 0, NULL, (size_t) 8);
