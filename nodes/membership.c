@@ -215,8 +215,7 @@ static void join (struct membership *m, uint64_t now_ns, struct peer *p, uint32_
     struct contact *c = contact_find (m, number);
     assert (c && p->state != PEER_MEMBER);
     peer_drop_tries (m, p, c->peer == p ? number : 0);
-    if (c->peer)
-        contact_detach (m, number);         /* thought to be another's */
+    assert (!c->peer);                      /* nor is it thought to be another's */
     seed_joined (m, c, &p->id);
     peer_set_state (m, p, PEER_MEMBER);
     p->contact = number;

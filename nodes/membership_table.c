@@ -217,14 +217,16 @@ struct contact *contact_find (const struct membership *m, uint32_t number)
     return c->used && c->generation == number >> INDEX_BITS ? c : NULL;
 }
 
+/* One for each member, and those that are open towards nodes that have not answered. */
+static_assert (MEMBERS_MAX + SEEKING_CONTACTS_MAX < CONTACTS_MAX, "there is always one");
+
 static struct contact *free_contact (struct membership *m)
 {
     for (size_t i = 0; i < m->contact_count; i++) {
         if (!m->contacts[i].used)
             return &m->contacts[i];
     }
-    if (m->contact_count == CONTACTS_MAX)
-        return NULL;
+    assert (m->contact_count < CONTACTS_MAX);
     if (m->contact_count == m->contact_size) {
         const size_t size = m->contact_size ? 2 * m->contact_size : 16;
         struct contact *contacts = realloc (m->contacts, size * sizeof *contacts);
@@ -271,14 +273,12 @@ void contact_detach (struct membership *m, uint32_t number)
         m->seeking_contacts++;
         return;
     }
-    for (unsigned i = 0; i < p->try_count; i++) {
-        if (p->tries[i] == number) {
-            p->try_count--;
-            memmove (&p->tries[i], &p->tries[i + 1], (p->try_count - i) * sizeof p->tries[0]);
-            return;
-        }
-    }
-    assert (!"a contact's peer knows it");
+    unsigned i = 0;
+    while (i < p->try_count && p->tries[i] != number)
+        i++;
+    assert (i < p->try_count);              /* a contact's peer knows it */
+    p->try_count--;
+    memmove (&p->tries[i], &p->tries[i + 1], (p->try_count - i) * sizeof p->tries[0]);
 }
 
 void contact_close (struct membership *m, uint32_t number)

@@ -103,8 +103,6 @@ void worker_disconnect (struct fm_worker *w, uint64_t now_ns);
 void worker_put_off (struct fm_worker *w, int code, const char *text);
 /* The code that an Error of a journal stands for. */
 int worker_error_of (Factmesh__ErrorCode code);
-/* The control address of a member. 0, FM_ERR_UNKNOWN. */
-int worker_address (struct fm_node *node, const struct fm_id *journal, char ret_address[FM_PEER_ADDRESS_MAX]);
 
 /* --- worker.c */
 

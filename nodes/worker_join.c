@@ -60,18 +60,6 @@ static int look_at (void *arg, const struct fm_member *m)
     return 0;
 }
 
-int worker_address (struct fm_node *node, const struct fm_id *journal, char ret_address[FM_PEER_ADDRESS_MAX])
-{
-    struct search s = { .wanted = journal };
-    const int rc = fm_node_members (node, look_at, &s);
-    if (rc)
-        return rc;
-    if (!s.count)
-        return FM_ERR_UNKNOWN;
-    memcpy (ret_address, s.address, FM_PEER_ADDRESS_MAX);
-    return 0;
-}
-
 /* The first time: the only one there is. */
 static int choose (struct fm_worker *w, uint64_t now_ns, char ret_address[FM_PEER_ADDRESS_MAX])
 {

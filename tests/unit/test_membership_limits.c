@@ -97,7 +97,12 @@ static int tear_down (void **state)
 static void a_full_mesh_lets_nobody_in_but_for_one_who_went (void **state)
 {
     (void) state;
+    /* A seed that says nothing yet: 10.0.31.64. */
+    assert_int_equal (membership_add_seed (m, "tcp://10.0.31.64:7400"), 0);
     membership_tick (m, now_ns);
+    struct membership_action seed = { .kind = MEMBERSHIP_CLOSE };
+    while (seed.kind != MEMBERSHIP_CONNECT)
+        assert_true (membership_take (m, &seed));
     for (unsigned n = 1; n < MEMBERS_MAX; n++)
         comes (n, true);
     assert_int_equal (ups, MEMBERS_MAX - 1);    /* and we ourselves */
@@ -113,6 +118,11 @@ static void a_full_mesh_lets_nobody_in_but_for_one_who_went (void **state)
     comes (17, true);
     assert_int_equal (ups, MEMBERS_MAX - 1);
     assert_int_equal (refusals, 10);
+    /* Nor does it help to be a seed. */
+    membership_welcome (m, now_ns, seed.contact, info_of (8000));
+    act (true);
+    assert_int_equal (ups, MEMBERS_MAX - 1);
+    assert_int_equal (fulls, 12);
     const struct fm_id gone[] = { node_of (5), node_of (4000) };
     for (size_t i = 0; i < 2; i++) {
         membership_goodbye (m, now_ns, &gone[i]);
