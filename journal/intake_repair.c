@@ -25,6 +25,9 @@ static void client_close (struct intake *in, struct intake_client *c)
     *c = (struct intake_client) { .replay = NULL };
 }
 
+/* Of the places one at least has no question. */
+static_assert (INTAKE_CLIENTS_MAX > INTAKE_ASKS_MAX, "");
+
 /* The connection to this node; a new one takes the place of the one that was idle longest. */
 static int client_get (struct intake *in, const struct member *holder, struct intake_client **ret_client)
 {
@@ -38,8 +41,7 @@ static int client_get (struct intake *in, const struct member *holder, struct in
         if (c->asks == 0 && (!place || !c->replay || (place->replay && c->used_ns < place->used_ns)))
             place = c;
     }
-    if (!place)
-        return error_set (FM_ERR_LIMIT, "%d connections to holders are in use", (int) INTAKE_CLIENTS_MAX);
+    assert (place);
     client_close (in, place);
     int rc = replay_client_new (in->context->node, holder->control, &place->replay);
     if (rc)

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "factmesh.pb-c.h"
+
 /* A tool of tests must not go on after a failure of its own. */
 static void need (bool condition, const char *what)
 {
@@ -168,24 +170,26 @@ void kit_batch_make (const struct kit_batch_spec *spec, struct kit_batch *ret_ba
         .type = slice_of ("Kit"),
         .stream = kit_stream (spec->stream),
         .epoch = spec->epoch ? spec->epoch : 1,
-        .epoch_first_seq = 1,
+        .epoch_first_seq = spec->epoch_first_seq ? spec->epoch_first_seq : 1,
         .first_seq = spec->first_seq,
         .time_ns = 1000 + spec->first_seq,
         .topics = topics,
+        .features = spec->identity ? (uint64_t) FACTMESH__FEATURE__FEATURE_IDENTITY : 0,
     };
     b.incarnation = spec->incarnation ? spec->incarnation : b.epoch + 7;
     b.topic_count = split_topics (spec->topic ? spec->topic : "a.b", topics);
     const struct batch_defaults defaults = { .type = b.type, .time_ns = b.time_ns };
 
     uint8_t *payload = malloc (spec->payload_len + 1);
-    size_t bound = batch_header_bound (&b) + spec->count * (spec->payload_len + 64);
+    const struct fm_slice identity = slice_of (spec->identity ? spec->identity : "");
+    size_t bound = batch_header_bound (&b) + spec->count * (spec->payload_len + 64) + identity.len;
     k.bytes = malloc (bound);
     need (payload && k.bytes, "malloc");
     uint8_t *p = batch_encode_header (k.bytes, &b);
     for (uint32_t i = 0; i < spec->count; i++) {
         fill (payload, spec->payload_len, spec->stream, spec->first_seq + i);
         const struct fm_fact fact = { .topic_index = i % b.topic_count, .time_ns = b.time_ns, .type = b.type,
-                                      .payload = slice (payload, spec->payload_len) };
+                                      .payload = slice (payload, spec->payload_len), .identity = i ? slice (NULL, 0) : identity };
         need ((size_t) (p - k.bytes) + fact_encoded_len (&fact, &defaults) <= bound, "bound");
         p = fact_encode (p, &fact, &defaults);
     }

@@ -36,8 +36,10 @@ struct kit_batch_spec {
     uint64_t epoch;             /* 0: 1 */
     uint64_t incarnation;       /* 0: epoch + 7 */
     uint64_t first_seq;
+    uint64_t epoch_first_seq;   /* 0: 1 */
     uint32_t count;
     size_t payload_len;
+    const char *identity;       /* of the first fact; NULL: none has one */
     const char *topic;          /* of all facts, or with '|' between them several that alternate; NULL: "a.b" */
 };
 void kit_batch_make (const struct kit_batch_spec *spec, struct kit_batch *ret_batch);

@@ -47,6 +47,7 @@ struct fm_node {
     unsigned reply_room;                /* but for so many */
     uint8_t gone;                       /* to this asker: with FM_ERR_UNREACHABLE */
     unsigned reply_tries;
+    _Atomic uint64_t skipped_ns;        /* by which its clock is ahead of the real one */
     unsigned notice_count;
     char notices[FAKE_NOTICES_MAX][300];
 };
@@ -88,7 +89,7 @@ struct fm_slice node_mesh (const struct fm_node *node)
 
 uint64_t node_now (void)
 {
-    return clock_real.monotonic_ns (NULL);
+    return clock_real.monotonic_ns (NULL) + fake.skipped_ns;
 }
 
 void node_thread_lower (int by)
@@ -169,6 +170,7 @@ int journal_thread (pthread_t *thread, void *(*run) (void *), void *arg)
 struct fake_journal {
     char directory[128];
     struct fail_fs *fs;                 /* NULL: the real one */
+    uint32_t streams_max;               /* of the log, 0: its default */
     struct log_options options;
     struct journal_context context;
 };
@@ -183,7 +185,8 @@ static inline void fake_forget_replies (void)
 /* Open the log, and make what its threads share. 0 or log_open's error. */
 static inline int fake_open (struct fake_journal *j)
 {
-    j->options = (struct log_options) { .mesh = "test", .segment_bytes = 1 << 20, .buffer_bytes = 4 << 20, .fs = j->fs ? fail_fs_seam (j->fs) : NULL };
+    j->options = (struct log_options) { .mesh = "test", .segment_bytes = 1 << 20, .buffer_bytes = 4 << 20, .streams_max = j->streams_max,
+                                        .fs = j->fs ? fail_fs_seam (j->fs) : NULL };
     j->context = (struct journal_context) { .node = &fake, .clock = &clock_real };
     const int rc = log_open (j->directory, &j->options, NULL, &j->context.log);
     if (rc)
@@ -272,7 +275,7 @@ static inline void fake_let_replies (int rc, unsigned room, uint8_t gone)
 
 static inline struct timespec fake_deadline (unsigned ms)
 {
-    const uint64_t ns = node_now () + (uint64_t) ms * FAKE_NS_PER_MS;
+    const uint64_t ns = clock_real.monotonic_ns (NULL) + (uint64_t) ms * FAKE_NS_PER_MS;
     return (struct timespec) { .tv_sec = (time_t) (ns / 1000000000), .tv_nsec = (long) (ns % 1000000000) };
 }
 
