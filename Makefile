@@ -152,7 +152,7 @@ $(BUILD)/tests/unit/test_no_memory $(BUILD)/tests/unit/test_no_memory_mesh: LIBS
 $(BUILD)/tests/unit/test_shop: $(call obj,$(addprefix nodes/shop/,csv.c mbox.c order.c outbox.c store.c))
 
 # They run the command in processes that they fork; main comes with tests/unit/run_command.h.
-$(addprefix $(BUILD)/tests/unit/,test_usage): $(call obj,$(filter-out nodes/cli/main.c,$(CLI_SRC)))
+$(addprefix $(BUILD)/tests/unit/,test_usage test_printing test_directories): $(call obj,$(filter-out nodes/cli/main.c,$(CLI_SRC)))
 
 $(UNIT_BIN) $(TOOL_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/libsupport.a $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
 	$(call say,LINK)

@@ -125,9 +125,7 @@ static int dump_records (struct dump *d)
     while (rc == 0 && (rc = log_reader_next (d->reader, &item)) == 0) {
         if (d->until && item.offset >= d->until)
             break;
-        rc = dump_item (d, &item);
-        if (rc == 0 && cli_is_signalled ())
-            rc = FM_INTERRUPTED;
+        rc = cli_is_signalled () ? FM_INTERRUPTED : dump_item (d, &item);
         progress_draw (&d->progress, d->facts, 0, "printed");
     }
     return rc == FM_ERR_END ? 0 : rc;

@@ -90,7 +90,7 @@ static void put_identity (struct inspect *n, const char *path)
     } else {
         text_format (&n->text, "journal %s, generation %llu, mesh '%s'\n", id, (unsigned long long) generation,
                      log_mesh (n->log));
-        text_format (&n->text, "%s facts, offsets %llu to %llu; %s bytes\n",
+        text_format (&n->text, "%s facts and gaps, offsets %llu to %llu; %s bytes\n",
                      text_grouped (at.end_offset - at.first_offset, facts), (unsigned long long) at.first_offset,
                      (unsigned long long) (at.end_offset - 1), text_grouped (at.bytes, bytes));
     }

@@ -34,7 +34,7 @@ struct run {
 /* Done in the new process, before the command: to take something from it. */
 typedef void run_before_fn (void);
 
-static void run_read (int fd, char text[RUN_TEXT_MAX])
+static inline void run_read (int fd, char text[RUN_TEXT_MAX])
 {
     const ssize_t n = pread (fd, text, RUN_TEXT_MAX - 1, 0);
     assert_true (n >= 0);
@@ -43,7 +43,7 @@ static void run_read (int fd, char text[RUN_TEXT_MAX])
 }
 
 /* args: ends with NULL, without the program's name; at most RUN_WORDS_MAX. */
-static void run_args (const char *const *args, run_before_fn *before, struct run *ret_run)
+static inline void run_args (const char *const *args, run_before_fn *before, struct run *ret_run)
 {
     static char program[] = "factmesh";
     char *argv[RUN_WORDS_MAX + 2] = { program };
@@ -76,7 +76,7 @@ static void run_args (const char *const *args, run_before_fn *before, struct run
 }
 
 /* The words of a line; '' is an empty one. NAME=VALUE in front is put into the environment. */
-static void run_line (const char *line, struct run *ret_run)
+static inline void run_line (const char *line, struct run *ret_run)
 {
     const char *args[RUN_WORDS_MAX + 1];
     size_t count = 0;

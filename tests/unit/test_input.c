@@ -336,6 +336,42 @@ static void a_malformed_row_is_named_and_nothing_comes_after_it (void **state)
     expect (CSV, TEXT ("a,a\n1,2\n"), NULL, NULL, TEXT (""), FM_ERR_MALFORMED, "two columns are named 'a'");
 }
 
+static void the_last_row_needs_no_newline (void **state)
+{
+    (void) state;
+    expect (CSV, TEXT ("a,b\n1,2"), "b", NULL, TEXT ("2||2|{\"a\":\"1\",\"b\":\"2\"}\1"), FM_ERR_END, NULL);
+    expect (CSV, TEXT ("a,b\n1,"), "b", NULL, TEXT ("||2|{\"a\":\"1\",\"b\":\"\"}\1"), FM_ERR_END, NULL);
+    expect (CSV, TEXT ("a,b\n1,\"2\""), "b", NULL, TEXT ("2||2|{\"a\":\"1\",\"b\":\"2\"}\1"), FM_ERR_END, NULL);
+    expect (CSV_RAW, TEXT ("a,b\n1,2"), "b", NULL, TEXT ("2||2|1,2\1"), FM_ERR_END, NULL);
+    expect (CSV, TEXT ("a,b"), NULL, NULL, TEXT (""), FM_ERR_END, NULL);
+}
+
+static void a_column_without_a_text_for_its_name_is_refused (void **state)
+{
+    (void) state;
+    expect (CSV, TEXT ("a,\xff\n1,2\n"), NULL, NULL, TEXT (""), FM_ERR_MALFORMED, "standard input:1: the name of column 2 is not UTF-8 text");
+    expect (CSV, TEXT ("a\0,b\n1,2\n"), NULL, NULL, TEXT (""), FM_ERR_MALFORMED, "standard input:1: the name of column 1 is not UTF-8 text");
+}
+
+/* Its next row may be anything: where it would begin depends on what was wrong. */
+static void what_was_malformed_stays_so (void **state)
+{
+    (void) state;
+    struct source s;
+    struct csv *csv;
+    struct input_record record;
+    int rc;
+    source_open (&s, TEXT ("a,b\n1\n1,2\n"), 100, LIMIT);
+    assert_int_equal (csv_new (s.in, &(struct csv_options) { .raw = false }, &csv), 0);
+    while ((rc = csv_next (csv, &record)) == FM_TIMEOUT)
+        source_feed (&s);
+    assert_int_equal (rc, FM_ERR_MALFORMED);
+    assert_int_equal (csv_next (csv, &record), FM_ERR_MALFORMED);
+    csv_destroy (&csv);
+    csv_destroy (&csv);                 /* takes NULL */
+    source_close (&s);
+}
+
 static void bytes_that_are_not_utf8_pass_in_raw_rows (void **state)
 {
     (void) state;
@@ -568,6 +604,9 @@ int main (void)
         cmocka_unit_test (quotes_commas_and_newlines_in_fields_are_kept),
         cmocka_unit_test (a_byte_order_mark_and_empty_lines_are_passed_over),
         cmocka_unit_test (a_malformed_row_is_named_and_nothing_comes_after_it),
+        cmocka_unit_test (the_last_row_needs_no_newline),
+        cmocka_unit_test (a_column_without_a_text_for_its_name_is_refused),
+        cmocka_unit_test (what_was_malformed_stays_so),
         cmocka_unit_test (bytes_that_are_not_utf8_pass_in_raw_rows),
         cmocka_unit_test (a_column_that_is_not_there_is_named_with_those_that_are),
         cmocka_unit_test (too_many_columns_are_refused),

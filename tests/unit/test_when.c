@@ -80,6 +80,8 @@ static void what_is_no_time_is_refused_with_its_text (void **state)
                           "2026-11-01T24:00",
                           "2026-11-01T10:60",
                           "2026-11-01T10:00:61",
+                          "2026-11-01T10:00:6",
+                          "2026-11-01T10:00:",
                           "2026-11-01T10:00Zx",
                           "2026-11-01T10:00+25:00",
                           "2026-11-01T10:00+1",
@@ -172,6 +174,19 @@ static void places_are_read (void **state)
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         if (when_parse (bad[i], NOW, &w) != FM_ERR_ARGUMENT)
             fail_msg ("'%s' was taken", bad[i]);
+    /* Quoted as it was given, with what is wrong with it. */
+    static const char *const times[][2] = {
+        { "@2026-02-30", "'@2026-02-30': there is no such date and time" },
+        { "@2600-01-01", "'@2600-01-01': not between 1970 and 2554" },
+        { "@-700000w", "'@-700000w': longer than 584 years" },
+        { "@18446744074", "'@18446744074': Unix time is in seconds here" },
+        { "@noon", "'@noon': not a time; write @2026-11-01T10:00, with Z or +01:00 behind it, @ and Unix seconds, or @-1h" },
+        { "@-noon", "'@-noon': not a time; write @2026-11-01T10:00, with Z or +01:00 behind it, @ and Unix seconds, or @-1h" },
+    };
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
+        assert_int_equal (when_parse (times[i][0], NOW, &w), FM_ERR_ARGUMENT);
+        assert_string_equal (fm_error_detail (), times[i][1]);
+    }
 }
 
 /* The C library's calendar is the oracle. */
