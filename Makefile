@@ -154,6 +154,10 @@ $(BUILD)/tests/unit/test_shop: $(call obj,$(addprefix nodes/shop/,csv.c mbox.c o
 # They run the command in processes that they fork; main comes with tests/unit/run_command.h.
 $(addprefix $(BUILD)/tests/unit/,test_usage test_printing test_directories): $(call obj,$(filter-out nodes/cli/main.c,$(CLI_SRC)))
 
+# They run those that ask a journal, over a scripted one; options.c comes with tests/unit/asking.h.
+$(addprefix $(BUILD)/tests/unit/,test_asking test_asking_facts): $(call obj,$(addprefix nodes/cli/,status.c cursor.c group.c trace.c correct.c blob.c replay.c repair.c damage.c directory.c link.c \
+    recorded.c input.c text.c when.c output.c format_options.c patterns.c progress.c through.c))
+
 $(UNIT_BIN) $(TOOL_BIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/libsupport.a $(BUILD)/libfactmesh-journal.a $(BUILD)/libfactmesh.a
 	$(call say,LINK)
 	$(Q)$(CC) $(OPT_$(VARIANT)) $(filter %.o,$^) $(filter %.a,$^) -o $@ $(shell pkg-config --libs cmocka) $(JOURNAL_LIBS) $(LIBS)

@@ -76,12 +76,14 @@ static void put_json (struct text *t, const Factmesh__CursorState *s, bool posit
         text_put_u64 (t, at->generation);
     }
     if (positions && at) {
+        const char *before = "{\"stream\":\"";
         text_put_cstr (t, ",\"streams\":[");
         for (size_t i = 0; i < at->n_positions; i++) {
             struct fm_id stream;
             if (control_get_id (&at->positions[i]->stream, &stream) < 0)
                 continue;
-            text_put_cstr (t, i ? ",{\"stream\":\"" : "{\"stream\":\"");
+            text_put_cstr (t, before);
+            before = ",{\"stream\":\"";
             text_put_cstr (t, id_text (&stream, id));
             text_put_cstr (t, "\",\"seq\":");
             text_put_u64 (t, at->positions[i]->seq);

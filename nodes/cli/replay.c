@@ -323,7 +323,7 @@ static int replay_run (struct replay *r)
     uint64_t session;
     int status = replay_open (r, &session);
     progress_init (&r->progress, r->cli.quiet || isatty (STDOUT_FILENO));
-    while (status == CLI_OK) {
+    while (status == CLI_OK && !cli_is_signalled ()) {
         struct replay_event event;
         status = link_wait (&r->link, "replay", &event);
         if (status)
@@ -340,8 +340,6 @@ static int replay_run (struct replay *r)
             r->next_offset = event.next_offset;
             break;
         }
-        if (rc == 0 && cli_is_signalled ())
-            status = CLI_SIGNAL + cli_signalled ();
         if (rc < 0) {
             progress_clear (&r->progress);
             return failed (r, rc);
@@ -351,7 +349,9 @@ static int replay_run (struct replay *r)
     const int rc = output_flush (r->out);
     if (rc < 0)
         return failed (r, rc);
-    return status == CLI_OK && r->gaps && r->fail_on_gap ? CLI_GAP : status;
+    if (status == CLI_OK)
+        status = cli_is_signalled () ? CLI_SIGNAL + cli_signalled () : r->gaps && r->fail_on_gap ? CLI_GAP : CLI_OK;
+    return status;
 }
 
 static void print_stats (const struct replay *r, uint64_t took_ns)

@@ -8,32 +8,12 @@
 #include "id.h"
 #include "../../nodes/cli/patterns.h"
 #include "../../nodes/cli/progress.h"
+#include "listen.h"
 #include "run_command.h"
 
 #define STREAM "ab0102030405060708090a0b0c0d0e0f"
 static const struct fm_id stream = { { 0xab, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 } };
 static const struct cli cli = { .command = "test", .help = "" };
-
-/* What is written to a descriptor of ours meanwhile. */
-struct listener {
-    int fd, saved, file;
-};
-static struct listener listen_to (int fd)
-{
-    (void) fflush (NULL);
-    const struct listener l = { fd, dup (fd), memfd_create ("said", MFD_CLOEXEC) };
-    assert_true (l.saved >= 0 && l.file >= 0 && dup2 (l.file, fd) == fd);
-    return l;
-}
-static const char *heard (const struct listener *l)
-{
-    static char text[RUN_TEXT_MAX];
-    (void) fflush (NULL);
-    assert_int_equal (dup2 (l->saved, l->fd), l->fd);
-    (void) close (l->saved);
-    run_read (l->file, text);
-    return text;
-}
 
 static void a_gap_is_told_with_its_reason_behind_what_was_printed (void **state)
 {
@@ -59,7 +39,7 @@ static void a_gap_is_told_with_its_reason_behind_what_was_printed (void **state)
         const int rc = format_gap (&cli, o, &cases[i].gap);
         output_destroy (&o);
         (void) snprintf (want, sizeof want, "before\nfactmesh test: gap: %s\n", cases[i].text);
-        assert_string_equal (heard (&err), want);
+        expect_heard (&err, want);
         assert_int_equal (rc, 0);
     }
 }
@@ -81,7 +61,7 @@ static void what_cannot_be_printed_ends_as_its_cause_says (void **state)
     const struct listener err = listen_to (STDERR_FILENO);
     (void) error_set (-ENOSPC, "writing to standard output: no room");
     const int status = format_output_failed (&cli, -ENOSPC);
-    assert_string_equal (heard (&err), "factmesh test: writing to standard output: no room\n");
+    expect_heard (&err, "factmesh test: writing to standard output: no room\n");
     assert_int_equal (status, CLI_ERROR);
     assert_int_equal (cli_catch_signals (&cli), CLI_OK);
     assert_int_equal (raise (SIGTERM), 0);
@@ -106,11 +86,11 @@ static void damage_is_told_as_exactly_as_it_is_known (void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const struct listener out = listen_to (STDOUT_FILENO);
         damage_print (&cases[i].damage, false);
-        assert_string_equal (heard (&out), cases[i].text);
+        expect_heard (&out, cases[i].text);
     }
     const struct listener out = listen_to (STDOUT_FILENO);
     damage_print (&cases[2].damage, true);
-    assert_string_equal (heard (&out), "{\"file\":\"/j/3.seg\",\"what\":\"checksum\",\"segment\":3,\"end_segment\":4,\"first_pos\":10,\"end_pos\":20,\"first_offset\":0,"
+    expect_heard (&out, "{\"file\":\"/j/3.seg\",\"what\":\"checksum\",\"segment\":3,\"end_segment\":4,\"first_pos\":10,\"end_pos\":20,\"first_offset\":0,"
                                        "\"end_offset\":0,\"stream\":\"" STREAM "\",\"first_seq\":2,\"end_seq\":4}\n");
 }
 
@@ -124,8 +104,8 @@ static void what_was_not_printed_is_an_error (void **state)
     assert_false (text_reserve (&t, SIZE_MAX - 16));
     const struct listener out = listen_to (STDOUT_FILENO), err = listen_to (STDERR_FILENO);
     const int status = cli_print (&cli, &t);
-    assert_string_equal (heard (&err), "factmesh test: no memory for what was to be printed\n");
-    assert_string_equal (heard (&out), "");
+    expect_heard (&err, "factmesh test: no memory for what was to be printed\n");
+    expect_heard (&out, "");
     assert_int_equal (status, CLI_ERROR);
     text_release (&t);
 }
@@ -143,7 +123,7 @@ static void progress_is_for_terminals_now_and_then (void **state)
     progress_draw (&p, 1, 2, "sent");
     progress_draw_bytes (&p, 1, 2, "sent");
     progress_clear (&p);
-    assert_string_equal (heard (&err), "");
+    expect_heard (&err, "");
 
     assert_int_equal (openpty (&terminal, &ours, NULL, NULL, NULL), 0);
     const int saved = dup (STDERR_FILENO);
