@@ -358,7 +358,7 @@ static void what_was_malformed_stays_so (void **state)
 {
     (void) state;
     struct source s;
-    struct csv *csv;
+    struct csv *csv = NULL;
     struct input_record record;
     int rc;
     source_open (&s, TEXT ("a,b\n1\n1,2\n"), 100, LIMIT);
