@@ -78,7 +78,9 @@ def publish(lab, bind, count, topic="order", start=0, keys=10):
 
 
 def facts(lab, bind, topic="order"):
-    return [json.loads(line) for line in lab.ok("replay", topic, "--seed", bind, "--json").splitlines()]
+    """Without the gaps that a publisher left whose epoch nobody could close."""
+    rows = map(json.loads, lab.ok("replay", topic, "--seed", bind, "--json").splitlines())
+    return [row for row in rows if "seq" in row]
 
 
 def ids(rows):
