@@ -33,6 +33,7 @@ struct search {
     size_t count, max;
     char address[FM_PEER_ADDRESS_MAX];
     struct fm_id node;
+    uint64_t started_ns;
     bool found;
 };
 
@@ -44,12 +45,19 @@ static int look_at (void *arg, const struct fm_member *m)
         return 0;
     if (s->prefix && strncmp (id_text (&m->journal, text), s->prefix, strlen (s->prefix)) != 0)
         return 0;
+    /* One that was killed is a member for a while beside its successor. */
     if (s->wanted) {
+        if (s->found && m->started_ns <= s->started_ns)
+            return 0;
+        s->started_ns = m->started_ns;
         (void) snprintf (s->address, sizeof s->address, "%s", m->control);
         s->node = m->node;
         s->found = true;
         return 0;
     }
+    for (size_t i = 0; i < s->count; i++)
+        if (id_equal (&s->ids[i], &m->journal))
+            return 0;
     if (s->count == s->max)
         return 0;
     size_t at = s->count++;

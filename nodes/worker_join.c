@@ -45,6 +45,7 @@ struct search {
     const struct fm_id *wanted;         /* NULL: any */
     size_t count;
     struct fm_id journal;
+    uint64_t started_ns;
     char address[FM_PEER_ADDRESS_MAX];
 };
 
@@ -53,8 +54,13 @@ static int look_at (void *arg, const struct fm_member *m)
     struct search *s = arg;
     if (!m->is_journal || (s->wanted && !id_equal (s->wanted, &m->journal)))
         return 0;
-    s->count++;
+    /* One that was killed is a member for a while beside its successor. */
+    const bool again = s->count && id_equal (&s->journal, &m->journal);
+    if (again && m->started_ns <= s->started_ns)
+        return 0;
+    s->count += !again;
     s->journal = m->journal;
+    s->started_ns = m->started_ns;
     if (strlen (m->control) < sizeof s->address)
         memcpy (s->address, m->control, strlen (m->control) + 1);
     return 0;

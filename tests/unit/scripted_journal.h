@@ -45,6 +45,7 @@ struct scripted {
     struct fm_id id;
     bool is_member;
     unsigned incarnation;
+    uint64_t started_ns;
     char address[48];
     void *router;
     uint8_t route[64];                  /* of who asked last */
@@ -137,7 +138,8 @@ int fm_node_members (struct fm_node *node, int (*each) (void *arg, const struct 
     for (size_t i = 0; i < node->journal_count && !rc; i++) {
         const struct scripted *j = &node->journals[i];
         const struct fm_member member = { .node = { .bytes = { 'n', (uint8_t) i, (uint8_t) j->incarnation } }, .name = "journal", .is_journal = true,
-                                          .journal = j->id, .generation = 1, .control = j->address };
+                                          .journal = j->id, .generation = 1, .control = j->address,
+                                          .started_ns = j->started_ns };
         if (j->is_member)
             rc = each (arg, &member);
     }

@@ -147,6 +147,30 @@ static void of_two_journals_one_must_be_named (void **state)
     assert_ptr_equal (group.journal, second);
 }
 
+/* Until the killed process is taken for dead it is a member like its successor. */
+static void join_the_younger (bool second)
+{
+    struct scripted *const first = script_journal (group_answers), *const other = script_journal (group_answers);
+    other->id = first->id;
+    first->started_ns = second ? 1 : 2;
+    other->started_ns = second ? 2 : 1;
+    group.journal = second ? other : first;
+    assert_done (open_worker (7000));
+    assert_int_equal ((second ? first : other)->connections, 0);
+}
+
+static void a_journal_that_was_killed_and_started_again_is_one (void **state)
+{
+    (void) state;
+    join_the_younger (true);
+}
+
+static void whichever_of_its_processes_is_met_first (void **state)
+{
+    (void) state;
+    join_the_younger (false);
+}
+
 static void open_says_why_it_cannot_connect (void **state)
 {
     (void) state;
@@ -764,6 +788,8 @@ int main (void)
         CASE (a_node_that_becomes_a_journal_is_joined),
         CASE (open_says_that_there_is_no_journal_or_that_it_is_silent),
         CASE (of_two_journals_one_must_be_named),
+        CASE (a_journal_that_was_killed_and_started_again_is_one),
+        CASE (whichever_of_its_processes_is_met_first),
         CASE (open_says_why_it_cannot_connect),
         CASE (options_that_make_no_sense_are_refused_before_anybody_is_asked),
         CASE (a_join_is_answered_once_by_what_answers_it),
