@@ -512,16 +512,14 @@ static int read_frame (struct live_set *set, struct peer *peer, zmq_msg_t *messa
     case RESERVED_ENDED:
         ret_frame->kind = LIVE_ENDED;
         return 0;
-    case RESERVED_FENCE:
-        if (!peer->fence_out || memcmp (nonce.data, peer->nonce, FENCE_NONCE_LEN) != 0)
+    default:
+        if (kind != RESERVED_FENCE || !peer->fence_out || memcmp (nonce.data, peer->nonce, FENCE_NONCE_LEN) != 0)
             return FM_ERR_UNKNOWN;      /* an older nonce's */
         subscribe_fence (peer, ZMQ_UNSUBSCRIBE);
         peer->fence_out = false;
         set_fenced (set, peer);
         ret_frame->kind = LIVE_FENCE;
         return 0;
-    default:
-        return FM_ERR_UNKNOWN;
     }
 }
 

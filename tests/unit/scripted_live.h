@@ -25,6 +25,7 @@ struct live_script {
 
 static struct live_script live_scripts[SCRIPT_JOURNALS_MAX];
 static struct node_listener live_listener;
+static unsigned live_listen_failures;       /* so many times more nobody can be listened to */
 
 static inline struct live_script *live_of (const struct scripted *j)
 {
@@ -54,6 +55,10 @@ static inline void live_up (struct scripted *j)
 
 int node_listen (struct fm_node *node, const struct node_listener *listener)
 {
+    if (live_listen_failures) {
+        live_listen_failures--;
+        return error_set (-ENOMEM, "no memory for a listener");
+    }
     live_listener = *listener;
     for (size_t i = 0; i < node->journal_count; i++)
         live_up (&node->journals[i]);
@@ -290,6 +295,7 @@ static inline void live_say_replay (struct scripted *j, const struct live_replay
 static int live_set_up (void **state)
 {
     memset (live_scripts, 0, sizeof live_scripts);
+    live_listen_failures = 0;
     const int rc = script_set_up (state);
     script.also_runs = live_run;
     return rc;

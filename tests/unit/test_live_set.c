@@ -1,0 +1,237 @@
+/* live_set: peers by script (scripted_live.h) that come, go, move, cannot be connected to, are too many, and send what no peer should. */
+
+#include "scripted_live.h"
+
+#include "live_set.h"
+
+static struct live_set *set;
+static int epoll_fd;
+
+static int set_up (void **state)
+{
+    set = NULL;
+    epoll_fd = epoll_create1 (EPOLL_CLOEXEC);
+    return live_set_up (state);
+}
+
+static int tear_down (void **state)
+{
+    live_set_destroy (&set);
+    close (epoll_fd);
+    return live_tear_down (state);
+}
+
+static void open_set (void)
+{
+    assert_done (live_set_new (&script, epoll_fd, slice (NULL, 0), false, true, 100, &set));
+}
+
+/* Time goes on; what comes is taken, and counted by its kind. */
+static unsigned taken[16];
+
+static void run (unsigned ms)
+{
+    zmq_msg_t message;
+    struct live_frame frame;
+    memset (taken, 0, sizeof taken);
+    zmq_msg_init (&message);
+    for (unsigned passed = 0; passed <= ms; passed += 10) {
+        if (passed)
+            script_pass (10);
+        (void) script_run ();
+        live_set_look (set);
+        do {
+            (void) live_set_update (set, script.now_ns);
+            while (live_set_receive (set, &message, &frame) == 0)
+                taken[frame.kind]++;
+        } while (live_set_update (set, script.now_ns) <= script.now_ns || script_run ());
+    }
+    zmq_msg_close (&message);
+}
+
+static struct node_peer member (unsigned n)
+{
+    return (struct node_peer) { .node = { .bytes = { 'm', (uint8_t) n, (uint8_t) (n >> 8) } }, .name = "far" };
+}
+
+static void tell_up (unsigned first, unsigned end)
+{
+    for (unsigned n = first; n < end; n++) {
+        const struct node_peer peer = member (n);
+        live_listener.up (live_listener.arg, &peer);
+    }
+}
+
+static void a_connection_that_cannot_be_made_is_tried_again (void **state)
+{
+    (void) state;
+    struct scripted *peer = live_peer_add (script_silence, false);
+    script.sockets_left = 0;
+    open_set ();
+    run (2 * LIVE_SET_CONNECT_MS);
+    assert_int_equal (live_set_count (set), 1);
+    assert_true (script_noticed ("LIVE-CONNECT peer=peer0 address=inproc://live-0-1"));
+    assert_int_equal (script.notice_count, 1);
+    script.sockets_left = -1;
+    run (LIVE_SET_CONNECT_MS);
+    assert_int_equal (taken[LIVE_FENCE], 1);
+    assert_true (live_set_fenced (set));
+    live_say_head (peer, RESERVED_HEAD, 1, 5);
+    run (10);
+    assert_int_equal (taken[LIVE_HEAD], 1);
+}
+
+/* Of a publisher that lives nothing comes: the connection may be half open. That there is no descriptor for a new one just then changes nothing. */
+static void a_silent_connection_is_made_anew_as_soon_as_it_can (void **state)
+{
+    (void) state;
+    struct scripted *peer = live_peer_add (script_silence, false);
+    open_set ();
+    run (10);
+    live_say_head (peer, RESERVED_HEAD, 1, 5);
+    run (10);
+    assert_int_equal (taken[LIVE_HEAD], 1);
+    script.sockets_left = 0;
+    run ((LIVE_SET_SILENT_LOOKS + 3) * LIVE_SET_LOOK_MS);
+    assert_true (script_noticed ("LIVE-SILENT"));
+    script.sockets_left = -1;
+    run (2 * LIVE_SET_LOOK_MS);
+    live_say_head (peer, RESERVED_HEAD, 1, 6);
+    run (10);
+    assert_int_equal (taken[LIVE_HEAD], 1);
+}
+
+static void one_that_moves_is_drained_and_connected_to_anew (void **state)
+{
+    (void) state;
+    struct scripted *peer = live_peer_add (script_silence, false);
+    struct live_script *l = live_of (peer);
+    open_set ();
+    run (10);
+    void *old = l->xpub;
+    live_say_head (peer, RESERVED_HEAD, 1, 5);
+    (void) snprintf (l->address, sizeof l->address, "inproc://moved");
+    l->xpub = zmq_socket (script.zmq, ZMQ_XPUB);
+    assert_int_equal (zmq_bind (l->xpub, l->address), 0);
+    live_up (peer);
+    run (10);
+    assert_int_equal (taken[LIVE_HEAD], 1);     /* what the old connection had */
+    assert_int_equal (live_set_count (set), 2);
+    live_say_head (peer, RESERVED_HEAD, 1, 6);
+    run (10);
+    assert_int_equal (taken[LIVE_HEAD], 1);
+    run (LIVE_SET_LINGER_MS);
+    assert_int_equal (taken[LIVE_PEER_GONE], 1);
+    assert_int_equal (live_set_count (set), 1);
+    assert_string_equal (live_set_peer (set, 0)->info.live, "inproc://moved");
+    zmq_setsockopt (old, ZMQ_LINGER, &(int) { 0 }, sizeof (int));
+    zmq_close (old);
+}
+
+static void more_peers_than_there_is_room_for_are_told (void **state)
+{
+    (void) state;
+    open_set ();
+    tell_up (0, LIVE_SET_PEERS_MAX + 1);
+    run (0);
+    assert_int_equal (live_set_count (set), LIVE_SET_PEERS_MAX);
+    assert_true (script_noticed ("LIVE-PEERS-FULL peer=far"));
+    assert_int_equal (script.notice_count, 1);
+}
+
+/* More news than the mailbox takes: everybody is asked about anew. Who went meanwhile is gone, also where nobody can be asked just then. */
+static void more_news_than_there_is_room_for_lose_nobody (void **state)
+{
+    (void) state;
+    struct scripted *stays = live_peer_add (script_silence, false), *goes = live_peer_add (script_silence, false);
+    open_set ();
+    run (10);
+    assert_int_equal (live_set_count (set), 2);
+    goes->is_member = false;
+    live_listen_failures = 3;
+    tell_up (0, LIVE_SET_MAIL_MAX + 1);
+    run (0);
+    assert_int_equal (live_set_count (set), 2);         /* it could not listen */
+    for (unsigned i = 0; i < 5; i++)
+        run (LIVE_SET_ASK_AGAIN_MS);
+    assert_int_equal (live_listen_failures, 0);
+    run (LIVE_SET_LINGER_MS);
+    assert_int_equal (live_set_count (set), 1);
+    assert_string_equal (live_set_peer (set, 0)->info.live, live_of (stays)->address);
+    live_say_head (stays, RESERVED_HEAD, 1, 5);
+    run (10);
+    assert_int_equal (taken[LIVE_HEAD], 1);
+    /* Once more, with one that is being drained. */
+    goes->is_member = true;
+    live_up (goes);
+    run (10);
+    live_listener.down (live_listener.arg, &live_set_peer (set, 1)->info.node, true);
+    run (10);
+    goes->is_member = false;
+    tell_up (0, LIVE_SET_MAIL_MAX + 1);
+    run (LIVE_SET_LINGER_MS + 100);
+    assert_int_equal (live_set_count (set), 1);
+}
+
+static void who_asks_again_says_when (void **state)
+{
+    (void) state;
+    open_set ();
+    (void) live_set_update (set, script.now_ns);
+    live_listen_failures = 2;
+    tell_up (0, LIVE_SET_MAIL_MAX + 1);
+    live_set_look (set);
+    for (unsigned i = 0; i < 2; i++) {
+        const uint64_t due_ns = live_set_update (set, script.now_ns);
+        assert_int_equal (due_ns, script.now_ns + LIVE_SET_ASK_AGAIN_MS * SCRIPT_MS);
+        script.now_ns = due_ns;
+    }
+    assert_int_equal (live_set_update (set, script.now_ns), UINT64_MAX);
+    assert_int_equal (live_set_count (set), 0);
+}
+
+static void what_no_peer_should_send_is_refused_and_the_next_is_taken (void **state)
+{
+    (void) state;
+    struct scripted *peer = live_peer_add (script_silence, false);
+    open_set ();
+    run (10);
+    void *xpub = live_of (peer)->xpub;
+    assert_int_equal (zmq_send (xpub, ".a.", 3, ZMQ_SNDMORE), 3);           /* several frames */
+    assert_int_equal (zmq_send (xpub, "second", 6, ZMQ_SNDMORE), 6);
+    assert_int_equal (zmq_send (xpub, "third", 5, 0), 5);
+    live_say_bytes (peer, ".topic without an end", 21);
+    run (10);
+    assert_int_equal (taken[LIVE_BATCH] + taken[LIVE_HEAD], 0);
+    assert_int_equal (script.counters[NODE_FRAMES_REFUSED], 2);
+    assert_int_equal (script.counters[NODE_FRAMES_RECEIVED], 3);            /* and the fence's answer */
+    live_say_head (peer, RESERVED_HEAD, 1, 5);
+    run (10);
+    assert_int_equal (taken[LIVE_HEAD], 1);
+}
+
+static void a_set_that_cannot_listen_is_none (void **state)
+{
+    (void) state;
+    live_listen_failures = 1;
+    assert_int_equal (live_set_new (&script, epoll_fd, slice (NULL, 0), false, true, 100, &set), -ENOMEM);
+    assert_null (set);
+    live_set_destroy (&set);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
+
+int main (void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE (a_connection_that_cannot_be_made_is_tried_again),
+        CASE (a_silent_connection_is_made_anew_as_soon_as_it_can),
+        CASE (one_that_moves_is_drained_and_connected_to_anew),
+        CASE (more_peers_than_there_is_room_for_are_told),
+        CASE (more_news_than_there_is_room_for_lose_nobody),
+        CASE (who_asks_again_says_when),
+        CASE (what_no_peer_should_send_is_refused_and_the_next_is_taken),
+        CASE (a_set_that_cannot_listen_is_none),
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
