@@ -5,6 +5,7 @@
 
 #include "worker_inner.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -82,14 +83,14 @@ static void take_item (struct fm_worker *w, const Factmesh__WorkItem *m, uint64_
 {
     if (w->queue_count == w->in_hand || m->token <= w->last_token)
         return;
-    struct work_item item = {
-        .offset = m->offset, .token = m->token, .deliveries = m->deliveries, .attempts = m->attempts, .flags = m->flags,
-        .len = m->batch.len, .bytes = malloc (m->batch.len + 1),
-    };
-    if (!item.bytes)
+    uint8_t *bytes = malloc (m->batch.len + 1);
+    if (!bytes)
         return;
     if (m->batch.len)
-        memcpy (item.bytes, m->batch.data, m->batch.len);
+        memcpy (bytes, m->batch.data, m->batch.len);
+    struct work_item item = {
+        .offset = m->offset, .token = m->token, .deliveries = m->deliveries, .attempts = m->attempts, .flags = m->flags, .len = m->batch.len, .bytes = bytes,
+    };
     if (holds_nothing (w))
         worker_renew (w, now_ns);
     take_id (m->root, &item.root);
@@ -162,8 +163,7 @@ static void receive (struct fm_worker *w, uint64_t now_ns)
             take_error (w, &e, now_ns);
             return;
         }
-        if (e.kind != REPLAY_OTHER)
-            continue;
+        assert (e.kind == REPLAY_OTHER);        /* no session was opened here */
         const Factmesh__Control *c = e.control;
         if (c->body_case == FACTMESH__CONTROL__BODY_GROUP_JOINED && w->state == WORKER_JOINING && e.request == w->join_request)
             worker_on_joined (w, c->group_joined, now_ns);
@@ -232,13 +232,18 @@ static uint64_t step (struct fm_worker *w, bool tell_now)
     return now_ns + (uint64_t) WORKER_RETRY_MS * NS_PER_MS;
 }
 
-/* Wait for the journal, at most until then. */
+/* Wait for the journal, at most until then. What is in hand must not end the wait: our descriptor is awake again behind it. */
 static int wait_until (struct fm_worker *w, uint64_t until_ns)
 {
     struct epoll_event events[4];
+    const bool woken = w->woken;
     const uint64_t now_ns = node_now ();
     const uint64_t left_ms = until_ns > now_ns ? (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS : 0;
+    set_awake (w, false);
     const int count = epoll_wait (w->epoll_fd, events, 4, left_ms < INT32_MAX ? (int) left_ms : INT32_MAX);
+    const int why = errno;
+    set_awake (w, woken);
+    errno = why;
     if (count < 0)
         return errno == EINTR ? error_set (FM_INTERRUPTED, "while waiting for group '%s'", w->group) : -errno;
     for (int i = 0; i < count; i++)
@@ -603,8 +608,6 @@ static void worker_free (struct fm_worker **worker)
     replay_client_destroy (&w->client);
     for (size_t i = 0; i < w->queue_count; i++)
         worker_item_release (&w->queue[(w->queue_first + i) % w->in_hand]);
-    if (w->has_current)
-        worker_item_release (&w->current);
     batch_scratch_release (&w->scratch);
     const int fds[] = { w->epoll_fd, w->timer_fd, w->wake_fd };
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)

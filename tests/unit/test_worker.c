@@ -2,6 +2,8 @@
 
 #include "scripted_group.h"
 
+#include <sched.h>
+
 #include "worker_inner.h"
 
 static struct fm_worker *worker;
@@ -778,6 +780,95 @@ static void close_waits_a_second_for_a_silent_journal (void **state)
     assert_int_equal (script.now_ns - began_ns, WORKER_CLOSE_MS * SCRIPT_MS);
 }
 
+static void hand_out_more (void *arg)
+{
+    (void) arg;
+    group_hand_out_tokens (7, 9);
+}
+
+static void what_is_handed_out_while_it_closes_is_left_to_its_lease (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join_and_take (1, 2, &work);
+    group.mute_outcomes = true;
+    script_plan (WORKER_CLOSE_MS / 2, hand_out_more, NULL);
+    fm_worker_close (&worker);
+    (void) script_run ();
+    for (size_t i = 0; i < group.told_count; i++)
+        assert_true (group.told[i].token < 7);
+}
+
+/* --- Waiting for others, too. */
+
+static bool is_readable (int fd)
+{
+    struct pollfd wait = { .fd = fd, .events = POLLIN };
+    return poll (&wait, 1, 0) == 1;
+}
+
+/* As long as a call could return something, and when it must be called for its own sake. */
+static void its_descriptor_tells_when_to_call (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    script.now_ns = SCRIPT_MS;                  /* its timer goes by the real clock, which is far beyond: it rings when it is set */
+    join ();
+    const int fd = fm_worker_fd (worker);
+    assert_int_equal (fm_worker_fd (worker), fd);
+    assert_true (is_readable (fd));
+    expect_nothing (0);
+    while (!is_readable (fd))                   /* the timer's turn */
+        sched_yield ();
+    expect_nothing (1);
+    group_hand_out_tokens (1, 3);
+    assert_true (is_readable (fd));
+    take (1, &work);
+    assert_done (fm_work_done (worker));
+    assert_true (is_readable (fd));             /* there is another one in hand */
+    take (2, &work);
+    assert_done (fm_work_done (worker));
+}
+
+static void a_signal_ends_the_wait (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    group.journal = script_journal (group_answers);
+    script.interruptions = 1;
+    assert_int_equal (open_worker (0), FM_INTERRUPTED);
+    assert_null (worker);
+    assert_done (open_worker (0));
+    script.interruptions = 1;
+    assert_int_equal (fm_worker_next (worker, 1000, &work), FM_INTERRUPTED);
+    expect_nothing (10);
+}
+
+/* --- What is asked of the journal. */
+
+static void where_a_new_group_begins_and_what_it_takes_is_told_the_journal (void **state)
+{
+    static const char *const topics[] = { "a.>", "b.*.c", NULL };
+    static const struct fm_worker_options options[] = {
+        { .group = "g", .effect = FM_IDEMPOTENT, .topics = topics, .from_time_ns = 4711 },
+        { .group = "g", .effect = FM_IDEMPOTENT, .topics = topics, .from_now = true },
+    };
+    (void) state;
+    group.journal = script_journal (group_answers);
+    for (size_t i = 0; i < 2; i++) {
+        assert_done (fm_worker_open (&script, &options[i], &worker));
+        const Factmesh__GroupJoin *asked = script_last (group.journal, FACTMESH__CONTROL__BODY_GROUP_JOIN)->group_join;
+        assert_int_equal (asked->start_case, i == 0 ? FACTMESH__GROUP_JOIN__START_FROM_TIME_NS : FACTMESH__GROUP_JOIN__START_FROM_END);
+        if (i == 0)
+            assert_int_equal (asked->from_time_ns, 4711);
+        assert_int_equal (asked->config->n_filters, 2);
+        assert_true (slice_equal (control_get_slice (&asked->config->filters[0]), slice_of ("a.>")));
+        assert_true (slice_equal (control_get_slice (&asked->config->filters[1]), slice_of ("b.*.c")));
+        fm_worker_close (&worker);
+        (void) script_run ();
+    }
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
 
 int main (void)
@@ -819,6 +910,10 @@ int main (void)
         CASE (but_not_longer_than_a_second),
         CASE (close_gives_back_what_is_in_hand_and_leaves),
         CASE (close_waits_a_second_for_a_silent_journal),
+        CASE (what_is_handed_out_while_it_closes_is_left_to_its_lease),
+        CASE (its_descriptor_tells_when_to_call),
+        CASE (a_signal_ends_the_wait),
+        CASE (where_a_new_group_begins_and_what_it_takes_is_told_the_journal),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
