@@ -40,13 +40,19 @@ static int walk_place (struct groups *gs, struct group *g, struct group_walk *w,
     return rc;
 }
 
-/* Which of the batch's topics are the group's, and were not those that it had before (NULL: none)? False: none is. */
-static bool match_topics (struct groups *gs, const struct group *g, const struct batch *b, const struct group_filters *had)
+/* Filters that decided about that offset when the group's place passed it: what they match, the group had. NULL: no place passed it. */
+static const struct group_filters *had_at (const struct group *g, bool skipped, uint64_t offset)
+{
+    return !skipped ? NULL : offset < g->filters_since ? &g->ever_filters : &g->skipped_filters;
+}
+
+/* Which of the batch's topics are the group's, and were not those that it had before (NULL: none)? 0, FM_ERR_END: none is, or -ENOMEM. */
+static int match_topics (struct groups *gs, const struct group *g, const struct batch *b, const struct group_filters *had)
 {
     if (b->topic_count > gs->match_size) {
         uint8_t *bigger = realloc (gs->matches, b->topic_count);
         if (!bigger)
-            return false;
+            return -ENOMEM;
         gs->matches = bigger;
         gs->match_size = b->topic_count;
     }
@@ -56,7 +62,7 @@ static bool match_topics (struct groups *gs, const struct group *g, const struct
         gs->matches[i] = group_filters_match (&g->config.filters, topic) && !(had && group_filters_match (had, topic));
         any |= gs->matches[i];
     }
-    return any;
+    return any ? 0 : FM_ERR_END;
 }
 
 /* A correction can overtake what it corrects on the way here. */
@@ -95,25 +101,32 @@ static int take_batch (struct groups *gs, struct group *g, const struct log_item
     struct batch_reader reader;
     struct batch_duplicates duplicates;
     struct fm_fact fact;
-    const uint64_t end = item->offset + (item->end_seq - item->first_seq);
+    const uint64_t batch_end = item->offset + (item->end_seq - item->first_seq);
+    const uint64_t end = skipped && g->skipped_end < batch_end ? g->skipped_end : batch_end;    /* there the other walk begins */
+    uint64_t offset = from > item->offset ? from : item->offset;
     *ret_next = end;
-    if (!item->bytes.len || end <= from)
+    if (!item->bytes.len || end <= offset)
         return 0;
     int rc = batch_decode (item->bytes.data, item->bytes.len, slice (NULL, 0), &gs->scratch, &b);
-    if (rc)
-        return rc == -ENOMEM ? rc : 0;      /* recorded by a newer version; replays hand it out as it is */
-    const struct group_filters *had = !skipped ? NULL : item->offset < g->filters_since ? &g->ever_filters : &g->skipped_filters;
-    if (!match_topics (gs, g, &b, had))
+    if (rc && rc != -ENOMEM)
+        return 0;                       /* recorded by a newer version; replays hand it out as it is */
+    const struct group_filters *had = had_at (g, skipped, offset);
+    if (!rc)
+        rc = match_topics (gs, g, &b, had);
+    if (rc == -ENOMEM) {
+        *ret_next = offset;
+        return rc;
+    }
+    if (rc && had == had_at (g, skipped, end - 1))
         return 0;
     batch_reader_init (&reader, &b);
     batch_duplicates_init (&duplicates, &b);
-    uint64_t offset = item->offset;
-    if (from > offset) {
-        if (batch_reader_skip (&reader, from - offset))
-            return 0;
-        offset = from;
-    }
-    for (; batch_reader_next (&reader, &fact) == 0; offset++) {
+    (void) batch_reader_skip (&reader, offset - item->offset);  /* where it fails, so does the next */
+    for (; offset < end && batch_reader_next (&reader, &fact) == 0; offset++) {
+        if (had != had_at (g, skipped, offset)) {       /* the topics changed within the batch */
+            had = had_at (g, skipped, offset);
+            (void) match_topics (gs, g, &b, had);       /* there is room for all of them already */
+        }
         const bool wanted = gs->matches[fact.topic_index] && !batch_duplicates_meet (&duplicates, fact.id.seq);
         rc = wanted ? take_fact (gs, g, item, &b, &fact, offset, skipped) : 0;
         if (rc) {
@@ -220,12 +233,13 @@ struct parcel {
     size_t count, bytes;
 };
 
-static struct group_instance *find_instance (struct group *g, uint64_t member)
+/* Every member of the state is an instance. */
+static const struct group_instance *instance_of (const struct group *g, uint64_t member)
 {
-    for (size_t i = 0; i < g->instance_count; i++)
-        if (g->instances[i].number == member)
-            return &g->instances[i];
-    return NULL;
+    size_t i = 0;
+    while (g->instances[i].number != member)
+        i++;
+    return &g->instances[i];
 }
 
 static void parcel_release (struct parcel *p)
@@ -249,10 +263,9 @@ static void parcel_return (struct group *g, const struct parcel *p)
 
 static void parcel_send (struct groups *gs, struct group *g, struct parcel *p)
 {
-    const struct group_instance *to = find_instance (g, p->member);
     Factmesh__WorkItem **items = calloc (p->count, sizeof (*items));
     int rc = -ENOMEM;
-    if (to && items) {
+    if (items) {
         size_t n = 0;
         for (struct outgoing *o = p->first; o; o = o->next)
             items[n++] = &o->item;
@@ -266,7 +279,7 @@ static void parcel_send (struct groups *gs, struct group *g, struct parcel *p)
         zmq_msg_t message;
         rc = control_encode (&control, node_mesh (gs->context->node), &message);
         if (!rc) {
-            rc = node_reply (gs->context->node, &to->route, &message);
+            rc = node_reply (gs->context->node, &instance_of (g, p->member)->route, &message);
             if (rc)
                 zmq_msg_close (&message);
         }

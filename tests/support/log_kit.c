@@ -179,17 +179,20 @@ void kit_batch_make (const struct kit_batch_spec *spec, struct kit_batch *ret_ba
     b.incarnation = spec->incarnation ? spec->incarnation : b.epoch + 7;
     b.topic_count = split_topics (spec->topic ? spec->topic : "a.b", topics);
     const struct batch_defaults defaults = { .type = b.type, .time_ns = b.time_ns };
+    struct fm_fact fact = { .time_ns = b.time_ns, .type = b.type, .key = slice_of (spec->key ? spec->key : ""), .corrects = spec->corrects };
+    b.features |= fact_features (&fact);
 
     uint8_t *payload = malloc (spec->payload_len + 1);
     const struct fm_slice identity = slice_of (spec->identity ? spec->identity : "");
-    size_t bound = batch_header_bound (&b) + spec->count * (spec->payload_len + 64) + identity.len;
+    size_t bound = batch_header_bound (&b) + spec->count * (spec->payload_len + fact.key.len + 64) + identity.len;
     k.bytes = malloc (bound);
     need (payload && k.bytes, "malloc");
     uint8_t *p = batch_encode_header (k.bytes, &b);
     for (uint32_t i = 0; i < spec->count; i++) {
         fill (payload, spec->payload_len, spec->stream, spec->first_seq + i);
-        const struct fm_fact fact = { .topic_index = i % b.topic_count, .time_ns = b.time_ns, .type = b.type,
-                                      .payload = slice (payload, spec->payload_len), .identity = i ? slice (NULL, 0) : identity };
+        fact.topic_index = i % b.topic_count;
+        fact.payload = slice (payload, spec->payload_len);
+        fact.identity = i ? slice (NULL, 0) : identity;
         need ((size_t) (p - k.bytes) + fact_encoded_len (&fact, &defaults) <= bound, "bound");
         p = fact_encode (p, &fact, &defaults);
     }
@@ -241,11 +244,16 @@ void kit_sync (struct log *log)
 
 static uint64_t kit_now (void *context)
 {
-    return ((struct kit_clock *) context)->now_ns;
+    return __atomic_load_n (&((struct kit_clock *) context)->now_ns, __ATOMIC_RELAXED);
 }
 
 void kit_clock_init (struct kit_clock *c)
 {
     c->now_ns = UINT64_C (1700000000000000000);
     c->clock = (struct clock) { .context = c, .unix_ns = kit_now, .monotonic_ns = kit_now };
+}
+
+void kit_clock_advance (struct kit_clock *c, uint64_t ns)
+{
+    (void) __atomic_fetch_add (&c->now_ns, ns, __ATOMIC_RELAXED);
 }

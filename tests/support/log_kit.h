@@ -41,6 +41,8 @@ struct kit_batch_spec {
     size_t payload_len;
     const char *identity;       /* of the first fact; NULL: none has one */
     const char *topic;          /* of all facts, or with '|' between them several that alternate; NULL: "a.b" */
+    const char *key;            /* of all facts; NULL: none */
+    struct fm_fact_id corrects; /* so do all facts; zero: nothing */
 };
 void kit_batch_make (const struct kit_batch_spec *spec, struct kit_batch *ret_batch);
 void kit_batch_release (struct kit_batch *b);
@@ -59,5 +61,7 @@ struct kit_clock {
     uint64_t now_ns;
 };
 void kit_clock_init (struct kit_clock *c);
+/* While other threads look at it. */
+void kit_clock_advance (struct kit_clock *c, uint64_t ns);
 
 #endif

@@ -171,6 +171,7 @@ struct fake_journal {
     char directory[128];
     struct fail_fs *fs;                 /* NULL: the real one */
     uint32_t streams_max;               /* of the log, 0: its default */
+    const struct clock *clock;          /* NULL: the real one */
     struct log_options options;
     struct journal_context context;
 };
@@ -186,8 +187,8 @@ static inline void fake_forget_replies (void)
 static inline int fake_open (struct fake_journal *j)
 {
     j->options = (struct log_options) { .mesh = "test", .segment_bytes = 1 << 20, .buffer_bytes = 4 << 20, .streams_max = j->streams_max,
-                                        .fs = j->fs ? fail_fs_seam (j->fs) : NULL };
-    j->context = (struct journal_context) { .node = &fake, .clock = &clock_real };
+                                        .fs = j->fs ? fail_fs_seam (j->fs) : NULL, .clock = j->clock };
+    j->context = (struct journal_context) { .node = &fake, .clock = j->clock ? j->clock : &clock_real };
     const int rc = log_open (j->directory, &j->options, NULL, &j->context.log);
     if (rc)
         return rc;

@@ -1,12 +1,7 @@
 /* groups: the thread, on a node without sockets and a log that is written and synced when the test says so: nothing is told before it is durable, and what could
  * not be loaded is refused. */
 
-#include "fake_journal.h"
-
-#include "factmesh.pb-c.h"
-#include "groups.h"
-
-static struct groups *groups;
+#include "fake_group.h"
 
 static int set_up (void **state)
 {
@@ -27,49 +22,8 @@ static int tear_down (void **state)
 
 static void join (const char *group, uint32_t credit)
 {
-    Factmesh__GroupConfig config = FACTMESH__GROUP_CONFIG__INIT;
-    config.effect = FACTMESH__EFFECT__EFFECT_ONCE;
-    Factmesh__GroupJoin m = FACTMESH__GROUP_JOIN__INIT;
-    m.group = control_put_slice (slice_of (group));
-    m.credit = credit;
-    m.config = &config;
-    Factmesh__Control control = FACTMESH__CONTROL__INIT;
-    control.body_case = FACTMESH__CONTROL__BODY_GROUP_JOIN;
-    control.group_join = &m;
-    assert_int_equal (fake_hand_over ('a', &control), 0);
+    group_ask (&(struct group_ask) { .group = slice_of (group), .credit = credit, .effect = FACTMESH__EFFECT__EFFECT_ONCE });
 }
-
-static void say_done (uint64_t member, const Factmesh__WorkItem *item, uint64_t token)
-{
-    Factmesh__Outcome outcome = FACTMESH__OUTCOME__INIT, *outcomes[] = { &outcome };
-    outcome.offset = item->offset;
-    outcome.token = token;
-    outcome.kind = FACTMESH__OUTCOME_KIND__OUTCOME_DONE;
-    Factmesh__Outcomes m = FACTMESH__OUTCOMES__INIT;
-    m.member = member;
-    m.n_outcomes = 1;
-    m.outcomes = outcomes;
-    Factmesh__Control control = FACTMESH__CONTROL__INIT;
-    control.body_case = FACTMESH__CONTROL__BODY_OUTCOMES;
-    control.outcomes = &m;
-    assert_int_equal (fake_hand_over ('a', &control), 0);
-}
-
-/* Whoever waits for the disk is told when it has it: sync until the next answer comes. */
-static const Factmesh__Control *sync_until_reply (struct fake_journal *j, Factmesh__Control__BodyCase kind)
-{
-    const uint64_t until = node_now () + (uint64_t) FAKE_PATIENCE_MS * FAKE_NS_PER_MS;
-    const Factmesh__Control *c;
-    do {
-        assert_int_equal (fake_sync (j), 0);
-        c = fake_reply_within (5);
-    } while (!c && node_now () < until);
-    assert_non_null (c);
-    assert_int_equal (c->body_case, kind);
-    return c;
-}
-
-enum { QUIET_MS = 100 };
 
 static void nothing_is_told_before_it_is_durable (void **state)
 {
@@ -90,18 +44,18 @@ static void nothing_is_told_before_it_is_durable (void **state)
     assert_int_equal (work->items[0]->deliveries, 1);
     const Factmesh__WorkItem *item = work->items[0];
     /* An outcome under another token is refused, one under its own counts; both are told when that is on disk. */
-    say_done (member, item, item->token + 1);
+    group_say (member, item->offset, item->token + 1, FACTMESH__OUTCOME_KIND__OUTCOME_DONE);
     assert_null (fake_reply_within (QUIET_MS));
     const Factmesh__OutcomesConfirm *confirm = sync_until_reply (j, FACTMESH__CONTROL__BODY_OUTCOMES_CONFIRM)->outcomes_confirm;
     assert_int_equal (confirm->n_refused, 1);
     assert_int_equal (confirm->refused[0], item->token + 1);
-    say_done (member, item, item->token);
+    group_say (member, item->offset, item->token, FACTMESH__OUTCOME_KIND__OUTCOME_DONE);
     assert_null (fake_reply_within (QUIET_MS));
     /* The sync fails: what it should have made durable is never confirmed. */
     fail_fs_fail (j->fs, FAIL_SYNC, 1, -EIO);
     assert_int_equal (fake_sync (j), -EIO);
     fake_wait_notice ("GROUP-NOT-STORED group=g");
-    say_done (member, item, item->token);
+    group_say (member, item->offset, item->token, FACTMESH__OUTCOME_KIND__OUTCOME_DONE);
     assert_null (fake_reply_within (QUIET_MS));
     join ("h", 2);
     assert_int_equal (fake_wait_reply (FACTMESH__CONTROL__BODY_ERROR)->error->code, FACTMESH__ERROR_CODE__ERROR_READ_ONLY);
