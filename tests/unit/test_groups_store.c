@@ -1,43 +1,9 @@
 /* groups_store: the state of groups in the log: whatever call fails and whenever the power goes, a group is found as it was stored at or after the last
  * time that was confirmed; what a newer version or damage made of it is told and kept, never guessed. */
 
-#include "fake_journal.h"
+#include "bare_groups.h"
 
-#include "factmesh.pb-c.h"
-#include "groups_inner.h"
-
-enum { ENTRIES_MAX = 256, VERSIONS_MAX = 64, REASON_BYTES = 32, LEASE_MS = 30000, LARGEST = 3000 };
-
-/* --- The groups' part that stores, without its thread. */
-
-static void groups_open (struct groups *gs, struct fake_journal *j)
-{
-    *gs = (struct groups) { .context = &j->context, .key_seed = 7 };
-    assert_int_equal (fact_finder_new (j->context.log, 1 << 20, &gs->finder), 0);
-}
-
-static void groups_close (struct groups *gs)
-{
-    while (gs->list)
-        groups_forget (gs, gs->list);
-    fact_finder_destroy (&gs->finder);
-    batch_scratch_release (&gs->scratch);
-    free (gs->matches);
-    free (gs->buffer);
-}
-
-static struct group *new_group (struct groups *gs, const char *name)
-{
-    struct group_config config = { .effect = GROUP_ONCE, .lease_ms = LEASE_MS, .attempts_max = 3 };
-    const ProtobufCBinaryData pattern = control_put_slice (slice_of ("a.>"));
-    struct group *g;
-    assert_int_equal (group_filters_copy (&pattern, 1, &config.filters), 0);
-    assert_int_equal (group_make (gs, slice_of (name), &config, &g), 0);
-    assert_int_equal (group_filters_copy (&pattern, 1, &g->ever_filters), 0);
-    group_state_begin (g->state, 1);
-    g->begin = g->filters_since = 1;
-    return g;
-}
+enum { ENTRIES_MAX = 256, VERSIONS_MAX = 64, REASON_BYTES = 32, LARGEST = 3000 };
 
 /* --- A state to be compared. */
 
@@ -120,7 +86,7 @@ static void work_on (struct group *g, struct groups *gs, unsigned round, uint64_
 static int live (struct fake_journal *j, struct groups *gs, struct life *l, unsigned rounds)
 {
     uint64_t now = node_now ();
-    struct group *g = gs->list ? gs->list : new_group (gs, "g");
+    struct group *g = gs->list ? gs->list : new_group (gs, "g", GROUP_ONCE);
     for (unsigned round = 0; round < rounds; round++, now += UINT64_C (1000000)) {
         int rc = 0;
         for (unsigned stream = 1; stream <= WORK_STREAMS && !rc; stream++)
@@ -146,7 +112,7 @@ static int live (struct fake_journal *j, struct groups *gs, struct life *l, unsi
 static void check_after (struct fake_journal *j, const struct life *l, unsigned long n)
 {
     struct groups gs;
-    groups_open (&gs, j);
+    groups_open (&gs, j, 1 << 20);
     fake_forget_notices ();
     assert_int_equal (groups_load (&gs), 0);
     if (fake.notice_count)
@@ -186,7 +152,7 @@ static bool live_and_die (unsigned long n, unsigned keep_percent, bool power)
     else
         fail_fs_fail (j.fs, FAIL_ANY, n, -EIO);
     if (fake_open (&j) == 0) {
-        groups_open (&gs, &j);
+        groups_open (&gs, &j, 1 << 20);
         (void) live (&j, &gs, &l, 8);   /* what failed is in what was confirmed */
         groups_close (&gs);
     }
@@ -232,7 +198,7 @@ static void a_state_outlives_any_number_of_starts (void **state)
     struct life l = { .stored = 0 };
     fake_begin (&j);
     assert_int_equal (fake_open (&j), 0);
-    groups_open (&gs, &j);
+    groups_open (&gs, &j, 1 << 20);
     assert_int_equal (live (&j, &gs, &l, 6), 0);
     groups_close (&gs);
     struct version *before = l.versions[l.stored - 1];
@@ -246,7 +212,7 @@ static void a_state_outlives_any_number_of_starts (void **state)
     for (int start = 0; start < 3; start++) {
         fake_close (&j);
         assert_int_equal (fake_open (&j), 0);
-        groups_open (&gs, &j);
+        groups_open (&gs, &j, 1 << 20);
         assert_int_equal (groups_load (&gs), 0);
         assert_non_null (gs.list);
         struct version *after = note (gs.list);
@@ -299,9 +265,9 @@ static Factmesh__GroupState *begin_with_two (struct fake_journal *j, struct byte
     struct life l = { .stored = 0 };
     fake_begin (j);
     assert_int_equal (fake_open (j), 0);
-    groups_open (&gs, j);
+    groups_open (&gs, j, 1 << 20);
     assert_int_equal (live (j, &gs, &l, 6), 0);
-    assert_int_equal (group_store (&gs, new_group (&gs, "other"), node_now ()), 0);
+    assert_int_equal (group_store (&gs, new_group (&gs, "other", GROUP_ONCE), node_now ()), 0);
     assert_int_equal (fake_sync (j), 0);
     groups_close (&gs);
     for (size_t i = 0; i < l.stored; i++)
@@ -329,7 +295,7 @@ static void expect_refused (struct fake_journal *j, const Factmesh__GroupState *
     (void) factmesh__group_state__pack (state, bytes);
     store_bytes (j, "\x01gg", bytes, len);
     fake_forget_notices ();
-    groups_open (&gs, j);
+    groups_open (&gs, j, 1 << 20);
     assert_int_equal (groups_load (&gs), 0);
     if (gs.count != 1)
         fail_msg ("loaded, and should have been refused: %s", words);
@@ -414,7 +380,7 @@ static void load_whatever (struct fake_journal *j)
     struct groups gs;
     struct log_position at;
     log_position (j->context.log, &at);
-    groups_open (&gs, j);
+    groups_open (&gs, j, 1 << 20);
     fake_forget_notices ();
     assert_int_equal (groups_load (&gs), 0);
     const bool taken = gs.count == 2;
@@ -484,7 +450,7 @@ static void facts_that_are_gone_are_told (void **state)
     assert_true (gone > 0);
     assert_int_equal (fake_open (&j), 0);
     struct groups gs;
-    groups_open (&gs, &j);
+    groups_open (&gs, &j, 1 << 20);
     fake_forget_notices ();
     assert_int_equal (groups_load (&gs), 0);
     assert_int_equal (gs.count, 2);
