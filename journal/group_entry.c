@@ -200,6 +200,7 @@ static void entry_leave (struct group_state *g, uint32_t slot)
     struct entry *e = &g->entries[slot];
     struct key *k = &g->keys[e->key];
     switch (e->state) {
+    case ENTRY_FREE:                    /* nobody does so */
     case ENTRY_WAITING:
         if (k->ready == slot) {
             heap_remove (g, &g->ready, slot);
@@ -231,8 +232,6 @@ static void entry_leave (struct group_state *g, uint32_t slot)
         key_link (g, &k->live, slot);
         g->counts.parked--;
         g->counts.unfinished++;
-        break;
-    case ENTRY_FREE:
         break;
     }
     g->dirty = true;

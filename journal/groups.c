@@ -415,11 +415,9 @@ static void take_mail (struct groups *gs, struct mail *mail, uint64_t now)
     case FACTMESH__CONTROL__BODY_GROUP_COMMAND:
         groups_command (gs, mail, now);
         break;
-    case FACTMESH__CONTROL__BODY_GROUP_LIST:
+    default:                            /* GROUP_LIST: take_control lets nothing else through */
         groups_list (gs, mail);
         break;
-    default:
-        break;                          /* take_control lets nothing else through */
     }
     if (rc)
         groups_refuse (gs, &mail->from, mail->control->request, rc);

@@ -44,6 +44,7 @@ static int start_offset (struct groups *gs, const Factmesh__GroupJoin *join, uin
 {
     struct log_position at;
     struct log_reader *reader = NULL;
+    int rc;
     log_position (gs->context->log, &at);
     switch (join->start_case) {
     case FACTMESH__GROUP_JOIN__START_FROM_END:
@@ -54,13 +55,12 @@ static int start_offset (struct groups *gs, const Factmesh__GroupJoin *join, uin
         if (!*ret_offset)
             *ret_offset = 1;
         return 0;
-    case FACTMESH__GROUP_JOIN__START_FROM_TIME_NS: {
-        int rc = log_reader_new (gs->context->log, &reader);
+    case FACTMESH__GROUP_JOIN__START_FROM_TIME_NS:
+        rc = log_reader_new (gs->context->log, &reader);
         if (!rc)
             rc = log_reader_seek_time (reader, join->from_time_ns, ret_offset);
         log_reader_destroy (&reader);
         return rc;
-    }
     default:
         *ret_offset = at.first_offset;
         return 0;

@@ -99,14 +99,21 @@ static inline void group_command (const Factmesh__GroupCommand *command)
     assert_int_equal (fake_hand_over ('p', &control), 0);
 }
 
-static inline void group_act (Factmesh__GroupAction action)
+static inline void group_act_on (Factmesh__GroupAction action, uint64_t *offsets, size_t count)
 {
     Factmesh__GroupCommand m = FACTMESH__GROUP_COMMAND__INIT;
     m.action = action;
+    m.offsets = offsets;
+    m.n_offsets = count;
     group_command (&m);
 }
 
-/* Whoever waits for the disk is told when it has it: sync until the next answer comes. */
+static inline void group_act (Factmesh__GroupAction action)
+{
+    group_act_on (action, NULL, 0);
+}
+
+/* Whoever waits for the disk is told when it has it: sync until the next answer comes. kind 0: any. */
 static inline const Factmesh__Control *sync_until_reply (struct fake_journal *j, Factmesh__Control__BodyCase kind)
 {
     const uint64_t until = node_now () + (uint64_t) FAKE_PATIENCE_MS * FAKE_NS_PER_MS;
@@ -116,7 +123,7 @@ static inline const Factmesh__Control *sync_until_reply (struct fake_journal *j,
         c = fake_reply_within (5);
     } while (!c && node_now () < until);
     assert_non_null (c);
-    if (c->body_case != kind)
+    if (kind && c->body_case != kind)
         fail_msg ("answer %d where %d was expected: %.*s", (int) c->body_case, (int) kind,
                   c->body_case == FACTMESH__CONTROL__BODY_ERROR ? (int) c->error->text.len : 0,
                   c->body_case == FACTMESH__CONTROL__BODY_ERROR ? (const char *) c->error->text.data : "");

@@ -380,6 +380,65 @@ static void what_was_recorded_of_a_hand_out_is_not_gone_on_with_after_a_restart 
     group_state_destroy (&g);
 }
 
+static void what_is_not_there_is_refused_and_changes_nothing (void **state)
+{
+    (void) state;
+    struct group_state *none = NULL, *g = group (GROUP_IDEMPOTENT, 1000);
+    group_state_destroy (&none);
+    group_state_join (g, 1, 10, 0);
+    assert_int_equal (FM_ERR_IN_USE, group_state_join (g, 1, 10, 0));
+    take (g, 1, 7);
+    take (g, 2, 8);
+    (void) expect (g, 0, 1);
+    const struct group_hand_out h = expect (g, 0, 2), stranger = { .member = 9, .offset = 1, .token = 1 };
+    assert_int_equal (0, say (g, &h, GROUP_PARK, 0));
+    (void) group_state_take_dirty (g);
+    group_state_leave (g, 9, GROUP_VANISHED, 0, 0);
+    group_state_silence (g, 9);
+    assert_int_equal (FM_ERR_UNKNOWN, group_state_alive (g, 9));
+    assert_int_equal (FM_ERR_UNKNOWN, group_state_hold (g, 9, 1, 1, 0));
+    assert_int_equal (FM_ERR_UNKNOWN, say (g, &stranger, GROUP_DONE, 0));
+    assert_int_equal (FM_ERR_UNKNOWN, group_state_replay_parked (g, 1));
+    assert_int_equal (FM_ERR_UNKNOWN, group_state_drop_parked (g, 3));
+    group_state_return (g, 2);          /* parked */
+    group_state_return (g, 3);
+    group_state_forget (g, 3);
+    assert_false (group_state_take_dirty (g));
+    struct group_counts c;
+    group_state_counts (g, &c);
+    assert_int_equal (1, c.in_hand);
+    assert_int_equal (1, c.parked);
+    group_state_destroy (&g);
+}
+
+/* A person sets the place forward: what waits below it is passed over; what is in hand or parked is not. */
+static void what_waits_below_a_place_that_is_set_forward_is_passed_over (void **state)
+{
+    (void) state;
+    struct group_state *g = group (GROUP_IDEMPOTENT, 1000);
+    group_state_join (g, 1, 3, 0);
+    for (uint64_t offset = 1; offset <= 6; offset++)
+        take (g, offset, 0);
+    struct group_hand_out h[3];
+    for (int i = 0; i < 3; i++)
+        h[i] = expect (g, 0, 1 + (uint64_t) i);
+    assert_int_equal (0, say (g, &h[0], GROUP_PARK, 0));
+    assert_int_equal (0, say (g, &h[1], GROUP_LATER, 0));
+    group_state_seek (g, 6, false);
+    struct group_counts c;
+    group_state_counts (g, &c);
+    assert_int_equal (2, c.unfinished);     /* the third, in hand, and the sixth */
+    assert_int_equal (1, c.parked);
+    assert_int_equal (0, c.later);
+    (void) expect (g, 100 * MS, 6);
+    expect_none (g, 100 * MS);
+    assert_int_equal (0, say (g, &h[2], GROUP_DONE, 100 * MS));
+    assert_true (group_state_is_parked (g, 1));
+    assert_int_equal (0, group_state_drop_parked (g, 1));
+    assert_false (group_state_is_parked (g, 1));
+    group_state_destroy (&g);
+}
+
 static void a_doubt_is_about_what_was_begun (void **state)
 {
     (void) state;
@@ -823,6 +882,8 @@ int main (int argc, char **argv)
         cmocka_unit_test (after_a_restart_what_was_in_hand_waits_for_its_holder_or_the_lease),
         cmocka_unit_test (what_another_has_done_meanwhile_is_not_confirmed_to_who_had_it_before),
         cmocka_unit_test (what_was_recorded_of_a_hand_out_is_not_gone_on_with_after_a_restart),
+        cmocka_unit_test (what_is_not_there_is_refused_and_changes_nothing),
+        cmocka_unit_test (what_waits_below_a_place_that_is_set_forward_is_passed_over),
         cmocka_unit_test (a_doubt_is_about_what_was_begun),
         cmocka_unit_test (reasons_are_bounded_and_what_cannot_be_parked_is_tried_again),
         cmocka_unit_test (facts_of_one_key_that_come_in_below_others_stand_in_their_order),

@@ -1,5 +1,5 @@
-/* groups: the thread, on a node without sockets and a log that is written and synced when the test says so: nothing is told before it is durable, and what could
- * not be loaded is refused. */
+/* groups: the thread, on a node without sockets and a log that is written and synced when the test says so: nothing is told before it is durable, what could
+ * not be loaded is refused, who is gone is forgotten; and what people ask for. */
 
 #include "fake_group.h"
 
@@ -92,11 +92,209 @@ static void a_group_that_could_not_be_loaded_is_refused_and_its_state_kept (void
     free (buffer);
 }
 
+/* What is in the log will never be durable: whoever waits for it is told. */
+static void joins_that_wait_are_refused_when_the_log_becomes_read_only (void **state)
+{
+    struct fake_journal *j = *state;
+    j->fs = fail_fs_new ();
+    assert_int_equal (fake_open (j), 0);
+    assert_int_equal (groups_new (&j->context, &groups), 0);
+    join ("g", 2);
+    join ("g", 2);
+    /* The group's state is written. */
+    while (log_write (j->context.log) != 0)
+        (void) poll (NULL, 0, 1);
+    fail_fs_fail (j->fs, FAIL_SYNC, 1, -EIO);
+    assert_int_equal (fake_sync (j), -EIO);
+    for (int i = 0; i < 2; i++)
+        expect_error (FACTMESH__ERROR_CODE__ERROR_READ_ONLY, "a write or sync failed before its state was durable");
+    assert_true (fake_noticed ("GROUP-NOT-STORED group=g"));
+}
+
+/* Nothing more fits before the next write. */
+static void fill_buffer (struct fake_journal *j)
+{
+    struct log_cursor c = { .name = "filler", .updated_ns = 1 };
+    static uint8_t bytes[64 << 10];
+    uint64_t ticket;
+    for (size_t len = sizeof bytes; len > 0; len /= 2) {
+        c.cursor = slice (bytes, len);
+        while (log_cursor_put (j->context.log, &c, &ticket) == 0)
+            ;
+    }
+    c.cursor = slice ("", 0);
+    while (log_cursor_put (j->context.log, &c, &ticket) == 0)
+        ;
+    assert_int_equal (log_cursor_put (j->context.log, &c, &ticket), FM_ERR_FULL);
+}
+
+static void while_the_logs_buffer_is_full_joins_wait_and_deletions_are_refused (void **state)
+{
+    struct fake_journal *j = *state;
+    assert_int_equal (fake_open (j), 0);
+    assert_int_equal (groups_new (&j->context, &groups), 0);
+    /* It was never stored: it goes at once, and whoever waits for it asks again. */
+    fill_buffer (j);
+    join ("g", 2);
+    assert_null (fake_reply_within (QUIET_MS));
+    group_act (FACTMESH__GROUP_ACTION__GROUP_DELETE);
+    assert_int_equal (fake_wait_reply (FACTMESH__CONTROL__BODY_GROUP_REPLY)->group_reply->n_groups, 0);
+    join ("g", 2);
+    assert_null (fake_reply_within (QUIET_MS));
+    const uint64_t member = sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_JOINED)->group_joined->member;
+    group_go (member);
+    (void) group_show ();
+    fill_buffer (j);
+    group_act (FACTMESH__GROUP_ACTION__GROUP_DELETE);
+    expect_error (FACTMESH__ERROR_CODE__ERROR_LIMIT, "");
+    assert_int_equal (fake.notice_count, 0);
+    assert_int_equal (group_show ()->n_members, 0);
+    assert_int_equal (fake_sync (j), 0);
+    group_act (FACTMESH__GROUP_ACTION__GROUP_DELETE);
+    assert_int_equal (sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_REPLY)->group_reply->n_groups, 0);
+}
+
+static void a_journal_that_ends_answers_nobody_who_waits_for_the_disk (void **state)
+{
+    struct fake_journal *j = *state;
+    assert_int_equal (fake_open (j), 0);
+    assert_int_equal (groups_new (&j->context, &groups), 0);
+    join ("g", 2);
+    group_go (sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_JOINED)->group_joined->member);
+    group_act (FACTMESH__GROUP_ACTION__GROUP_DELETE);
+    join ("h", 2);
+    assert_null (fake_reply_within (QUIET_MS));
+    groups_destroy (&groups);
+    assert_null (fake_reply_within (0));
+}
+
+static void wait_members (size_t count)
+{
+    for (int tries = 0; group_show ()->n_members != count; tries++) {
+        assert_true (tries < 1000);
+        (void) poll (NULL, 0, 1);
+    }
+}
+
+static void who_says_nothing_for_long_or_is_down_is_forgotten (void **state)
+{
+    struct fake_journal *j = *state;
+    const struct fm_id node = kit_stream (7);
+    assert_int_equal (fake_open (j), 0);
+    assert_int_equal (groups_new (&j->context, &groups), 0);
+    uint64_t members[4];
+    for (int i = 0; i < 4; i++) {
+        group_ask (&(struct group_ask) { .group = slice_of ("g"), .credit = 1, .node = i < 2 ? kit_stream ((unsigned) i + 1) : node });
+        members[i] = sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_JOINED)->group_joined->member;
+    }
+    __atomic_store_n (&fake.ahead_ns, (uint64_t) (GROUPS_SILENT_MS - 10000) * FAKE_NS_PER_MS, __ATOMIC_RELAXED);
+    /* All but the first say that they are there. */
+    for (int i = 1; i < 4; i++) {
+        Factmesh__Outcomes m = FACTMESH__OUTCOMES__INIT;
+        Factmesh__Control control = FACTMESH__CONTROL__INIT;
+        m.member = members[i];
+        control.body_case = FACTMESH__CONTROL__BODY_OUTCOMES;
+        control.outcomes = &m;
+        assert_int_equal (fake_hand_over ('a', &control), 0);
+        assert_int_equal (fake_wait_reply (FACTMESH__CONTROL__BODY_OUTCOMES_CONFIRM)->outcomes_confirm->member, members[i]);
+    }
+    assert_int_equal (group_show ()->n_members, 4);
+    __atomic_store_n (&fake.ahead_ns, (uint64_t) (GROUPS_SILENT_MS + 10000) * FAKE_NS_PER_MS, __ATOMIC_RELAXED);
+    wait_members (3);
+    fake.listener.down (fake.listener.arg, &node, true);
+    wait_members (1);
+    const struct fm_id second = kit_stream (2);
+    assert_true (slice_equal (control_get_slice (&group_show ()->members[0]->node), slice (second.bytes, ID_LEN)));
+    group_say (members[0], 1, 1, FACTMESH__OUTCOME_KIND__OUTCOME_DONE);
+    expect_error (FACTMESH__ERROR_CODE__ERROR_UNKNOWN_MEMBER, "join again");
+}
+
+/* --- What people ask for. */
+
+static void parked_facts_are_told_in_parts (void **state)
+{
+    struct fake_journal *j = *state;
+    assert_int_equal (fake_open (j), 0);
+    const struct kit_batch_spec three = { .stream = 1, .first_seq = 1, .count = 3, .payload_len = 10 };
+    assert_int_equal (kit_append_batch (j->context.log, &three), 1);
+    assert_int_equal (fake_sync (j), 0);
+    assert_int_equal (groups_new (&j->context, &groups), 0);
+    join ("g", 3);
+    const uint64_t member = sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_JOINED)->group_joined->member;
+    const Factmesh__Work *work = sync_until_reply (j, FACTMESH__CONTROL__BODY_WORK)->work;
+    assert_int_equal (work->n_items, 3);
+    for (size_t i = 0; i < 3; i++) {
+        group_say (member, work->items[i]->offset, work->items[i]->token, FACTMESH__OUTCOME_KIND__OUTCOME_PARK);
+        (void) sync_until_reply (j, FACTMESH__CONTROL__BODY_OUTCOMES_CONFIRM);
+    }
+    Factmesh__GroupCommand show = FACTMESH__GROUP_COMMAND__INIT;
+    show.parked_limit = 2;
+    group_command (&show);
+    const Factmesh__GroupReply *r = fake_wait_reply (FACTMESH__CONTROL__BODY_GROUP_REPLY)->group_reply;
+    assert_true (r->more);
+    assert_int_equal (r->groups[0]->n_parked_facts, 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal (r->groups[0]->parked_facts[i]->offset, i + 1);
+        assert_int_equal (r->groups[0]->parked_facts[i]->fact->seq, i + 1);
+        assert_true (slice_equal (control_get_slice (&r->groups[0]->parked_facts[i]->batch), control_get_slice (&work->items[i]->batch)));
+    }
+    show.parked_after = 2;
+    group_command (&show);
+    r = fake_wait_reply (FACTMESH__CONTROL__BODY_GROUP_REPLY)->group_reply;
+    assert_false (r->more);
+    assert_int_equal (r->groups[0]->n_parked_facts, 1);
+    assert_int_equal (r->groups[0]->parked_facts[0]->offset, 3);
+    /* What can't be done is refused as a whole. */
+    uint64_t offsets[] = { 1, 7 };
+    group_act_on (FACTMESH__GROUP_ACTION__GROUP_DROP_PARKED, offsets, 2);
+    expect_error (FACTMESH__ERROR_CODE__ERROR_RANGE, "offset 7 is not parked in group 'g'");
+    group_act (FACTMESH__GROUP_ACTION__GROUP_DROP_PARKED);
+    expect_error (FACTMESH__ERROR_CODE__ERROR_RANGE, "which parked facts are to be dropped?");
+    group_act ((Factmesh__GroupAction) 77);
+    expect_error (FACTMESH__ERROR_CODE__ERROR_RANGE, "action 77 is not known here");
+    group_act (FACTMESH__GROUP_ACTION__GROUP_DELETE);
+    expect_error (FACTMESH__ERROR_CODE__ERROR_RANGE, "group 'g' has 1 instances; stop them first");
+    assert_int_equal (group_show ()->parked, 3);
+    group_act_on (FACTMESH__GROUP_ACTION__GROUP_DROP_PARKED, offsets, 1);
+    assert_int_equal (sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_REPLY)->group_reply->groups[0]->parked, 2);
+}
+
+static void a_place_can_be_set_anywhere_and_stays_within_the_log (void **state)
+{
+    struct fake_journal *j = *state;
+    assert_int_equal (fake_open (j), 0);
+    const struct kit_batch_spec three = { .stream = 1, .first_seq = 1, .count = 3, .payload_len = 10 };
+    assert_int_equal (kit_append_batch (j->context.log, &three), 1);
+    assert_int_equal (fake_sync (j), 0);
+    assert_int_equal (groups_new (&j->context, &groups), 0);
+    join ("g", 3);
+    group_go (sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_JOINED)->group_joined->member);
+    static const uint64_t to[][2] = { { 100, 4 }, { 0, 1 }, { 3, 3 }, { UINT64_MAX, 4 } };
+    for (size_t i = 0; i < sizeof to / sizeof to[0]; i++) {
+        Factmesh__GroupCommand seek = FACTMESH__GROUP_COMMAND__INIT;
+        seek.action = FACTMESH__GROUP_ACTION__GROUP_SEEK;
+        seek.offset = to[i][0];
+        group_command (&seek);
+        const Factmesh__Control *c;
+        do                              /* what was handed out before it went may be told first */
+            c = sync_until_reply (j, 0);
+        while (c->body_case == FACTMESH__CONTROL__BODY_WORK);
+        assert_int_equal (c->body_case, FACTMESH__CONTROL__BODY_GROUP_REPLY);
+        assert_int_equal (c->group_reply->groups[0]->next_offset, to[i][1]);
+    }
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown (nothing_is_told_before_it_is_durable, set_up, tear_down),
         cmocka_unit_test_setup_teardown (a_group_that_could_not_be_loaded_is_refused_and_its_state_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown (joins_that_wait_are_refused_when_the_log_becomes_read_only, set_up, tear_down),
+        cmocka_unit_test_setup_teardown (while_the_logs_buffer_is_full_joins_wait_and_deletions_are_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown (a_journal_that_ends_answers_nobody_who_waits_for_the_disk, set_up, tear_down),
+        cmocka_unit_test_setup_teardown (who_says_nothing_for_long_or_is_down_is_forgotten, set_up, tear_down),
+        cmocka_unit_test_setup_teardown (parked_facts_are_told_in_parts, set_up, tear_down),
+        cmocka_unit_test_setup_teardown (a_place_can_be_set_anywhere_and_stays_within_the_log, set_up, tear_down),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
