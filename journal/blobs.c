@@ -35,7 +35,6 @@ struct blobs {
     bool runs, handles;
     atomic_bool stop;
     struct mailbox box;
-    _Atomic size_t waiting_bytes;       /* of chunks in the mailbox */
     struct put *puts;
     unsigned put_count;
     struct reading readings[BLOBS_READERS];
@@ -546,14 +545,9 @@ static void on_damage (void *arg, const uint8_t *digest, const char *text)
 static int take_control (void *arg, const struct node_route *from, const Factmesh__Control *control)
 {
     struct blobs *b = arg;
-    size_t bytes = 0;
     switch (control->body_case) {
     case FACTMESH__CONTROL__BODY_BLOB_PUT_CHUNK:
-        bytes = control->blob_put_chunk->data.len;
-        break;
     case FACTMESH__CONTROL__BODY_BLOB_PUT_OPEN:
-        bytes = control->blob_put_open->content.len;
-        break;
     case FACTMESH__CONTROL__BODY_BLOB_PUT_END:
     case FACTMESH__CONTROL__BODY_BLOB_READ:
     case FACTMESH__CONTROL__BODY_BLOB_STAT:
@@ -562,14 +556,8 @@ static int take_control (void *arg, const struct node_route *from, const Factmes
     default:
         return FM_ERR_UNKNOWN;
     }
-    if (atomic_fetch_add (&b->waiting_bytes, bytes) + bytes > BLOBS_WAITING_BYTES) {
-        atomic_fetch_sub (&b->waiting_bytes, bytes);
-        return error_set (FM_ERR_LIMIT, "%d bytes of uploads are waiting; ask again later", (int) BLOBS_WAITING_BYTES);
-    }
     const int rc = mailbox_put (&b->box, from, control);
-    if (rc)
-        atomic_fetch_sub (&b->waiting_bytes, bytes);
-    else
+    if (!rc)
         wake_raise (&b->context->bells[BELL_BLOBS].wake);
     return rc;
 }
@@ -580,11 +568,9 @@ static void take_mail (struct blobs *b, const struct mail *mail, uint64_t now)
     switch (mail->control->body_case) {
     case FACTMESH__CONTROL__BODY_BLOB_PUT_OPEN:
         put_open (b, mail, now);
-        atomic_fetch_sub (&b->waiting_bytes, mail->control->blob_put_open->content.len);
         break;
     case FACTMESH__CONTROL__BODY_BLOB_PUT_CHUNK:
         put_chunk (b, mail, now);
-        atomic_fetch_sub (&b->waiting_bytes, mail->control->blob_put_chunk->data.len);
         break;
     case FACTMESH__CONTROL__BODY_BLOB_PUT_END:
         put_end (b, mail, now);
@@ -632,7 +618,6 @@ int blobs_new (struct journal_context *context, const char *directory, struct bl
         return -ENOMEM;
     b->context = context;
     atomic_init (&b->stop, false);
-    atomic_init (&b->waiting_bytes, 0);
     mailbox_init (&b->box);
     const struct blob_store_options options = {
         .fs = context->options.log.fs,

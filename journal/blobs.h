@@ -7,7 +7,7 @@
  * Owns:    the thread, the store, uploads under way, files that are read.
  * Promise: a read is stateless: whoever was cut asks again where he was, here or at another journal. An upload that was cut goes on at its last whole
  *          block. Nothing waits for this thread but those who asked it.
- * Bounded: BLOBS_WAITING_BYTES of chunks that wait; credit of all uploads together; BLOBS_READERS files with a block each. */
+ * Bounded: what waits, by the mailbox; credit of all uploads together; BLOBS_READERS files with a block each. */
 
 #ifndef FM_JOURNAL_BLOBS_H
 #define FM_JOURNAL_BLOBS_H
@@ -16,7 +16,6 @@
 #include "context.h"
 
 enum {
-    BLOBS_WAITING_BYTES = 64 << 20,
     BLOBS_CREDIT_BYTES = 4 << 20,       /* of one upload; less when there are many: */
     BLOBS_CREDIT_ALL_BYTES = 32 << 20,
     BLOBS_CREDIT_MIN_BYTES = 2 * BLOB_BLOCK,
