@@ -295,6 +295,27 @@ static void a_session_that_ends_is_opened_again_where_it_was (void **state)
     assert_int_equal (open->from_cursor->positions[0]->seq, 3);
 }
 
+/* The message that would have come was lost with its connection. */
+static void a_session_that_owes_more_and_is_silent_is_opened_again (void **state)
+{
+    (void) state;
+    const struct kit_batch_spec batch = facts (1, 1, 3), more = facts (1, 4, 2);
+    as.first = (struct live_replay) { .start_offset = START, .next_offset = START + 3, .remaining_bytes = 1, .batches = &batch, .batch_count = 1 };
+    open_from_start ();
+    expect_facts (1, 1, 4);
+    as.mute_sessions = true;
+    unsigned opened = 1;
+    for (int silent_ms = SUBSCRIPTION_OWED_MS; silent_ms <= 4 * SUBSCRIPTION_OWED_MS; silent_ms *= 2) {
+        expect_nothing (silent_ms / 2);
+        assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), opened++);
+        expect_nothing (silent_ms / 2 + 200);
+        assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), opened);
+    }
+    as.mute_sessions = false;
+    as.first = (struct live_replay) { .start_offset = START + 3, .next_offset = START + 5, .caught_up = true, .batches = &more, .batch_count = 1 };
+    expect_facts (1, 4, 6);
+}
+
 static void what_nobody_asked_on_that_connection_changes_nothing (void **state)
 {
     (void) state;
@@ -755,6 +776,7 @@ int main (void)
         CASE (who_may_wait_for_ever_waits_until_a_journal_comes),
         CASE (too_many_patterns_are_refused),
         CASE (a_session_that_ends_is_opened_again_where_it_was),
+        CASE (a_session_that_owes_more_and_is_silent_is_opened_again),
         CASE (what_nobody_asked_on_that_connection_changes_nothing),
         CASE (offsets_that_the_journal_lacks_are_a_gap_without_a_stream),
         CASE (a_batch_that_cannot_be_read_is_a_gap_of_its_offsets),
