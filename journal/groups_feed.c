@@ -1,5 +1,6 @@
 /* groups_feed: from the log into a group's state, and from there into its instances' hands. */
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -237,8 +238,9 @@ struct parcel {
 static const struct group_instance *instance_of (const struct group *g, uint64_t member)
 {
     size_t i = 0;
-    while (g->instances[i].number != member)
+    while (i < g->instance_count && g->instances[i].number != member)
         i++;
+    assert (i < g->instance_count);
     return &g->instances[i];
 }
 
