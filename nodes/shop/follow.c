@@ -33,22 +33,15 @@ int follow_open (struct follow *f, struct shop *shop, const char *const *topics)
 
 static int take_event (struct follow *f, const struct fm_event *e)
 {
-    switch (e->kind) {
-    case FM_EVENT_FACT:
+    if (e->kind == FM_EVENT_FACT) {
         f->taken++;
         return f->take (f->arg, &e->fact);
-    case FM_EVENT_CAUGHT_UP:
-        f->caught_up = true;
-        return 0;
-    case FM_EVENT_GAP:
-        /* Void: sequences that a killed publisher had put aside, and never used. Any other gap may be a loss, and a shop wants to hear of it. */
-        if (e->gap.reason != FM_GAP_VOID)
-            (void) fprintf (stderr, "GAP sequences=%llu reason=%d: what was there is nowhere any more\n", (unsigned long long) (e->gap.end - e->gap.first),
-                            (int) e->gap.reason);
-        return 0;
-    case FM_EVENT_FELL_BEHIND:
-        return 0;
     }
+    f->caught_up = f->caught_up || e->kind == FM_EVENT_CAUGHT_UP;
+    /* Void: sequences that a killed publisher had put aside, and never used. Any other gap may be a loss, and a shop wants to hear of it. */
+    if (e->kind == FM_EVENT_GAP && e->gap.reason != FM_GAP_VOID)
+        (void) fprintf (stderr, "GAP sequences=%llu reason=%d: what was there is nowhere any more\n", (unsigned long long) (e->gap.end - e->gap.first),
+                        (int) e->gap.reason);
     return 0;
 }
 
@@ -89,15 +82,25 @@ int follow_step (struct follow *f, int timeout_ms)
     return rc;
 }
 
-int follow_run (struct follow *f)
+static int run (struct follow *f, bool until_caught_up)
 {
     int rc = 0;
-    while (!rc && !shop_is_over ()) {
+    while (!rc && !(until_caught_up && f->caught_up) && !shop_is_over ()) {
         rc = follow_step (f, SHOP_SLICE_MS);
         if (rc == FM_TIMEOUT || rc == FM_INTERRUPTED)
             rc = 0;
     }
     return rc;
+}
+
+int follow_catch_up (struct follow *f)
+{
+    return run (f, true);
+}
+
+int follow_run (struct follow *f)
+{
+    return run (f, false);
 }
 
 void follow_close (struct follow *f)

@@ -32,6 +32,8 @@ struct follow {
 int follow_open (struct follow *f, struct shop *shop, const char *const *topics);
 /* Take what there is, after waiting at most timeout_ms for the first. FM_TIMEOUT: nothing came. */
 int follow_step (struct follow *f, int timeout_ms);
+/* Steps until it has caught up, or the shop closes. */
+int follow_catch_up (struct follow *f);
 /* Steps until the shop closes. */
 int follow_run (struct follow *f);
 void follow_close (struct follow *f);

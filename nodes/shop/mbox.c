@@ -286,8 +286,7 @@ static int compose (const struct mail *mail, char **ret_text, size_t *ret_len)
     size_t body_len;
     struct tm utc;
     const time_t seconds = (time_t) (mail->time_ns / NS_PER_S);
-    if (!gmtime_r (&seconds, &utc))
-        return FM_ERR_MALFORMED;
+    (void) gmtime_r (&seconds, &utc);       /* fits: 64 bits of nanoseconds end in 2554 */
     (void) strftime (stamp, sizeof stamp, "%a %b %e %H:%M:%S %Y", &utc);
     (void) strftime (date, sizeof date, "%a, %d %b %Y %H:%M:%S +0000", &utc);
     int rc = compose_body (mail->body, &body, &body_len);

@@ -91,13 +91,8 @@ static int say_when_all_are_told (struct orders *o)
 
 static int run (struct orders *o, struct follow *recorded)
 {
-    int rc = 0;
     /* First hear what an earlier process of ours got out. */
-    while (!rc && !recorded->caught_up && !shop_is_over ()) {
-        rc = follow_step (recorded, SHOP_SLICE_MS);
-        if (rc == FM_TIMEOUT || rc == FM_INTERRUPTED)
-            rc = 0;
-    }
+    int rc = follow_catch_up (recorded);
     o->began_ms = now_ms ();
     while (!rc && !shop_is_over ()) {
         rc = publish_some (o);

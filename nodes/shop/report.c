@@ -50,11 +50,8 @@ int report_run (struct shop *shop)
         rc = shop_open (shop, false);
     if (!rc)
         rc = follow_open (&f, shop, topics);
-    while (!rc && !f.caught_up && !shop_is_over ()) {
-        rc = follow_step (&f, SHOP_SLICE_MS);
-        if (rc == FM_TIMEOUT || rc == FM_INTERRUPTED)
-            rc = 0;
-    }
+    if (!rc)
+        rc = follow_catch_up (&f);
     if (!rc)
         rc = print (shop, f.db);
     if (!rc) {

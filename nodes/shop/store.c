@@ -52,13 +52,12 @@ static int bind (sqlite3_stmt *rows, const char *format, va_list values)
         case 'n':
             rc = sqlite3_bind_int64 (rows, i, va_arg (values, int64_t));
             break;
-        case 'b': {
+        default: {
+            assert (format[i - 1] == 'b');
             const struct fm_slice *bytes = va_arg (values, const struct fm_slice *);
             rc = sqlite3_bind_blob64 (rows, i, bytes->data, bytes->len, SQLITE_TRANSIENT);
             break;
         }
-        default:
-            assert (!"s, n or b");
         }
     }
     return rc;

@@ -1,14 +1,17 @@
 #!/usr/bin/python3
 """The worked example: its story, with services killed at any moment; and that its proof can fail."""
+import json
 import os
 import re
 import shutil
 import sqlite3
+import subprocess
 
-from harness import ROOT, check, free_port, main
+from harness import BUILD, ROOT, check, free_port, main, wait_until
 
 STORY = os.path.join(ROOT, "scripts", "shop")
 PROOF = os.path.join(ROOT, "scripts", "shop-proof")
+SHOP = os.path.join(BUILD, "factmesh-shop")
 
 
 def story(lab, **env):
@@ -79,4 +82,75 @@ def the_story_ends_with_its_proof_and_the_proof_can_fail(lab):
         shutil.rmtree(copy)
 
 
-main(the_story_ends_with_its_proof_and_the_proof_can_fail)
+def what_is_typed_wrongly_is_refused(lab):
+    shop, long = lab.path("shop"), "x" * 4090
+    os.mkdir(shop)
+    with open(os.path.join(shop, "audit.db"), "w") as file:
+        file.write("no database at all\n" * 100)
+    table = [
+        ([], 2, "usage: factmesh-shop"), (["cellar", shop], 2, "usage: factmesh-shop"), (["orders"], 2, "usage: factmesh-shop"), (["--wrong"], 2, "--wrong"),
+        (["orders", shop, "--rate", "many"], 2, "many is not a number"), (["orders", shop, "--rate", "-1"], 2, "-1 is not a number"),
+        (["orders", shop, "/nothing/there.csv"], 1, "/nothing/there.csv: No such file"), (["orders", "/nothing/there"], 1, "/nothing/there/orders.db"),
+        (["email", "/nothing/there"], 1, "/nothing/there/email.db"), (["audit", shop], 1, "not a database"), (["audit", long], 1, "audit: File name too long"),
+        (["fulfilment", shop, "--name", long], 1, "File name too long"), (["ask", long, "22041"], 1, "ask: File name too long"),
+        (["ask", shop], 1, "ask: bad argument"), (["correct", shop, "1"], 1, "correct: bad argument"), (["correct", shop, "1", "a@example.com"], 1, "correct: no such thing"),
+    ]
+    for argv, status, words in table:
+        result = lab.run(SHOP, *argv)
+        check(result.status == status and words in result.err and not result.out, f"{[a[:40] for a in argv]}: status {result.status}: {result.err[-300:]!r}")
+    result = lab.run(SHOP, "--help")
+    check(result.status == 0 and result.text().startswith("usage: factmesh-shop") and not result.err, "--help")
+    check(lab.run(SHOP, "-s", "tcp://127.0.0.1:1", "--mesh", "m", "generate", "2", "7").out == lab.run(SHOP, "generate", "2", "7").out, "a seed makes other lines")
+
+
+def what_is_no_order_harms_nobody(lab):
+    """Facts of all kinds where orders are expected; a page that could break out of its HTML; a ledger that was told all of it before; a warehouse whose table is gone."""
+    journal = lab.journal()
+    lab.env["FACTMESH_SEED"] = journal.address
+    shop = lab.path("shop")
+    os.mkdir(shop)
+
+    def order(number, email):
+        return json.dumps({"number": number, "date": "d", "customer": "", "country": "UK & <b>Co</b>", "email": email,
+                           "lines": [{"code": "a", "description": "1 < 2 & 3 > 2", "quantity": 2, "price": 1500}]})
+    for payload in ("not an order", order("1", "a@example.com"), order("2", "x" * 600 + "@example.com")):
+        lab.ok("pub", "orders.placed", "--key", "k", payload)
+    lab.ok("pub", "orders.fulfilled", "--key", "k", "not an order either")
+    services = {name: lab.start(name, [SHOP, name, shop], stdin=subprocess.DEVNULL) for name in ("email", "fulfilment", "invoices", "audit", "report", "stock")}
+    for name, last in {"email": "1 confirmed to a@example.com", "fulfilment": "2 sent: 2 pieces", "invoices": "2 invoiced", "audit": "orders.fulfilled .* is not an order",
+                       "report": r"UK & <b>Co</b> +2 orders +4 pieces +6.00 GBP", "stock": "open"}.items():
+        services[name].line(f"{name}: {last}", 20)
+    check(services["audit"].lines("orders.placed .* is not an order"), "audit does not tell of what is no order")
+
+    def parked(group):
+        return sorted(row["reason"] for row in map(json.loads, lab.ok("group", "parked", group, "--json").splitlines()))
+    wait_until("both mails that cannot be are put aside", lambda: parked("email") == ["its payload is not an order", "what it says does not fit into a mail's head"], 20)
+    check(parked("fulfilment") == ["its payload is not an order"], f"fulfilment has parked {parked('fulfilment')}")
+    with sqlite3.connect(os.path.join(shop, "invoices.db")) as db:
+        digest, = db.execute("SELECT blob FROM invoice WHERE number = '1'").fetchone()
+    page = lab.ok("blob", "get", digest).decode()
+    check("UK &amp; &lt;b&gt;Co&lt;/b&gt;" in page and "<td>1 &lt; 2 &amp; 3 &gt; 2" in page, f"the page is {page}")
+    wait_until("stock knows what was sent", lambda: lab.run(SHOP, "ask", shop, "a").out == b"a: 4 sent\n", 20)
+
+    # The warehouse's disk is in trouble for a moment: the order waits, and is sent.
+    def warehouse(sql):
+        with sqlite3.connect(os.path.join(shop, "warehouse.db"), timeout=10) as db:
+            db.execute(sql)
+    warehouse("ALTER TABLE fulfilment RENAME TO elsewhere")
+    lab.ok("pub", "orders.placed", "--key", "k", order("3", "c@example.com"))
+    wait_until("fulfilment has found out", lambda: "no such table" in services["fulfilment"].err(), 20)
+    warehouse("ALTER TABLE elsewhere RENAME TO fulfilment")
+    services["fulfilment"].line("fulfilment: 3 sent: 2 pieces", 20)
+    for name, service in services.items():
+        check(service.terminate() == 0, f"{name} does not end well: {service.err()[-300:]}")
+    # A place that was lost: whoever counts each fact once must not count it again.
+    with sqlite3.connect(os.path.join(shop, "audit.db")) as db:
+        before = db.execute("SELECT count (*) FROM ledger").fetchone()
+        db.execute("DELETE FROM place")
+    again = lab.run(SHOP, "audit", shop)
+    check(again.status == 1 and "UNIQUE constraint failed" in again.err, f"audit: status {again.status}: {again.err}")
+    with sqlite3.connect(os.path.join(shop, "audit.db")) as db:
+        check(db.execute("SELECT count (*) FROM ledger").fetchone() == before and not db.execute("SELECT * FROM place").fetchall(), "a part of it was kept")
+
+
+main(the_story_ends_with_its_proof_and_the_proof_can_fail, what_is_typed_wrongly_is_refused, what_is_no_order_harms_nobody)

@@ -12,7 +12,7 @@
 #include "run_command.h"
 
 #define STREAM "ab0102030405060708090a0b0c0d0e0f"
-static const struct fm_id stream = { { 0xab, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 } };
+#define STREAM_ID { { 0xab, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 } }
 static const struct cli cli = { .command = "test", .help = "" };
 
 static void a_gap_is_told_with_its_reason_behind_what_was_printed (void **state)
@@ -22,13 +22,13 @@ static void a_gap_is_told_with_its_reason_behind_what_was_printed (void **state)
         struct fm_gap gap;
         const char *text;
     } cases[] = {
-        { { stream, 5, 7, FM_GAP_EXPIRED }, "stream " STREAM ", sequences 5 to 6 (2) are missing: expired: deleted by the journal's retention" },
-        { { stream, 5, 6, FM_GAP_DAMAGED }, "stream " STREAM ", sequences 5 to 5 (1) are missing: damaged: damaged on the journal's disk" },
-        { { stream, 5, 6, FM_GAP_VOID }, "stream " STREAM ", sequences 5 to 5 (1) are missing: void: skipped when their publisher restarted, or lost with it "
+        { { STREAM_ID, 5, 7, FM_GAP_EXPIRED }, "stream " STREAM ", sequences 5 to 6 (2) are missing: expired: deleted by the journal's retention" },
+        { { STREAM_ID, 5, 6, FM_GAP_DAMAGED }, "stream " STREAM ", sequences 5 to 5 (1) are missing: damaged: damaged on the journal's disk" },
+        { { STREAM_ID, 5, 6, FM_GAP_VOID }, "stream " STREAM ", sequences 5 to 5 (1) are missing: void: skipped when their publisher restarted, or lost with it "
                                          "before any journal had them" },
         { { { { 0 } }, 1, 4, FM_GAP_REDACTED }, "offsets 1 to 3 (3) are missing: redacted: taken out on purpose" },
-        { { stream, 1, 2, FM_GAP_NOT_HELD }, "stream " STREAM ", sequences 1 to 1 (1) are missing: not_held: no journal has them" },
-        { { stream, 1, 2, (enum fm_gap_reason) 77 }, "stream " STREAM ", sequences 1 to 1 (1) are missing: unknown: for a reason that this version does not know" },
+        { { STREAM_ID, 1, 2, FM_GAP_NOT_HELD }, "stream " STREAM ", sequences 1 to 1 (1) are missing: not_held: no journal has them" },
+        { { STREAM_ID, 1, 2, (enum fm_gap_reason) 77 }, "stream " STREAM ", sequences 1 to 1 (1) are missing: unknown: for a reason that this version does not know" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct output *o = NULL;
@@ -54,7 +54,7 @@ static void what_cannot_be_printed_ends_as_its_cause_says (void **state)
     (void) close (fds[0]);
     assert_int_equal (output_new (&(struct output_options) { .fd = fds[1] }, &o), 0);
     assert_int_equal (output_line (o, "before"), 0);
-    assert_int_equal (format_gap (&cli, o, &(struct fm_gap) { stream, 5, 7, FM_GAP_VOID }), -EPIPE);
+    assert_int_equal (format_gap (&cli, o, &(struct fm_gap) { STREAM_ID, 5, 7, FM_GAP_VOID }), -EPIPE);
     output_destroy (&o);
     (void) close (fds[1]);
     assert_int_equal (format_output_failed (&cli, -EPIPE), CLI_OK);
@@ -78,9 +78,9 @@ static void damage_is_told_as_exactly_as_it_is_known (void **state)
         { { .path = "/j/3.seg", .segment = 3, .end_segment = 4, .what = "footer" }, "/j/3.seg: footer\n" },
         { { .path = "/j/3.seg", .segment = 3, .end_segment = 4, .first_pos = 10, .end_pos = 20, .first_offset = 5, .end_offset = 8, .what = "checksum" },
           "/j/3.seg: bytes 10 to 20: checksum; offsets 5 to 7\n" },
-        { { .path = "/j/3.seg", .segment = 3, .end_segment = 4, .first_pos = 10, .end_pos = 20, .what = "checksum", .stream = stream, .first_seq = 2, .end_seq = 4 },
+        { { .path = "/j/3.seg", .segment = 3, .end_segment = 4, .first_pos = 10, .end_pos = 20, .what = "checksum", .stream = STREAM_ID, .first_seq = 2, .end_seq = 4 },
           "/j/3.seg: bytes 10 to 20: checksum; stream " STREAM ", facts 2 to 3\n" },
-        { { .path = "/j/3.seg", .segment = 3, .end_segment = 6, .what = "missing segment", .stream = stream },
+        { { .path = "/j/3.seg", .segment = 3, .end_segment = 6, .what = "missing segment", .stream = STREAM_ID },
           "/j/3.seg: segments 3 to 5: missing segment; stream " STREAM ", facts 0 to 0\n" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

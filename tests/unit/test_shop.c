@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -202,6 +203,84 @@ static void a_line_break_in_a_head_is_refused (void **state)
     close_mbox (&m, &db);
 }
 
+/* Larger than what is read at a time: of others, whose lengths nobody tells, and whose heads may be longer than ours. */
+static void large_mails_of_others_are_passed_over (void **state)
+{
+    enum { LARGE = 60000 };
+    static char text[3 * LARGE], end[64];
+    (void) state;
+    size_t len = (size_t) snprintf (text, sizeof text, "From x@y Thu Jan  1 00:00:01 1970\nSubject: no length\n\n");
+    memset (text + len, 'b', LARGE);
+    len += LARGE;
+    len += (size_t) snprintf (text + len, sizeof text - len, "\n\nFrom z@y Thu Jan  1 00:00:01 1970\nSubject: ");
+    memset (text + len, 's', LARGE);
+    len += LARGE;
+    len += (size_t) snprintf (text + len, sizeof text - len, "\n\nBye\n\nFrom z@y Thu Jan  1 00:00:01 1970\nMessage-ID: <");
+    memset (text + len, 'i', 2000);
+    len += 2000;
+    len += (size_t) snprintf (text + len, sizeof text - len, ">\n\nBye\n\n");
+    write_file ("mbox", text, len);
+    assert_true (append (&first));
+    assert_false (append (&first));
+    const int fd = open (path_of ("mbox"), O_RDONLY);
+    assert_true (fd >= 0);
+    assert_int_equal (pread (fd, end, 35, (off_t) len), 35);
+    (void) close (fd);
+    assert_memory_equal (end, "From shop@shop.example Thu Jan  1 0", 35);
+    assert_int_equal (access (path_of ("mbox.torn"), F_OK), -1);        /* nothing was taken for torn */
+}
+
+static void a_mailbox_that_cannot_be_is_refused (void **state)
+{
+    struct mbox *m = NULL;
+    sqlite3 *db;
+    char path[2 * PATH_BYTES];
+    (void) state;
+    assert_int_equal (store_open (dir, "index", "", &db), 0);
+    (void) snprintf (path, sizeof path, "%s/nothing/mbox", dir);
+    assert_int_equal (mbox_open (path, db, &m), -ENOENT);
+    assert_null (m);
+    mbox_destroy (&m);                  /* takes NULL */
+    /* A database that cannot be written to. */
+    assert_int_equal (store_do (db, "PRAGMA query_only = ON", ""), 0);
+    assert_int_equal (mbox_open (path_of ("mbox"), db, &m), -EIO);
+    assert_null (m);
+    store_close (&db);
+}
+
+/* --- The database. */
+
+static void a_database_that_fails_is_told_and_closed (void **state)
+{
+    sqlite3 *db = NULL;
+    sqlite3_stmt *rows;
+    int64_t number;
+    const struct fm_slice bytes = { "b\0b", 3 };
+    char name[5000];
+    (void) state;
+    assert_int_equal (store_open (path_of ("nothing"), "index", "", &db), -EIO);
+    write_file ("index.db", "this is no database, but long enough to be looked at as one, which takes a hundred bytes or more of anything\n", 110);
+    assert_int_equal (store_open (dir, "index", "", &db), -EIO);
+    forget_index ();
+    memset (name, 'x', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    assert_int_equal (store_open (dir, name, "", &db), -ENAMETOOLONG);
+    assert_int_equal (store_open (dir, "index", "no SQL", &db), -EIO);
+    assert_null (db);
+    assert_int_equal (store_open (dir, "index", "CREATE TABLE t (a INTEGER PRIMARY KEY, b BLOB)", &db), 0);
+    assert_int_equal (store_do (db, "no SQL", ""), -EIO);
+    assert_int_equal (store_query (db, &rows, "SELECT a FROM nowhere", ""), -EIO);
+    assert_int_equal (store_number (db, &number, "SELECT a FROM nowhere", ""), -EIO);
+    assert_int_equal (store_do (db, "INSERT INTO t VALUES (?, ?)", "nb", (int64_t) 7, &bytes), 0);
+    assert_int_equal (store_do (db, "INSERT INTO t VALUES (?, ?)", "nb", (int64_t) 7, &bytes), -EIO);      /* there already */
+    assert_int_equal (store_do (db, "SELECT a FROM t", ""), 0);         /* its rows are passed over */
+    assert_int_equal (store_number (db, &number, "SELECT length (b) FROM t", ""), 0);
+    assert_int_equal (number, 3);
+    assert_int_equal (store_number (db, &number, "SELECT a FROM t WHERE a > 7", ""), 0);
+    assert_int_equal (number, 0);
+    store_close (&db);
+}
+
 /* --- Lines. */
 
 static void quoted_fields_are_taken_apart (void **state)
@@ -273,6 +352,26 @@ static void what_is_no_order_is_refused (void **state)
         assert_int_equal (order_decode (fm_text (bad[i]), &order), FM_ERR_MALFORMED);
 }
 
+static void an_order_of_too_many_lines_is_refused (void **state)
+{
+    enum { LINES = 10001 };
+    static const char line[] = "{\"code\":\"x\",\"description\":\"\",\"quantity\":1,\"price\":5},";
+    static char text[LINES * sizeof line + sizeof HEAD + 64];
+    struct order order;
+    (void) state;
+    char *to = text + snprintf (text, sizeof text, "%s", HEAD "\"a@b\",\"lines\":[");
+    for (unsigned i = 0; i < LINES; i++) {
+        memcpy (to, line, sizeof line - 1);
+        to += sizeof line - 1;
+    }
+    memcpy (to - 1, "]}", 3);
+    assert_int_equal (order_decode (fm_text (text), &order), FM_ERR_MALFORMED);
+    memcpy (to - sizeof line, "]}", 3);                 /* one less */
+    assert_int_equal (order_decode (fm_text (text), &order), 0);
+    assert_int_equal (order.units, LINES - 1);
+    order_release (&order);
+}
+
 /* --- The outbox. */
 
 static const char header[] = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n";
@@ -306,6 +405,19 @@ static void a_file_is_taken_whole_or_not_at_all (void **state)
     assert_int_equal (take_lines (db, "1,a,x,1,d,1.5,,UK\n1,b,x,1,d,1.5,,UK\n2,a,x,1,d,1.5,7.0,UK\n"), 0);
     assert_int_equal (count_untold (db), 2);
     assert_int_equal (take_lines (db, "1,a,x,1,d,1.5,,UK\n1,b,x,1,d,1.5,,UK\n2,a,x,1,d,1.5,7.0,UK\n"), 0);
+    assert_int_equal (count_untold (db), 2);
+    assert_int_equal (outbox_take_file (db, path_of ("nothing.csv")), -ENOENT);
+    /* Its identity would not fit. */
+    char lines[256], number[101];
+    memset (number, '7', sizeof number - 1);
+    number[sizeof number - 1] = '\0';
+    (void) snprintf (lines, sizeof lines, "3,a,x,1,d,1.5,,UK\n%s,a,x,1,d,1.5,,UK\n", number);
+    assert_int_equal (take_lines (db, lines), FM_ERR_TOO_LARGE);
+    assert_int_equal (count_untold (db), 2);
+    /* A fact that somebody else published with an identity that is none of ours. */
+    (void) snprintf (lines, sizeof lines, "order/%s/1", number);
+    const struct fm_fact fact = { .id = { .stream = { { 1 } }, .seq = 7 }, .identity = fm_text (lines) };
+    assert_int_equal (outbox_recorded (db, &fact), 0);
     assert_int_equal (count_untold (db), 2);
     store_close (&db);
 }
@@ -349,12 +461,16 @@ int main (void)
         CASE (what_is_cut_is_kept_beside_it),
         CASE (mails_of_others_stay),
         CASE (a_line_break_in_a_head_is_refused),
+        CASE (large_mails_of_others_are_passed_over),
+        CASE (a_mailbox_that_cannot_be_is_refused),
+        CASE (a_database_that_fails_is_told_and_closed),
         CASE (a_file_is_taken_whole_or_not_at_all),
         CASE (a_correction_waits_for_the_id_of_what_it_corrects),
         cmocka_unit_test (quoted_fields_are_taken_apart),
         cmocka_unit_test (malformed_lines_are_refused),
         cmocka_unit_test (money_is_exact),
         cmocka_unit_test (what_is_no_order_is_refused),
+        cmocka_unit_test (an_order_of_too_many_lines_is_refused),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
