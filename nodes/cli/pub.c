@@ -130,6 +130,14 @@ static const char *pub_blob_journal (const struct pub *p)
     return p->o.journals && !strchr (p->o.journals, ',') ? p->o.journals : NULL;
 }
 
+/* When nobody reads the ids any more, that is no reason to stop publishing. */
+static int pub_put_ids (struct pub *p, int rc)
+{
+    if (rc == -EPIPE)
+        output_destroy (&p->ids);
+    return rc == -EPIPE ? 0 : rc;
+}
+
 /* Publish one fact; waits for room in the window as long as something moves. */
 static int pub_send (struct pub *p, const struct input_record *r)
 {
@@ -168,12 +176,7 @@ static int pub_send (struct pub *p, const struct input_record *r)
     p->published++;
     if (p->ids) {
         char text[FM_FACT_ID_TEXT];
-        rc = output_line (p->ids, fm_fact_id_text (&id, text, sizeof text));
-        if (rc == -EPIPE) {
-            /* Nobody reads the ids any more: no reason to stop publishing. */
-            output_destroy (&p->ids);
-            rc = 0;
-        }
+        rc = pub_put_ids (p, output_line (p->ids, fm_fact_id_text (&id, text, sizeof text)));
     }
     if (rc == 0 && p->published % PUB_TEND_EVERY == 0)
         rc = pub_tend (p);
@@ -268,10 +271,9 @@ static int pub_file (struct pub *p, const char *path)
             /* Nothing to read now: a good moment for the rest. */
             rc = pub_tend (p);
             if (rc == 0 && p->ids)
-                rc = output_flush (p->ids);
-            if (rc < 0)
-                break;
-            continue;
+                rc = pub_put_ids (p, output_flush (p->ids));
+            if (rc == 0)
+                continue;
         }
         if (rc < 0) {
             if (rc == FM_ERR_END)
@@ -497,9 +499,9 @@ int command_pub (int argc, char **argv)
             synced_rc = pub_wait_synced (&p, rc);
         if (!p.o.no_wait && p.recovered && rc == 0 && (synced_rc == 0 || synced_rc == FM_ERR_LOST))
             synced_rc = pub_end_lost (&p);
-        const int ids_rc = p.ids ? output_flush (p.ids) : 0;
+        const int ids_rc = p.ids ? pub_put_ids (&p, output_flush (p.ids)) : 0;
         status = pub_report (&p, rc, synced_rc);
-        if (status == CLI_OK && ids_rc < 0 && ids_rc != -EPIPE)
+        if (status == CLI_OK && ids_rc < 0)
             status = cli_fail (&p.cli, ids_rc, "--print-ids");
     }
     output_destroy (&p.ids);

@@ -363,6 +363,30 @@ static void links_come_page_by_page_up_to_what_is_wanted (void **state)
 
 #define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
 
+static void answer_without_a_cursor (struct scripted *j, const Factmesh__Control *question)
+{
+    Factmesh__CursorReply reply = FACTMESH__CURSOR_REPLY__INIT;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.body_case = FACTMESH__CONTROL__BODY_CURSOR_REPLY;
+    control.cursor_reply = &reply;
+    script_say (j, question->request, &control);
+}
+
+static void a_cursor_that_is_not_there_has_no_place_and_no_filters (void **state)
+{
+    (void) state;
+    void *bytes = NULL;
+    size_t len = 7;
+    struct fm_slice filters = slice_of ("before");
+    connect_to (answer_without_a_cursor);
+    assert_int_equal (link_cursor_bytes (&to, "none", &bytes, &len), CLI_ERROR);
+    assert_string_equal (cli_fake.said, "there is no cursor 'none'; factmesh cursor ls lists them");
+    assert_null (bytes);
+    assert_int_equal (len, 7);
+    assert_int_equal (link_cursor_filters (&to, "none", &filters), CLI_OK);
+    assert_int_equal (filters.len, 0);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -373,6 +397,7 @@ int main (void)
         CASE (a_journal_that_talks_of_other_things_does_not_outlast_the_time),
         CASE (a_fact_is_there_is_not_or_is_none),
         CASE (links_come_page_by_page_up_to_what_is_wanted),
+        CASE (a_cursor_that_is_not_there_has_no_place_and_no_filters),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

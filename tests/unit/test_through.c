@@ -61,12 +61,23 @@ static void what_was_put_is_there_after_growing (void **state)
     through_release (&t);
 }
 
+static void more_streams_than_may_be_are_refused (void **state)
+{
+    (void) state;
+    const struct fm_id stream = { { 1 } };
+    struct through t = { .count = THROUGH_STREAMS_MAX };
+    assert_int_equal (through_put (&t, &stream, 1), FM_ERR_LIMIT);
+    assert_int_equal (t.count, THROUGH_STREAMS_MAX);
+    assert_int_equal (through_get (&t, &stream), 0);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (a_stream_never_falls_back),
         cmocka_unit_test (streams_are_told_apart_by_all_their_bytes),
         cmocka_unit_test (what_was_put_is_there_after_growing),
+        cmocka_unit_test (more_streams_than_may_be_are_refused),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

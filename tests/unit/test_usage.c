@@ -482,6 +482,8 @@ static void what_is_too_many_is_refused (void **state)
     expect_refused ("patterns", &r, "more than 64 patterns");
     run_with_many ((const char *const[]) { "pub", "a", NULL }, "-Hx=y", 65, &r);
     expect_refused ("headers", &r, "--header: more than 64 of them");
+    run_with_many ((const char *const[]) { "pub", "a", NULL }, "-fx", 1025, &r);
+    expect_refused ("files", &r, "more than 1024 files");
     char *const header = of_length (20000);
     header[1] = '=';
     run_args ((const char *const[]) { "pub", "a", "--header", header, NULL }, NULL, &r);

@@ -1,0 +1,146 @@
+#!/usr/bin/python3
+"""What scripts build on: contents from standard input, readers that go, signals that end a command, handlers that do not do what they should."""
+import os
+import signal
+import subprocess
+import time
+
+from harness import FACTMESH, check, main, wait_until
+
+
+def expect(result, status, words=""):
+    check(result.status == status and words in result.err, f"{result.argv[1:]}: status {result.status}, not {status}: {result.err[-300:]!r}")
+    return result
+
+
+def without_a_reader(lab, name, argv, stdin=None):
+    """Its standard output is a pipe that nobody reads."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    return lab.start(name, [FACTMESH, *argv], stdin=stdin, stdout=theirs)          # and closes it
+
+
+def contents_come_from_standard_input(lab):
+    journal = lab.journal()
+    lab.env["FACTMESH_SEED"] = journal.address
+    wrong = lab.ok("pub", "in.null", "--null", "--print-ids", stdin=b"one\nline\0two\0\0").decode().split()
+    check(lab.ok("replay", "in.null", "--null") == b"one\nline\0two\0\0", "other facts than were separated by NUL")
+    corrected = lab.ok("correct", wrong[0], stdin=b"the right\ncontent").decode().strip()
+    check(lab.ok("get", corrected, "--raw") == b"the right\ncontent", "the correction has another content")
+    responder = lab.start("respond", [FACTMESH, "respond", "in.query", "--exec", "cat"], stdin=subprocess.DEVNULL)
+    responder.line("listening", stream="err")
+    check(lab.ok("request", "in.query", "--raw", "--timeout", "10s", stdin=b"who\nis there?") == b"who\nis there?", "another answer")
+    expect(lab.factmesh("request", "in.query", stdin=bytes((1 << 20) + 1)), 1, "the request's content: ")
+    check(expect(lab.factmesh("pub", "in.said", "a", "b", "--verbose"), 0, "factmesh pub: 2 facts recorded\n").out == b"", "it prints something")
+    expect(lab.factmesh("pub", "in.said", "--json", "--no-wait", stdin=b'{"a":1}\nno JSON\n'), 1, "the 1 facts before were published, nothing from there on")
+
+
+def readers_may_go(lab):
+    journal = lab.journal()
+    lab.env["FACTMESH_SEED"] = journal.address
+    # Nobody reads the ids any more: no reason to stop publishing what comes, now and later.
+    pub = without_a_reader(lab, "pub", ["pub", "gone.a", "--print-ids"])
+    for text in "one", "two":
+        pub.send(text)
+        wait_until(f"{text} is recorded", lambda: text.encode() in lab.ok("replay", "gone.a"), 20, pub)
+        time.sleep(0.1)                 # it is idle meanwhile, and writes the ids
+    pub.close_input()
+    pub.ends_well()
+    check(pub.err() == "", f"it says {pub.err()!r}")
+    result = lab.run("sh", "-c", f"exec '{FACTMESH}' pub gone.b x --print-ids >/dev/full")
+    check(result.status == 1 and "No space left" in result.err, f"status {result.status}: {result.err!r}")
+    for argv in ["replay"], ["get", "gone.a", "none"], ["sub", "--from", "start", "--until", "end"]:
+        process = without_a_reader(lab, argv[0], argv, subprocess.DEVNULL)
+        check(process.wait() == (1 if argv[0] == "get" else 0), f"{argv}: {process.err()}")
+    responder = lab.start("respond", [FACTMESH, "respond", "gone.query", "--exec", "cat"], stdin=subprocess.DEVNULL)
+    responder.line("listening", stream="err")
+    request = without_a_reader(lab, "request", ["request", "gone.query", "x", "--timeout", "10s"], subprocess.DEVNULL)
+    request.ends_well(15)
+
+
+def a_signal_ends_a_command_and_it_says_what_it_did(lab):
+    journal = lab.journal()
+    lab.env["FACTMESH_SEED"] = journal.address
+    started = []
+
+    def begin(name, *argv, stdin=subprocess.DEVNULL, stdout=None):
+        started.append((name, lab.start(name, [FACTMESH, *argv], stdin=stdin, stdout=stdout)))
+        return started[-1][1]
+    for name, more in ("recorded", []), ("no-wait", ["--no-wait"]):
+        begin(name, "pub", f"signal.{name}", "--ephemeral", *more, stdin=None).send("one")
+    begin("paced", "pub", "signal.paced", "--ephemeral", "--rate", "1", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j")
+    begin("request", "request", "signal.query", "x", "--timeout", "60s")
+    # Far more than a pipe holds, and nobody takes it.
+    lab.ok("pub", "signal.much", "--stream", "much", stdin=b"x" * 999 + b"\n" + (b"y" * 999 + b"\n") * 3000)
+    ours, theirs = os.pipe()
+    begin("replay", "replay", "signal.much", stdout=theirs)
+
+    def all_are_there():
+        recorded = lab.ok("replay", "--format", "%t ").decode().split()
+        return {"signal.recorded", "signal.no-wait", "signal.paced", "signal.query"} <= set(recorded)
+    wait_until("all have begun", all_are_there, 20)
+    check(os.read(ours, 1000) == b"x" * 999 + b"\n", "the replay begins with something else")
+    for name, process in started:
+        process.signal(signal.SIGTERM)
+    for name, process in started:
+        check(process.wait() == 143, f"{name}: status {process.popen.returncode}: {process.err()!r}")
+    said = {name: process.err() for name, process in started}
+    check(said["recorded"] == "factmesh pub: interrupted: 1 facts are recorded\n", f"pub says {said['recorded']!r}")
+    check(said["paced"].startswith("factmesh pub: interrupted: ") and "facts are recorded" in said["paced"], f"pub --rate says {said['paced']!r}")
+    check(said["replay"] == said["no-wait"] == said["request"] == "", f"said: {said}")
+    os.close(ours)
+
+
+def handlers_that_do_not_answer_are_told(lab):
+    journal = lab.journal()
+    lab.env["FACTMESH_SEED"] = journal.address
+    table = {"slow": ("--limit", "200ms", "--exec", "sleep 60"), "long": ("--exec", "head -c 1100000 /dev/zero; sleep 60"), "quick": ("--exec", "head -c 1100000 /dev/zero"),
+             "failed": ("--exec", "exit 7"), "quiet": ("--quiet", "--exec", "exit 7"), "group": ("--group", "g", "--exec", "cat")}
+    responders = {name: lab.start(f"respond-{name}", [FACTMESH, "respond", f"ask.{name}", "-n", "1", "--topic", f"ask.{name}", *argv], stdin=subprocess.DEVNULL)
+                  for name, argv in table.items()}
+    for name, process in responders.items():
+        if name != "quiet":
+            process.line("listening", 20, "err")
+        # Neither is a request: it has no correlation; it is on the topic of responses.
+        lab.ok("pub", f"ask.{name}", "no request")
+        lab.ok("pub", f"ask.{name}", "a response", "--correlation", "c")
+    for name, process in responders.items():
+        check(process.alive(), f"{name} took what is no request for one")
+        process.terminate()
+    words = {"slow": "no response: the handler ran for more than 200 ms, and was killed", "long": "the handler wrote more than 1048576 bytes, and was killed",
+             "quick": "no response: ", "failed": "no response: the handler ended with status 7", "quiet": ""}
+    for name, said in words.items():
+        # However late a request comes: on a busy machine its deadline has passed.
+        responder = lab.start(f"again-{name}", [FACTMESH, "respond", f"ask.{name}", "-n", "1", "--expired-too", *table[name]], stdin=subprocess.DEVNULL)
+
+        def asked():
+            expect(lab.factmesh("request", f"ask.{name}", "x", "--timeout", "300ms"), 3, "timed out: 0 of 1 responses")
+            return not responder.alive()
+        wait_until(f"{name} is asked, and ends", asked, 20)
+        responder.ends_well()
+        check(said in responder.err() and (said or not responder.err()), f"{name} says {responder.err()!r}")
+
+
+def waiting_ends_when_it_should(lab):
+    journal = lab.journal()
+    lab.env["FACTMESH_SEED"] = journal.address
+    lab.ok("pub", "end.a", "before")
+    until = time.time() + 1.5
+    sub = lab.start("sub", [FACTMESH, "sub", "end.>", "--from", "start", "--until", f"@{until:.3f}"], stdin=subprocess.DEVNULL)
+    sub.line("caught up", 20, "err")
+    lab.ok("pub", "end.a", "in time")
+    sub.ends_well(20)
+    check(time.time() >= until, "it ended before its time")
+    lab.ok("pub", "end.a", "too late")
+    check(sub.out().split("\n")[:2][0] == "before" and "too late" not in sub.out(), f"it printed {sub.out()!r}")
+    got = lab.ok("sub", "end.>", "--from", "start", "--until", f"@{until:.3f}").decode()
+    check("too late" not in got and got.startswith("before\n"), f"it printed {got!r}")
+    idle = expect(lab.factmesh("work", "w", "nothing.here", "--exec", "true", "--timeout", "2s", "--verbose"), 3, "timed out: there was nothing to do for 2000 ms; 0 facts were handled")
+    check("factmesh work: EFFECT-UNDECLARED " in idle.err, f"--verbose tells nothing: {idle.err!r}")
+    expect(lab.factmesh("sub", "--from", "cursor:none"), 1, "no cursor 'none'")
+    expect(lab.factmesh("journal", lab.path("j"), "--bind", "tcp://127.0.0.1:*", "--address-file", "x" * 4090), 1, "--address-file: xxx")
+    expect(lab.factmesh("nodes", "--seed", "tcp://127.0.0.1:1", "--timeout", "100ms"), 3, "no node")
+
+
+main(contents_come_from_standard_input, readers_may_go, a_signal_ends_a_command_and_it_says_what_it_did, handlers_that_do_not_answer_are_told, waiting_ends_when_it_should,
+     at_once=3)
