@@ -8,73 +8,11 @@
  * Streams that have nothing at or above the start are told by START; the others when their first record is met, since a log is in sequence
  * order per stream: all that is below the record met first lies below the start, too. */
 
-#include "replay.h"
+#include "replay_inner.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-
-#include "covered.h"
-#include "error.h"
-#include "replay_last.h"
-
-enum replay_phase { PHASE_SEEK, PHASE_LATEST, PHASE_START, PHASE_SCAN, PHASE_DONE };
-
-/* Which streams START must tell of. */
-enum replay_table {
-    TABLE_NOTHING,                  /* a range of one stream */
-    TABLE_PLAIN,                    /* those that end below the start */
-    TABLE_EXPIRED,                  /* the start lies below what is held */
-    TABLE_OVERTAKEN                 /* retention overtook the session */
-};
-
-struct replay {
-    struct log *log;
-    const struct clock *clock;
-    struct log_reader *reader;      /* NULL: given back by replay_rest */
-    enum replay_phase phase;
-    uint64_t session;
-    size_t message_bytes;
-
-    void *filter_bytes;
-    struct fm_slice filters[FILTERS_MAX];
-    size_t filter_count;
-    bool may_cut;
-    bool has_stream;
-    struct fm_id stream;
-    uint64_t from_seq;              /* with a stream: 0: all */
-    struct fold_positions positions;
-
-    enum replay_end end;
-    uint64_t end_value;
-    uint64_t through;               /* with a stream: how far it is complete */
-
-    struct replay_last last;
-    struct replay_latest latest;
-    bool latest_waits;              /* the index is behind */
-    uint64_t start_offset, next_offset;
-    enum replay_table table;
-    struct fm_id table_after;       /* START: streams up to this one have been told */
-    bool table_begun;
-    size_t positions_told;
-    bool start_gap;                 /* the first item is the gap that TABLE_EXPIRED tells of */
-    bool astride;                   /* the first item begins below the start and ends above it */
-
-    bool start_told, caught_up, caught_up_told;
-    uint64_t told_ns;               /* when the last message was built */
-    uint64_t looked_ns;             /* when the synced end was reached last */
-
-    struct log_item item;
-    bool has_item;
-    struct covered covered;
-    struct replay_gap gaps[REPLAY_GAPS_MAX];
-    size_t gap_count;
-    bool handed_out;                /* the header before pointed to covered and gaps: the next step clears them */
-
-    struct fm_id journal;
-    uint64_t generation;
-    Factmesh__Cursor start;
-};
 
 void replay_buffer_release (struct replay_buffer *buffer)
 {
@@ -87,19 +25,19 @@ void replay_buffer_release (struct replay_buffer *buffer)
 /* --- What the next message tells beside batches. */
 
 /* Room for one stream more, and for the two gaps that a record can bring? */
-static bool notes_have_room (const struct replay *r)
+bool replay_notes_have_room (const struct replay *r)
 {
     return !covered_is_full (&r->covered) && r->gap_count + 2 <= REPLAY_GAPS_MAX;
 }
 
-static void note_covered (struct replay *r, const struct fm_id *stream, uint64_t through)
+void replay_note_covered (struct replay *r, const struct fm_id *stream, uint64_t through)
 {
     (void) covered_put (&r->covered, stream, through);      /* callers see to the room */
     if (r->has_stream && through > r->through)
         r->through = through;
 }
 
-static void note_gap (struct replay *r, const struct fm_id *stream, uint64_t first, uint64_t end, uint32_t reason)
+void replay_note_gap (struct replay *r, const struct fm_id *stream, uint64_t first, uint64_t end, uint32_t reason)
 {
     if (first >= end)
         return;
@@ -133,8 +71,6 @@ static int reader_open (struct replay *r)
     int rc = log_reader_new (r->log, &r->reader);
     if (!rc)
         rc = r->phase == PHASE_LATEST ? 0 : log_reader_filter (r->reader, r->has_stream ? &r->stream : NULL, r->filters, r->filter_count);
-    if (rc)
-        log_reader_destroy (&r->reader);
     return rc;
 }
 
@@ -157,137 +93,7 @@ static int reader_resume (struct replay *r)
     int rc = reader_open (r);
     if (!rc && r->phase != PHASE_LATEST)
         rc = log_reader_seek_offset (r->reader, r->next_offset);
-    if (rc)
-        log_reader_destroy (&r->reader);
     return rc;
-}
-
-/* Read ahead one record: it tells whether the start lies below what is held, or in the midst of a batch. */
-static int peek (struct replay *r)
-{
-    const int rc = log_reader_next (r->reader, &r->item);
-    if (rc == FM_ERR_END)
-        return 0;
-    r->has_item = rc == 0;
-    return rc;
-}
-
-/* The reader stands at start_offset: what has to be said before its first record? */
-static int begin_at_offset (struct replay *r)
-{
-    r->phase = PHASE_START;
-    r->table = TABLE_PLAIN;
-    r->next_offset = r->start_offset;
-    const int rc = peek (r);
-    if (rc || !r->has_item)
-        return rc;
-    const struct log_item *item = &r->item;
-    if (id_is_zero (&item->stream) && item->reason == FACTMESH__GAP_REASON__GAP_EXPIRED) {
-        r->table = TABLE_EXPIRED;
-        if (r->start_offset <= 1)
-            r->has_item = false;            /* from the very beginning: the streams' own gaps say it all */
-        else
-            r->start_gap = true;
-    } else if (item->kind == LOG_ITEM_BATCH && item->bytes.len && item->offset < r->start_offset) {
-        r->astride = true;
-        note_covered (r, &item->stream, item->first_seq + (r->start_offset - item->offset) - 1);
-    }
-    return 0;
-}
-
-static int seek_offset (struct replay *r, uint64_t offset)
-{
-    r->start_offset = offset ? offset : 1;
-    const int rc = log_reader_seek_offset (r->reader, r->start_offset);
-    return rc ? rc : begin_at_offset (r);
-}
-
-/* A range of one stream: the hole that somebody has. */
-static int seek_seq (struct replay *r, uint64_t seq)
-{
-    r->phase = PHASE_START;
-    r->table = TABLE_NOTHING;
-    r->from_seq = seq;
-    r->through = seq - 1;
-    int rc = log_reader_seek_seq (r->reader, &r->stream, seq, &r->start_offset);
-    if (rc == FM_ERR_UNKNOWN) {             /* not yet: it stands at the synced end */
-        uint64_t remaining;                 /* where it stands, not where the synced end is by now: a rest would skip what lies between */
-        log_reader_position (r->reader, &r->start_offset, &remaining);
-        rc = 0;
-    }
-    if (rc)
-        return rc;
-    r->next_offset = r->start_offset;
-    struct log_stream s;
-    if (log_stream_get (r->log, &r->stream, &s) == 0 && s.first_seq > seq) {
-        const bool ends = r->end == REPLAY_TO_SEQ && r->end_value < s.first_seq;
-        const uint64_t end = ends ? r->end_value : s.first_seq;
-        note_gap (r, &r->stream, seq, end, FACTMESH__GAP_REASON__GAP_EXPIRED);
-        note_covered (r, &r->stream, end - 1);
-    }
-    return 0;
-}
-
-static int seek_cursor (struct replay *r, const Factmesh__Cursor *cursor)
-{
-    int rc = replay_cursor_check (cursor, r->log);
-    if (!rc)
-        rc = fold_positions_copy (cursor, &r->positions);
-    if (rc)
-        return rc;
-    struct log_position at;
-    log_position (r->log, &at);
-    return seek_offset (r, cursor->offset < at.synced_offset ? cursor->offset : at.synced_offset);
-}
-
-/* Without a cursor from the first newest fact on; with one, on from where an earlier session came to. Its end stays: what came since then is to be told
- * whole. */
-static int seek_latest (struct replay *r, const struct replay_request *q, const struct log_position *at)
-{
-    int rc = q->index ? 0 : error_set (FM_ERR_ARGUMENT, "from_latest needs an index, and none is kept here");
-    if (!rc && q->cursor)
-        rc = replay_cursor_check (q->cursor, r->log);
-    if (!rc && q->cursor)
-        rc = fold_positions_copy (q->cursor, &r->positions);
-    if (rc)
-        return rc;
-    const uint64_t from = q->cursor && q->cursor->offset ? q->cursor->offset : 1;
-    const uint64_t end = q->latest_end && q->latest_end < at->synced_offset ? q->latest_end : at->synced_offset;
-    if (from >= end)
-        return seek_offset (r, from < at->synced_offset ? from : at->synced_offset);
-    r->latest = (struct replay_latest) { .index = q->index, .next = from, .end = end };
-    r->start_offset = r->next_offset = from;
-    r->phase = PHASE_LATEST;
-    return log_reader_filter (r->reader, NULL, NULL, 0);
-}
-
-static int seek_start (struct replay *r, const struct replay_request *q)
-{
-    struct log_position at;
-    log_position (r->log, &at);
-    switch (q->start) {
-    case REPLAY_FROM_OFFSET:
-        /* Beyond the end there is nothing to wait for that would not be skipped unseen: start where the log ends. */
-        return seek_offset (r, q->start_value < at.synced_offset ? q->start_value : at.synced_offset);
-    case REPLAY_FROM_SEQ:
-        return seek_seq (r, q->start_value);
-    case REPLAY_FROM_TIME: {
-        const int rc = log_reader_seek_time (r->reader, q->start_value, &r->start_offset);
-        return rc ? rc : begin_at_offset (r);
-    }
-    case REPLAY_FROM_LAST:
-        replay_last_init (&r->last, q->start_value, at.first_offset, at.synced_offset);
-        r->phase = PHASE_SEEK;
-        return 0;
-    case REPLAY_FROM_CURSOR:
-    case REPLAY_FROM_CURSOR_NAME:
-        return q->cursor ? seek_cursor (r, q->cursor) : error_set (FM_ERR_ARGUMENT, "a cursor's name that was not looked up");
-    case REPLAY_FROM_END:
-        return seek_offset (r, at.synced_offset);
-    case REPLAY_FROM_LATEST:
-        return seek_latest (r, q, &at);
-    }
-    return FM_ERR_ARGUMENT;
 }
 
 int replay_new (struct log *log, const struct clock *clock, const struct replay_request *q, struct replay **ret_replay)
@@ -318,7 +124,7 @@ int replay_new (struct log *log, const struct clock *clock, const struct replay_
     if (!rc)
         rc = reader_open (r);
     if (!rc)
-        rc = seek_start (r, q);
+        rc = replay_seek_start (r, q);
     if (rc) {
         replay_destroy (&r);
         return rc;
@@ -343,69 +149,6 @@ void replay_destroy (struct replay **replay)
 size_t replay_message_bytes (const struct replay *r)
 {
     return r->message_bytes;
-}
-
-/* --- START: the stream table. */
-
-/* One stream of the log's table; there is room for it. */
-static void table_tell (struct replay *r, const struct log_stream *s, uint64_t first_offset)
-{
-    /* A stream that expired whole may still be known. */
-    const uint64_t held_from = s->last_offset < first_offset ? s->last_seq + 1 : s->first_seq;
-    uint64_t known = 0;
-    bool gap = r->table == TABLE_OVERTAKEN;
-    if (r->table == TABLE_EXPIRED) {
-        /* From a place in the midst only the positions tell what the asker has: else its loss is told as offsets. */
-        known = r->start_offset <= 1 ? 0 : fold_positions_get (&r->positions, &s->stream);
-        gap = r->start_offset <= 1 || known;
-    }
-    if (gap && held_from > 1) {
-        note_gap (r, &s->stream, known + 1, held_from, FACTMESH__GAP_REASON__GAP_EXPIRED);
-        note_covered (r, &s->stream, held_from - 1);
-    } else if (s->last_offset < r->start_offset) {
-        /* A record that begins below the start ends there too, all but the one astride. */
-        if (!r->astride || !r->has_item || !id_equal (&r->item.stream, &s->stream))
-            note_covered (r, &s->stream, s->last_seq);
-    }
-    else if (r->table == TABLE_EXPIRED && held_from > 1)
-        note_covered (r, &s->stream, held_from - 1);
-}
-
-/* Tell of streams until the message is full. True: all have been told. */
-static bool table_step (struct replay *r)
-{
-    struct log_position at;
-    log_position (r->log, &at);
-    if (r->has_stream) {
-        struct log_stream s;
-        if (log_stream_get (r->log, &r->stream, &s) == 0)
-            table_tell (r, &s, at.first_offset);
-        return true;
-    }
-    while (notes_have_room (r)) {
-        struct log_stream page[64];
-        size_t count = 0;
-        if (log_stream_list (r->log, r->table_begun ? &r->table_after : NULL, page, 64, &count) != 0 || count == 0)
-            return true;
-        for (size_t i = 0; i < count && notes_have_room (r); i++) {
-            table_tell (r, &page[i], at.first_offset);
-            r->table_after = page[i].stream;
-            r->table_begun = true;
-        }
-    }
-    return false;
-}
-
-static bool start_step (struct replay *r)
-{
-    while (r->positions_told < r->positions.count) {
-        const struct fold_position *p = &r->positions.items[r->positions_told];
-        if (!notes_have_room (r))
-            return false;
-        r->positions_told++;
-        note_covered (r, &p->stream, p->seq);
-    }
-    return r->table == TABLE_NOTHING || table_step (r);
 }
 
 /* --- SCAN. */
@@ -450,18 +193,17 @@ static bool ends_before (const struct replay *r, const struct log_item *item)
 /* Everything synced has been read: is that the end? */
 static bool ends_here (const struct replay *r)
 {
+    struct log_position at;
     switch (r->end) {
     case REPLAY_TO_SYNCED:
     case REPLAY_TO_OFFSET:
         return r->next_offset >= r->end_value;
-    case REPLAY_TO_TIME: {
+    case REPLAY_TO_TIME:
         /* What is recorded from now on is later, once nothing older waits for its sync. */
-        struct log_position at;
         if (r->clock->unix_ns (r->clock->context) < r->end_value)
             return false;
         log_position (r->log, &at);
         return at.synced_offset == at.end_offset && r->next_offset >= at.synced_offset;
-    }
     case REPLAY_TO_SEQ:
         return r->through >= r->end_value - 1;
     case REPLAY_FOLLOW:
@@ -474,7 +216,7 @@ static bool ends_here (const struct replay *r)
 static void use_offset_gap (struct replay *r)
 {
     const struct log_item *item = &r->item;
-    note_gap (r, &item->stream, item->first_seq, item->end_seq, item->reason);
+    replay_note_gap (r, &item->stream, item->first_seq, item->end_seq, item->reason);
     if (item->reason == FACTMESH__GAP_REASON__GAP_EXPIRED && !r->start_gap && !r->has_stream) {
         r->table = TABLE_OVERTAKEN;
         r->table_begun = false;
@@ -487,8 +229,8 @@ static void use_offset_gap (struct replay *r)
 static void end_range (struct replay *r)
 {
     if (r->end == REPLAY_TO_SEQ && r->through < r->end_value - 1) {
-        note_gap (r, &r->stream, r->through + 1, r->end_value, FACTMESH__GAP_REASON__GAP_DAMAGED);
-        note_covered (r, &r->stream, r->end_value - 1);
+        replay_note_gap (r, &r->stream, r->through + 1, r->end_value, FACTMESH__GAP_REASON__GAP_DAMAGED);
+        replay_note_covered (r, &r->stream, r->end_value - 1);
     }
     r->phase = PHASE_DONE;
 }
@@ -520,7 +262,7 @@ static int use_batch (struct replay *r, struct replay_buffer *buffer, size_t tar
 static int use_item (struct replay *r, struct replay_buffer *buffer, size_t target)
 {
     const struct log_item *item = &r->item;
-    if (!notes_have_room (r))
+    if (!replay_notes_have_room (r))
         return -EAGAIN;
     if (id_is_zero (&item->stream)) {
         use_offset_gap (r);
@@ -528,17 +270,17 @@ static int use_item (struct replay *r, struct replay_buffer *buffer, size_t targ
     }
     /* All records of the one stream pass here: what is missing between two of them is damage that hid whose facts it took. */
     if (r->from_seq && item->first_seq > r->through + 1)
-        note_gap (r, &item->stream, r->through + 1, item->first_seq, FACTMESH__GAP_REASON__GAP_DAMAGED);
+        replay_note_gap (r, &item->stream, r->through + 1, item->first_seq, FACTMESH__GAP_REASON__GAP_DAMAGED);
     const bool wanted = item->end_seq > r->from_seq && fold_positions_get (&r->positions, &item->stream) < item->end_seq - 1;
     if (item->kind == LOG_ITEM_GAP) {
         if (wanted)
-            note_gap (r, &item->stream, item->first_seq, item->end_seq, item->reason);
+            replay_note_gap (r, &item->stream, item->first_seq, item->end_seq, item->reason);
     } else if (wanted && item->bytes.len) {
         const int rc = use_batch (r, buffer, target);
         if (rc)
             return rc;
     }
-    note_covered (r, &item->stream, item->end_seq - 1);
+    replay_note_covered (r, &item->stream, item->end_seq - 1);
     return 0;
 }
 
@@ -573,7 +315,7 @@ static int scan (struct replay *r, struct replay_buffer *buffer, size_t target)
             r->caught_up = false;
         }
         if (ends_before (r, &r->item)) {
-            if (notes_have_room (r))
+            if (replay_notes_have_room (r))
                 end_range (r);
             return 0;
         }
@@ -628,7 +370,7 @@ static bool message_is_due (const struct replay *r, const struct replay_buffer *
         return true;
     if (!r->covered.count)
         return false;
-    return r->phase != PHASE_SCAN || !notes_have_room (r) || r->clock->monotonic_ns (r->clock->context) >= replay_due (r);
+    return r->phase != PHASE_SCAN || !replay_notes_have_room (r) || r->clock->monotonic_ns (r->clock->context) >= replay_due (r);
 }
 
 uint64_t replay_due (const struct replay *r)
@@ -645,7 +387,7 @@ static int seek_step (struct replay *r, struct replay_buffer *buffer)
 {
     uint64_t offset;
     const int rc = replay_last_step (&r->last, r->reader, r->filters, r->filter_count, &buffer->scratch, &offset);
-    return rc ? rc : seek_offset (r, offset);
+    return rc ? rc : replay_begin_at (r, offset);
 }
 
 struct latest_sink {
@@ -667,9 +409,9 @@ static bool latest_fact (void *context, struct fm_slice batch)
 static bool latest_gap (void *context, const struct log_item *item)
 {
     const struct latest_sink *k = context;
-    if (!notes_have_room (k->replay))
+    if (!replay_notes_have_room (k->replay))
         return false;
-    note_gap (k->replay, &item->stream, item->first_seq, item->end_seq, item->reason);
+    replay_note_gap (k->replay, &item->stream, item->first_seq, item->end_seq, item->reason);
     return true;
 }
 
@@ -686,7 +428,7 @@ static int latest_step (struct replay *r, struct replay_buffer *buffer, size_t t
     if (rc || r->latest.next < r->latest.end)
         return rc;
     rc = log_reader_filter (r->reader, NULL, r->filters, r->filter_count);
-    return rc ? rc : seek_offset (r, r->latest.end);
+    return rc ? rc : replay_begin_at (r, r->latest.end);
 }
 
 int replay_step (struct replay *r, struct replay_buffer *buffer, size_t target, enum replay_outcome *ret_outcome, struct replay_header *ret_header)
@@ -708,7 +450,7 @@ int replay_step (struct replay *r, struct replay_buffer *buffer, size_t target, 
     if (r->phase == PHASE_LATEST) {
         rc = latest_step (r, buffer, target);
     } else if (r->phase == PHASE_START) {
-        if (start_step (r))
+        if (replay_start_step (r))
             r->phase = PHASE_SCAN;
     } else if (r->phase == PHASE_SCAN)
         rc = scan (r, buffer, target);

@@ -25,14 +25,11 @@ static bool any_match (const struct fm_slice *patterns, size_t count, struct fm_
 static uint32_t pass_matches (const struct batch *b, const struct fm_slice *patterns, size_t count, uint32_t first, uint64_t *skip)
 {
     bool matches[BATCH_TOPICS_MAX];
-    bool all = !b->duplicates.len, none = true;
+    bool all = !b->duplicates.len;
     for (uint32_t i = 0; i < b->topic_count; i++) {
         matches[i] = any_match (patterns, count, b->topics[i].name);
         all = all && matches[i];
-        none = none && !matches[i];
     }
-    if (none)
-        return b->count;
     if (all) {
         const uint64_t here = b->count - first;
         const uint64_t passed = *skip < here ? *skip : here;
@@ -109,8 +106,10 @@ int replay_last_step (struct replay_last *l, struct log_reader *reader, const st
         if (rc == FM_ERR_END || item.offset >= l->end) {
             if (!l->finding)
                 return span_counted (l, ret_offset);
-            *ret_offset = l->end;       /* what was counted is gone: retention was faster */
-            return 0;
+            /* Retention took some of what was counted: what is left is counted anew. */
+            l->finding = l->placed = false;
+            l->seen = 0;
+            return -EAGAIN;
         }
         bytes += item.bytes.len;
         uint64_t skip = l->finding ? l->skip : UINT64_MAX, offset;

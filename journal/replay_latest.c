@@ -1,5 +1,6 @@
 #include "replay_latest.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -139,8 +140,7 @@ int replay_latest_step (struct replay_latest *l, struct log_reader *reader, cons
 {
     struct share s = { .l = l, .reader = reader, .patterns = patterns, .count = count, .positions = positions, .scratch = scratch, .sink = sink };
     uint64_t next = l->next;
-    if (l->next >= l->end)
-        return 0;
+    assert (l->next < l->end);
     const int rc = l->index->page (l->index->context, l->next, l->end, take, &s, &next);
     if (s.rc || rc)
         return s.rc ? s.rc : rc;
