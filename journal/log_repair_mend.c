@@ -68,7 +68,7 @@ static int write_spot (struct patient *p, struct draft *d, const struct spot *sp
         return draft_hole (d, p->view.fd, spot->pos, spot->end_pos);
     case SPOT_EMPTY:
     case SPOT_END:
-        return 0;
+        break;
     }
     return 0;
 }

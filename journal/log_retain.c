@@ -19,10 +19,9 @@ static void forget_streams (struct log *log, const struct index_stream *streams,
         pthread_mutex_lock (&log->append_lock);
         for (; i < stop; i++) {
             struct stream_entry *e = stream_table_find (&log->streams, &streams[i].stream);
-            if (!e)
-                continue;
-            if (e->first_seq <= streams[i].last_seq)
-                e->first_seq = streams[i].last_seq + 1;
+            if (!e || e->first_seq > streams[i].last_seq)
+                continue;               /* forgotten; or found again further on, and its beginning not looked up yet: it may lie before that */
+            e->first_seq = streams[i].last_seq + 1;
             /* What is behind the last segment that had it is exact: everything older is gone. */
             stream_table_set_stale (&log->streams, e, false);
         }
@@ -89,8 +88,8 @@ static int drop (struct log *log, const struct log_view *view, const struct segm
     pthread_mutex_unlock (&log->view_lock);
     if (rc == 0)
         forget_streams (log, streams, count);
-    else
-        mark_all_stale (log);               /* its streams can't be told: they are looked up when asked for */
+    if (rc || next->number > view->first_number + 1)
+        mark_all_stale (log);               /* of what could not be read streams can't be told: they are looked up when asked for */
     free (streams);
     return remove_files (log, next->number);
 }

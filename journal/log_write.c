@@ -451,12 +451,9 @@ void log_wait_appended (struct log *log, unsigned max_ms)
 {
     struct timespec until;
     (void) clock_gettime (CLOCK_MONOTONIC, &until);     /* cannot fail: the clock exists */
-    until.tv_sec += max_ms / 1000;
-    until.tv_nsec += (long) (max_ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    const uint64_t ns = (uint64_t) until.tv_nsec + (uint64_t) max_ms * 1000000;
+    until.tv_sec += (time_t) (ns / 1000000000);
+    until.tv_nsec = (long) (ns % 1000000000);
     pthread_mutex_lock (&log->append_lock);
     log->waiting = true;
     int rc = 0;

@@ -1,5 +1,6 @@
 #include "refetch.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -130,11 +131,10 @@ static int cut_batch (struct refetch *f, const struct batch *b, uint64_t first, 
     struct batch_reader reader;
     struct batch header = *b;
     batch_reader_init (&reader, b);
-    if (batch_reader_skip (&reader, first - b->first_seq))
-        return FM_ERR_MALFORMED;
+    int rc = batch_reader_skip (&reader, first - b->first_seq);
     const uint8_t *const from = reader.pos;
-    if (batch_reader_skip (&reader, end - first))
-        return FM_ERR_MALFORMED;
+    rc = rc ? rc : batch_reader_skip (&reader, end - first);
+    assert (rc == 0);                       /* all of its facts have been decoded */
     const size_t facts_len = (size_t) (reader.pos - from);
     header.first_seq = first;
     header.count = (uint32_t) (end - first);
@@ -210,10 +210,6 @@ int refetch_batch (struct refetch *f, struct fm_slice bytes)
         rc = store (f, bytes, &part.pos);
     if (rc == 0)
         rc = put_part (f, &part);
-    if (rc == FM_ERR_MALFORMED) {
-        f->refused++;
-        return 0;
-    }
     f->next_seq = end;
     f->life = life;
     f->facts += rc ? 0 : end - first;

@@ -1,0 +1,523 @@
+/* Repairs of what seldom happens: records without facts, snapshots that are lost together with what lies beside them, the oldest segment, gaps whose reason nobody
+ * can tell, identities in segments that are made anew, holders that send what was not asked for, and records whose sums fit contents that do not. */
+
+#include "hospital.h"
+
+#include "cursor_table.h"
+#include "identities.h"
+#include "log_state.h"
+#include "refetch.h"
+
+/* --- Records of any kind. */
+
+static int open_segments (const char *directory, int *ret_dir)
+{
+    *ret_dir = fs_real.open_dir (NULL, directory, false);
+    return fs_real.open (NULL, *ret_dir, "segments", 0, 0);
+}
+
+/* The records of one kind behind the snapshots. */
+static size_t records_of (const char *directory, uint64_t number, uint8_t kind, struct place *places, size_t max, uint64_t *ret_seed)
+{
+    struct segment_scan scan = { .fd = -1 };
+    struct segment_header h;
+    size_t count = 0;
+    char path[256];
+    int dir, fd, rc;
+    kit_segment_path (directory, number, path);
+    const int segments = open_segments (directory, &dir);
+    assert_int_equal (segment_open_read (&fs_real, segments, number, &fd, &h), 0);
+    *ret_seed = record_seed (h.salt);
+    assert_int_equal (scan_start (&scan, &fs_real, fd, *ret_seed, h.snapshot_end, kit_file_size (path)), 0);
+    while ((rc = scan_next (&scan)) != FM_ERR_END && count < max)
+        if (rc == 0 && scan.record.kind == kind)
+            places[count++] = (struct place) { scan.pos, scan.next_pos, scan.record };
+    scan_release (&scan);
+    close (fd);
+    close (segments);
+    close (dir);
+    return count;
+}
+
+static uint64_t snapshot_end_of (const char *directory, uint64_t number)
+{
+    struct segment_header h;
+    int dir, fd;
+    const int segments = open_segments (directory, &dir);
+    assert_int_equal (segment_open_read (&fs_real, segments, number, &fd, &h), 0);
+    close (fd);
+    close (segments);
+    close (dir);
+    return h.snapshot_end;
+}
+
+/* Other contents of the same length, and sums that fit them: no version of ours writes that. */
+static void forge (const char *path, uint64_t seed, const struct place *p, const void *body)
+{
+    uint8_t bytes[4096];
+    const size_t len = (size_t) record_len (p->record.body_len);
+    assert_true (len <= sizeof bytes);
+    FILE *file = fopen (path, "r+b");
+    assert_non_null (file);
+    assert_int_equal (fseek (file, (long) p->pos, SEEK_SET), 0);
+    assert_int_equal (fread (bytes, 1, len, file), len);
+    memcpy (bytes + RECORD_HEADER_LEN, body, p->record.body_len);
+    record_stamp (bytes, seed, p->pos, p->record.synced_pos);
+    assert_int_equal (fseek (file, (long) p->pos, SEEK_SET), 0);
+    assert_int_equal (fwrite (bytes, 1, len, file), len);
+    fclose (file);
+}
+
+/* What a repair says, in words. */
+struct words {
+    char all[4096];
+};
+
+static void on_words (void *arg, const struct repair_told *t)
+{
+    struct words *w = arg;
+    const size_t len = strlen (w->all);
+    (void) snprintf (w->all + len, sizeof w->all - len, "%d %llu %s\n", (int) t->outcome, (unsigned long long) t->segment, t->why ? t->why : "");
+}
+
+static struct words repair_in_words (const char *directory, const char *from)
+{
+    struct words words = { "" };
+    struct log *other = from ? open_log (from, true, NULL) : NULL;
+    const struct refetch_source source = { .context = other, .fetch = refetch_from_log };
+    const struct repair_options options = { .source = from ? &source : NULL, .told = on_words, .arg = &words };
+    struct repair_result result;
+    struct log *log = open_log (directory, false, NULL);
+    assert_int_equal (log_repair (log, &options, &result), 0);
+    log_destroy (&log);
+    log_destroy (&other);
+    return words;
+}
+
+static void expect_words (const struct words *w, const char *part)
+{
+    if (!strstr (w->all, part))
+        fail_msg ("'%s' does not say '%s'", w->all, part);
+}
+
+/* --- Records without facts. */
+
+/* A damaged cursor: with its header, and without it; in a sealed segment and in the last one. Facts are not touched by its repair. */
+static void a_damaged_cursor_is_left_out_and_told (void **state)
+{
+    const struct hospital *h = *state;
+    unsigned tried = 0;
+    for (uint64_t number = 1; number <= 5; number++)
+        for (int header = 0; header < 2; header++) {
+            static struct place places[16];
+            uint64_t seed;
+            char path[256];
+            begin (state);
+            kit_segment_path (h->damaged, number, path);
+            const size_t count = access (path, F_OK) == 0 ? records_of (h->damaged, number, RECORD_CURSOR_PUT, places, 16, &seed) : 0;
+            if (!count)
+                continue;
+            kit_flip (path, (int64_t) (places[0].pos + (header ? 3 : RECORD_HEADER_LEN + 1)));
+            assert_int_equal (find (h->damaged).count, 1);
+            const struct words w = repair_in_words (h->damaged, NULL);
+            expect_words (&w, "a record without facts left out");
+            assert_int_equal (find (h->damaged).count, 0);
+            assert_int_equal (contents (h->damaged).gaps, 0);
+            expect_same_places (h->damaged, h->whole);
+            tried++;
+        }
+    assert_true (tried >= 4);
+}
+
+static void a_damaged_cursor_of_the_last_segment_says_what_that_means (void **state)
+{
+    (void) state;
+    static struct place places[4];
+    char mine[128], path[256];
+    uint64_t seed, ticket;
+    kit_directory (mine);
+    struct log *log = open_log (mine, false, NULL);
+    kit_append_batch (log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 1, .count = 2, .payload_len = 64 });
+    assert_int_equal (log_cursor_put (log, &(struct log_cursor) { .name = "c", .cursor = slice_of ("x") }, &ticket), 0);
+    kit_append_batch (log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 3, .count = 2, .payload_len = 64 });
+    kit_sync (log);
+    assert_int_equal (log_mark_idle (log), 0);
+    log_destroy (&log);
+    kit_segment_path (mine, 1, path);
+    assert_int_equal (records_of (mine, 1, RECORD_CURSOR_PUT, places, 4, &seed), 1);
+    kit_flip (path, (int64_t) places[0].pos + 3);
+    const struct words w = repair_in_words (mine, NULL);
+    expect_words (&w, "a record without facts left out: a cursor may stand where it stood before");
+    assert_int_equal (find (mine).count, 0);
+    kit_remove (mine);
+}
+
+/* --- Snapshots. */
+
+static void a_hole_over_the_end_of_the_snapshots_is_mended_on_both_sides (void **state)
+{
+    const struct hospital *h = *state;
+    static struct place places[4096];
+    char path[256];
+    (void) places_of (h->whole, 3, places, 4096);
+    kit_segment_path (h->damaged, 3, path);
+    const uint64_t end = snapshot_end_of (h->whole, 3);
+    wipe_bytes (path, end - 60, places[1].end_pos);
+    const struct report r = repair (h->damaged, h->other, false);
+    assert_int_equal (r.refetched, places[0].record.count + places[1].record.count);
+    assert_int_equal (r.left, 0);
+    assert_int_equal (find (h->damaged).count, 0);
+    assert_int_equal (contents (h->damaged).gaps, 0);
+    assert_int_equal (contents (h->damaged).end_offset, contents (h->whole).end_offset);
+}
+
+/* What was known where segment 3 begins is then known from the first one's snapshots, and the records since. */
+static void a_lost_segment_behind_damaged_snapshots_is_made_again (void **state)
+{
+    const struct hospital *h = *state;
+    for (int lost_too = 0; lost_too < 2; lost_too++) {
+        char path[256];
+        begin (state);
+        kit_segment_path (h->damaged, 2, path);
+        if (lost_too)
+            assert_int_equal (unlink (path), 0);
+        else
+            kit_flip (path, 4096 + 100);
+        kit_segment_path (h->damaged, lost_too ? 4 : 3, path);
+        if (lost_too)
+            kit_flip (path, 4096 + 100);
+        else
+            assert_int_equal (unlink (path), 0);
+        const struct report r = repair (h->damaged, h->other, false);
+        assert_int_equal (r.left, 0);
+        assert_true (r.refetched > 0);
+        assert_int_equal (find (h->damaged).count, 0);
+        const struct work_contents c = contents (h->damaged);
+        assert_int_equal (c.gaps, 0);
+        assert_int_equal (c.end_offset, contents (h->whole).end_offset);
+        struct log *log = open_log (h->damaged, false, NULL);
+        work_check_streams (log, &c);
+        log_destroy (&log);
+    }
+}
+
+/* --- Segments that are lost whole. */
+
+/* Who looks is told of it; no repair can make it again, and all behind it is served. */
+static void the_oldest_segment_stays_lost (void **state)
+{
+    const struct hospital *h = *state;
+    char path[256];
+    kit_segment_path (h->damaged, 1, path);
+    wipe_bytes (path, 0, kit_file_size (path));
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal (find (h->damaged).count, 1);
+        assert_string_equal (repair_in_words (h->damaged, h->other).all, "");
+    }
+    static struct place places[4096];
+    const size_t count = places_of (h->whole, 2, places, 4096);
+    struct log *log = open_log (h->damaged, true, NULL);
+    struct log_reader *r;
+    assert_int_equal (log_reader_new (log, &r), 0);
+    for (size_t i = 0; i < count; i++) {
+        const struct log_item item = expect_next (r);
+        assert_int_equal (item.kind, LOG_ITEM_BATCH);
+        assert_int_equal (item.offset, places[i].record.offset);
+        assert_int_equal (item.first_seq, places[i].record.first_seq);
+    }
+    log_reader_destroy (&r);
+    log_destroy (&log);
+}
+
+/* Nothing tells what lies between the first segment, whose snapshots are damaged, and the third. */
+static void a_segment_of_which_nothing_is_known_is_left_lost_and_told (void **state)
+{
+    const struct hospital *h = *state;
+    char path[256];
+    const uint64_t end = snapshot_end_of (h->whole, 1);
+    assert_true (end > 4096);
+    kit_segment_path (h->damaged, 1, path);
+    kit_flip (path, 4096 + 3);
+    kit_segment_path (h->damaged, 2, path);
+    assert_int_equal (unlink (path), 0);
+    const size_t found = find (h->damaged).count;
+    for (int i = 0; i < 2; i++) {
+        const struct words w = repair_in_words (h->damaged, h->other);
+        expect_words (&w, " 2 nothing before it tells what was in it\n");
+        assert_int_equal (find (h->damaged).count, found);
+    }
+    assert_int_equal (contents (h->damaged).end_offset, contents (h->whole).end_offset);
+}
+
+/* --- Gaps. */
+
+static void record_gap (const char *directory, uint32_t reason)
+{
+    const struct fm_id stream = kit_stream (1);
+    uint64_t offset;
+    struct log *log = open_log (directory, false, NULL);
+    kit_append_batch (log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 1, .count = 2, .payload_len = 64 });
+    assert_int_equal (log_append_gap (log, &stream, 3, 9, reason, &offset), 0);
+    kit_append_batch (log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 9, .count = 2, .payload_len = 64 });
+    kit_sync (log);
+    assert_int_equal (log_mark_idle (log), 0);
+    log_destroy (&log);
+}
+
+static void expect_one_gap (const char *directory, uint32_t reason)
+{
+    const struct fm_id stream = kit_stream (1);
+    struct log_reader *reader;
+    struct log *log = open_log (directory, true, NULL);
+    assert_int_equal (log_reader_new (log, &reader), 0);
+    (void) expect_next (reader);
+    expect_gap (reader, &stream, 3, 9, reason);
+    (void) expect_next (reader);
+    expect_end (reader);
+    log_reader_destroy (&reader);
+    log_destroy (&log);
+}
+
+/* A gap of a reason that this version does not know, damaged: another holder's gap stands in for it. */
+static void a_gap_whose_reason_cannot_be_told_comes_from_another_holder (void **state)
+{
+    (void) state;
+    static struct place places[4];
+    char mine[128], theirs[128], path[256];
+    uint64_t seed;
+    kit_directory (mine);
+    kit_directory (theirs);
+    record_gap (mine, 40);
+    record_gap (theirs, FACTMESH__GAP_REASON__GAP_NOT_HELD);
+    assert_int_equal (records_of (mine, 1, RECORD_GAP, places, 4, &seed), 1);
+    kit_segment_path (mine, 1, path);
+    kit_flip (path, (int64_t) places[0].pos + RECORD_HEADER_LEN + 1);
+    const struct report alone = repair (mine, NULL, false);
+    assert_int_equal (alone.left, 6);
+    assert_true (find (mine).count > 0);
+    (void) repair (mine, theirs, false);
+    assert_int_equal (find (mine).count, 0);
+    expect_one_gap (mine, FACTMESH__GAP_REASON__GAP_NOT_HELD);
+    kit_remove (mine);
+    kit_remove (theirs);
+}
+
+/* Its sum fits a range that is empty: it is damage all the same, for who verifies, for who reads and for who repairs. */
+static void a_gap_that_is_none_is_damage_though_its_sums_fit (void **state)
+{
+    (void) state;
+    static struct place places[4];
+    char mine[128], theirs[128], path[256];
+    uint8_t body[RECORD_GAP_LEN];
+    uint64_t seed;
+    kit_directory (mine);
+    kit_directory (theirs);
+    record_gap (mine, FACTMESH__GAP_REASON__GAP_VOID);
+    record_gap (theirs, FACTMESH__GAP_REASON__GAP_NOT_HELD);
+    assert_int_equal (records_of (mine, 1, RECORD_GAP, places, 4, &seed), 1);
+    kit_segment_path (mine, 1, path);
+    record_gap_encode (body, 3, FACTMESH__GAP_REASON__GAP_VOID);
+    forge (path, seed, &places[0], body);
+    assert_true (find (mine).count > 0);
+    (void) repair (mine, theirs, false);
+    assert_int_equal (find (mine).count, 0);
+    expect_one_gap (mine, FACTMESH__GAP_REASON__GAP_NOT_HELD);
+    kit_remove (mine);
+    kit_remove (theirs);
+}
+
+/* --- Identities. */
+
+enum { TWINS = 12, TWIN_PAYLOAD = 200000 };
+
+/* Facts 1 to TWINS of stream 1 in segments of five; each bears the identity of the one six before it, or its own. */
+static void record_twins (const char *directory)
+{
+    struct log *log = open_log (directory, false, NULL);
+    for (unsigned i = 1; i <= TWINS; i++) {
+        char identity[20];
+        (void) snprintf (identity, sizeof identity, "twin %u", i % 6);
+        kit_append_batch (log, &(struct kit_batch_spec) { .stream = 1, .first_seq = i, .count = 1, .payload_len = TWIN_PAYLOAD, .identity = identity });
+        kit_sync (log);
+    }
+    assert_int_equal (log_mark_idle (log), 0);
+    log_destroy (&log);
+}
+
+/* Which facts are said to repeat others, as bits. */
+static uint32_t repeated_of (const char *directory)
+{
+    struct log *log = open_log (directory, true, NULL);
+    struct log_reader *r;
+    struct log_item item;
+    struct batch_scratch scratch = { 0 };
+    uint32_t bits = 0;
+    uint64_t next = 1;
+    assert_int_equal (log_reader_new (log, &r), 0);
+    while (log_reader_next (r, &item) == 0) {
+        struct batch b;
+        struct batch_duplicates d;
+        assert_int_equal (item.kind, LOG_ITEM_BATCH);
+        assert_int_equal (batch_decode (item.bytes.data, item.bytes.len, slice (NULL, 0), &scratch, &b), 0);
+        assert_int_equal (b.first_seq, next++);
+        batch_duplicates_init (&d, &b);
+        bits |= batch_duplicates_meet (&d, b.first_seq) ? UINT32_C (1) << b.first_seq : 0;
+    }
+    assert_int_equal (next, TWINS + 1);
+    batch_scratch_release (&scratch);
+    log_reader_destroy (&r);
+    log_destroy (&log);
+    return bits;
+}
+
+/* The log itself says nothing of what repeats: what is put back is told as intake would have told it. A whole segment; a record beside others; the end of one,
+ * together with its snapshots. */
+static void what_is_put_back_is_told_to_repeat_what_lies_before_it (void **state)
+{
+    (void) state;
+    char theirs[128];
+    kit_directory (theirs);
+    record_twins (theirs);
+    static struct place places[16];
+    uint64_t seed;
+    const size_t count = records_of (theirs, 2, RECORD_BATCH, places, 16, &seed);
+    assert_true (count >= 4);
+    const uint64_t first = places[0].record.first_seq;
+    for (int how = 0; how < 4; how++) {
+        char mine[128], path[256];
+        uint32_t back = 0;                      /* facts that are put back */
+        kit_directory (mine);
+        kit_remove (mine);
+        kit_copy (theirs, mine);
+        kit_segment_path (mine, 2, path);
+        if (how == 0)
+            assert_int_equal (unlink (path), 0);
+        else if (how == 1)
+            kit_flip (path, (int64_t) places[1].pos + 200);
+        else if (how == 2)
+            kit_truncate (path, places[2].pos + 100);
+        else {
+            kit_flip (path, 4096 + 100);        /* in the snapshots */
+            kit_flip (path, (int64_t) places[count - 1].pos + 3);
+        }
+        for (size_t i = 0; i < count; i++)
+            if (how == 0 || (how == 1 && i == 1) || (how == 2 && i >= 2) || (how == 3 && i == count - 1))
+                back |= UINT32_C (1) << places[i].record.first_seq;
+        const struct report r = repair (mine, theirs, false);
+        assert_int_equal (r.left, 0);
+        assert_int_equal (find (mine).count, 0);
+        uint32_t expected = 0;
+        for (unsigned i = 7; i <= TWINS; i++)
+            expected |= back & UINT32_C (1) << i;
+        assert_int_equal (repeated_of (mine), expected);
+        kit_remove (mine);
+    }
+    assert_true (first <= 6 && first + count > 8);  /* some repeat others, some do not */
+    kit_remove (theirs);
+}
+
+/* --- What a holder sends. */
+
+/* A holder that follows a script: batches of one fact or of several, and gaps. */
+struct sent {
+    char kind;                                  /* 'b'atch, 'g'ap, 'x': no batch, 'i': of another stream, 'o': of an older epoch */
+    uint64_t first_seq, end_seq;
+};
+
+static int scripted_fetch (void *context, const struct fm_id *stream, uint64_t first_seq, uint64_t end_seq, struct refetch *into)
+{
+    (void) stream, (void) first_seq, (void) end_seq;
+    for (const struct sent *s = context; s->kind; s++) {
+        struct kit_batch k;
+        int rc;
+        if (s->kind == 'g') {
+            rc = refetch_gap (into, s->first_seq, s->end_seq, FACTMESH__GAP_REASON__GAP_VOID);
+        } else if (s->kind == 'x')
+            rc = refetch_batch (into, slice_of ("\xff\xff"));
+        else {
+            kit_batch_make (&(struct kit_batch_spec) { .stream = s->kind == 'i' ? 2 : 1, .epoch = s->kind == 'o' ? 1 : 5, .first_seq = s->first_seq,
+                                                      .count = (uint32_t) (s->end_seq - s->first_seq), .payload_len = 10 }, &k);
+            rc = refetch_batch (into, slice (k.bytes, k.len));
+            kit_batch_release (&k);
+        }
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* [10, 40) is lost: parts leave nothing out, lie within, and follow each other. */
+static void what_a_holder_sends_is_cut_to_what_was_asked_for (void **state)
+{
+    (void) state;
+    static const struct sent script[] = {
+        { 'x', 0, 0 }, { 'i', 10, 12 }, { 'o', 10, 12 },        /* refused */
+        { 'b', 1, 10 }, { 'b', 40, 45 },                        /* beside the range */
+        { 'g', 18, 20 }, { 'g', 30, 90 }, { 'g', 5, 11 }, { 'g', 7, 7 },
+        { 'b', 12, 14 }, { 'b', 12, 14 }, { 'b', 13, 16 },      /* a second time; the rest of it is new */
+        { 'b', 22, 24 }, { 'b', 28, 30 }, { 0, 0, 0 }
+    };
+    static const struct refetch_part expected[] = {
+        { .kind = PART_GAP, .first_seq = 10, .end_seq = 11 }, { .kind = PART_MISSING, .first_seq = 11, .end_seq = 12 },
+        { .kind = PART_BATCH, .first_seq = 12, .end_seq = 14 }, { .kind = PART_BATCH, .first_seq = 14, .end_seq = 16 },
+        { .kind = PART_MISSING, .first_seq = 16, .end_seq = 18 }, { .kind = PART_GAP, .first_seq = 18, .end_seq = 20 },
+        { .kind = PART_MISSING, .first_seq = 20, .end_seq = 22 }, { .kind = PART_BATCH, .first_seq = 22, .end_seq = 24 },
+        { .kind = PART_MISSING, .first_seq = 24, .end_seq = 28 }, { .kind = PART_BATCH, .first_seq = 28, .end_seq = 30 },
+        { .kind = PART_GAP, .first_seq = 30, .end_seq = 40 },
+    };
+    char mine[128];
+    kit_directory (mine);
+    struct log *log = open_log (mine, false, NULL);
+    struct refetch f;
+    const struct log_life life = { .epoch = 5, .incarnation = 12 };
+    const struct log_lost lost = { .stream = kit_stream (1), .first_seq = 10, .end_seq = 40, .after = life, .before = life };
+    const struct refetch_source source = { .context = (void *) (uintptr_t) script, .fetch = scripted_fetch };
+    refetch_init (&f, log);
+    assert_int_equal (refetch_add (&f, &lost), 0);
+    assert_int_equal (refetch_all (&f, &source), 0);
+    assert_int_equal (f.refused, 3);
+    assert_int_equal (f.facts, 2 + 2 + 2 + 2);
+    assert_int_equal (f.part_count, sizeof expected / sizeof *expected);
+    for (size_t i = 0; i < f.part_count; i++) {
+        const struct refetch_part *p = &f.parts[i], *e = &expected[i];
+        assert_int_equal (p->kind, e->kind);
+        assert_int_equal (p->first_seq, e->first_seq);
+        assert_int_equal (p->end_seq, e->end_seq);
+        if (p->kind == PART_GAP)
+            assert_int_equal (p->reason, FACTMESH__GAP_REASON__GAP_VOID);
+        if (p->kind != PART_BATCH)
+            continue;
+        uint8_t bytes[1000];
+        struct batch b;
+        struct batch_scratch scratch = { 0 };
+        assert_true (p->len <= sizeof bytes);
+        assert_int_equal (refetch_read (&f, p, 0, bytes, p->len), 0);
+        assert_int_equal (batch_decode (bytes, p->len, slice_of ("test"), &scratch, &b), 0);
+        assert_int_equal (batch_check_facts (&b), 0);
+        assert_int_equal (b.first_seq, e->first_seq);
+        assert_int_equal (batch_end_seq (&b), e->end_seq);
+        batch_scratch_release (&scratch);
+    }
+    refetch_release (&f);
+    log_destroy (&log);
+    kit_remove (mine);
+}
+
+int main (void)
+{
+    const struct CMUnitTest tests[] = {
+#define CASE(name) cmocka_unit_test_setup (name, begin)
+        CASE (a_damaged_cursor_is_left_out_and_told),
+        CASE (a_damaged_cursor_of_the_last_segment_says_what_that_means),
+        CASE (a_hole_over_the_end_of_the_snapshots_is_mended_on_both_sides),
+        CASE (a_lost_segment_behind_damaged_snapshots_is_made_again),
+        CASE (the_oldest_segment_stays_lost),
+        CASE (a_segment_of_which_nothing_is_known_is_left_lost_and_told),
+        CASE (a_gap_whose_reason_cannot_be_told_comes_from_another_holder),
+        CASE (a_gap_that_is_none_is_damage_though_its_sums_fit),
+        CASE (what_is_put_back_is_told_to_repeat_what_lies_before_it),
+        CASE (what_a_holder_sends_is_cut_to_what_was_asked_for),
+#undef CASE
+    };
+    return cmocka_run_group_tests (tests, set_up, tear_down);
+}
