@@ -263,6 +263,26 @@ static void a_goodbye_counts_only_where_nobody_else_has_the_address (void **stat
     assert_true (fake_noticed ("GAP-RECORDED"));
 }
 
+/* Those that left are remembered, in bounded memory: who comes is known all the same. */
+static void more_nodes_come_and_go_than_are_remembered (void **state)
+{
+    struct fake_journal *j = *state;
+    const struct kit_batch_spec whole[] = { spec_of (1, 1, 2), spec_of (1, 3, 2) };
+    struct node_peer peer = { .name = "passer-by", .control = "inproc://nowhere", .live = "inproc://nowhere" };
+    for (unsigned i = 0; i < 2 * MEMBERS_MAX; i++) {
+        peer.node = (struct fm_id) { .bytes = { 'x', (uint8_t) i, (uint8_t) (i >> 8) } };
+        fake.listener.up (fake.listener.arg, &peer);
+        fake.listener.down (fake.listener.arg, &peer.node, true);
+    }
+    script_up (0, false);
+    script_batch (0, &whole[1]);
+    script_settle ();
+    const uint64_t session = script_expect_question (0, 1, 1, 3);
+    script_answer_batch (session, &whole[0]);
+    script_answer_end (session);
+    expect_log (j, whole, 2);
+}
+
 static unsigned ended_of (unsigned stream, uint64_t head)
 {
     const struct fm_id id = kit_stream (stream);
@@ -589,6 +609,7 @@ int main (void)
         CASE (no_more_streams_are_taken_than_the_journal_has_places_for),
         CASE (a_peer_that_is_there_again_or_moved_still_owns_its_streams),
         CASE (a_goodbye_counts_only_where_nobody_else_has_the_address),
+        CASE (more_nodes_come_and_go_than_are_remembered),
         CASE (that_a_stream_ended_is_told_again_ever_more_rarely_until_somebody_publishes_it),
         CASE (what_answers_bring_is_checked_like_what_comes_live),
         CASE (a_journal_that_says_not_yet_or_is_none_now_is_asked_again),
