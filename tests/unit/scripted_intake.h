@@ -9,6 +9,7 @@
 
 #include "fake_journal.h"
 
+#include <stdatomic.h>
 #include <sys/eventfd.h>
 
 #include "factmesh.pb-c.h"
@@ -57,7 +58,7 @@ static struct {
     size_t question_count, questions_seen;
     struct script_answer answers[SCRIPT_ANSWERS_MAX];
     size_t answer_count, answers_taken;
-    bool unreachable;                   /* nothing can be told, and nobody be asked */
+    atomic_bool unreachable;            /* nothing can be told, and nobody be asked */
     Factmesh__Control *told[SCRIPT_SAID_MAX];
     size_t told_count;
     struct { struct fm_id stream; uint64_t head; } ended[SCRIPT_SAID_MAX];
