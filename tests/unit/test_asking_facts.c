@@ -387,7 +387,6 @@ static void what_another_journal_lacks_stays_lost (void **state)
     assert_int_equal (open->from_seq, 3);
     assert_int_equal (open->end_seq, 4);
     script_kill (journal);
-    script.journal_count = 0;
     ask (line);
     expect_said (CLI_TIMEOUT, "factmesh repair: no journal: ");
     (void) log_tear_down (&setting);
