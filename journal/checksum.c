@@ -18,8 +18,7 @@ static checksum_function *checksum_wide = checksum_plain;
 __attribute__ ((constructor)) static void checksum_choose (void)
 {
     checksum_function *avx2 = checksum_avx2 ();
-    if (avx2)
-        checksum_wide = avx2;
+    checksum_wide = avx2 ? avx2 : checksum_plain;
 }
 
 uint64_t checksum (const void *data, size_t len)

@@ -9,6 +9,8 @@
 #include <cmocka.h>
 
 #include "../support/log_setting.h"
+#include "control.h"
+#include "error.h"
 #include "fold.h"
 
 /* Offsets 1 to 16: turns of streams 1 and 2, two facts each; turn 2 is lost, of both. */
@@ -67,9 +69,55 @@ static void a_cursor_does_not_pass_a_hole_of_which_one_stream_is_not_done (void 
     assert_int_equal (fold (s->log, 5, 4), 10);     /* half a batch */
 }
 
+/* As somebody sent it. */
+static void positions_are_sorted_once_each_and_name_streams (void **state)
+{
+    (void) state;
+    enum { COUNT = 5 };
+    static const unsigned numbers[COUNT] = { 3, 1, 3, 2, 3 };
+    static const uint64_t seqs[COUNT] = { 5, 7, 9, 1, 8 };
+    struct fm_id ids[COUNT];
+    Factmesh__StreamPosition items[COUNT];
+    static Factmesh__StreamPosition *pointers[CURSOR_POSITIONS_MAX + 1];
+    for (size_t i = 0; i < COUNT; i++) {
+        ids[i] = kit_stream (numbers[i]);
+        factmesh__stream_position__init (&items[i]);
+        items[i].stream = control_put_id (&ids[i]);
+        items[i].seq = seqs[i];
+        pointers[i] = &items[i];
+    }
+    Factmesh__Cursor cursor = FACTMESH__CURSOR__INIT;
+    cursor.positions = pointers;
+    cursor.n_positions = COUNT;
+    struct fold_positions p;
+    assert_int_equal (fold_positions_copy (&cursor, &p), 0);
+    assert_int_equal (p.count, 3);
+    assert_int_equal (fold_positions_get (&p, &ids[0]), 9);
+    assert_int_equal (fold_positions_get (&p, &ids[1]), 7);
+    assert_int_equal (fold_positions_get (&p, &ids[3]), 1);
+    for (size_t i = 1; i < p.count; i++)
+        assert_true (memcmp (p.items[i - 1].stream.bytes, p.items[i].stream.bytes, ID_LEN) < 0);
+    fold_positions_release (&p);
+    const struct fm_id none = { .bytes = { 0 } };
+    items[3].stream = control_put_id (&none);
+    assert_int_equal (fold_positions_copy (&cursor, &p), FM_ERR_MALFORMED);
+    assert_string_equal (fm_error_detail (), "a cursor's position 3 names no stream");
+    items[3].stream.len = 7;
+    assert_int_equal (fold_positions_copy (&cursor, &p), FM_ERR_MALFORMED);
+    for (size_t i = 0; i <= CURSOR_POSITIONS_MAX; i++)
+        pointers[i] = &items[0];
+    cursor.n_positions = CURSOR_POSITIONS_MAX + 1;
+    assert_int_equal (fold_positions_copy (&cursor, &p), FM_ERR_LIMIT);
+    cursor.n_positions = CURSOR_POSITIONS_MAX;
+    assert_int_equal (fold_positions_copy (&cursor, &p), 0);
+    assert_int_equal (p.count, 1);
+    fold_positions_release (&p);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test (positions_are_sorted_once_each_and_name_streams),
         cmocka_unit_test_setup_teardown (a_cursor_does_not_pass_a_hole_of_which_one_stream_is_not_done, log_set_up, log_tear_down),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);

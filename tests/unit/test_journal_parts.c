@@ -3,6 +3,7 @@
 
 #include "fake_journal.h"
 
+#include "covered.h"
 #include "fact_finder.h"
 #include "factmesh.pb-c.h"
 #include "mailbox.h"
@@ -279,6 +280,41 @@ static void a_root_is_found_through_its_chain_and_circles_and_strangers_are_refu
     fake_end (&j);
 }
 
+/* --- covered */
+
+/* Full, it still takes news of streams that it has; cleared, it has none: few streams and many are cleared in two ways. */
+static void what_is_covered_is_what_was_put_until_it_is_cleared (void **state)
+{
+    (void) state;
+    static const unsigned counts[] = { 1, 3, COVERED_MAX / 8, COVERED_MAX / 8 + 1, COVERED_MAX, 2, COVERED_MAX };
+    static struct covered c;
+    memset (&c, 0, sizeof c);
+    for (size_t round = 0; round < sizeof counts / sizeof counts[0]; round++) {
+        const unsigned count = counts[round];
+        for (unsigned i = 0; i < count; i++) {
+            const struct fm_id stream = kit_stream (i);
+            assert_true (covered_put (&c, &stream, i + 10));
+            assert_true (covered_put (&c, &stream, i + 5));
+            assert_int_equal (c.count, i + 1);
+        }
+        const struct fm_id first = kit_stream (0), other = kit_stream (COVERED_MAX + 1);
+        assert_true (covered_put (&c, &first, 99));
+        assert_int_equal (covered_is_full (&c), count == COVERED_MAX);
+        if (count == COVERED_MAX)
+            assert_false (covered_put (&c, &other, 1));
+        assert_int_equal (c.count, count);
+        for (unsigned i = 0; i < count; i++) {
+            const struct fm_id stream = kit_stream (i);
+            assert_true (id_equal (&c.entries[i].stream, &stream));
+            assert_int_equal (c.entries[i].through, i ? i + 10 : 99);
+        }
+        covered_clear (&c);
+        assert_int_equal (c.count, 0);
+        for (unsigned i = 0; i < COVERED_SLOTS; i++)
+            assert_int_equal (c.slots[i], 0);
+    }
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +322,7 @@ int main (void)
         cmocka_unit_test (a_mailbox_keeps_order_and_its_bounds_and_news_always_fit),
         cmocka_unit_test (a_finder_finds_each_fact_and_no_other),
         cmocka_unit_test (a_root_is_found_through_its_chain_and_circles_and_strangers_are_refused),
+        cmocka_unit_test (what_is_covered_is_what_was_put_until_it_is_cleared),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
