@@ -94,9 +94,8 @@ static int index_unread (struct indexer *x, uint64_t offset)
 static int index_blob (struct indexer *x, struct fm_slice ref, uint64_t offset)
 {
     struct fm_blob blob;
-    if (blob_ref_decode (ref, &blob) != 0)
-        return index_unread (x, offset);
-    return index_db_put_blob (x->db, slice (blob.sha256, BLOB_DIGEST_LEN), offset);
+    const bool known = blob_ref_decode (ref, &blob) == 0;       /* the batch's reader sees to that */
+    return index_db_put_blob (x->db, known ? slice (blob.sha256, BLOB_DIGEST_LEN) : slice (NULL, 0), offset);
 }
 
 static int index_fact (struct indexer *x, const struct fm_fact *f, uint64_t offset)
@@ -121,7 +120,10 @@ static int index_batch (struct indexer *x, const struct log_item *item, unsigned
     struct batch_reader reader;
     struct batch_duplicates duplicates;
     struct fm_fact fact;
-    if (!item->bytes.len || batch_decode (item->bytes.data, item->bytes.len, slice (NULL, 0), &x->scratch, &b) != 0) {
+    const int decoded = item->bytes.len ? batch_decode (item->bytes.data, item->bytes.len, slice (NULL, 0), &x->scratch, &b) : FM_ERR_MALFORMED;
+    if (decoded == -ENOMEM)
+        return decoded;
+    if (decoded) {
         ++*rows;
         return index_unread (x, item->offset);      /* a newer version recorded it */
     }
@@ -129,11 +131,12 @@ static int index_batch (struct indexer *x, const struct log_item *item, unsigned
         return 0;
     batch_reader_init (&reader, &b);
     batch_duplicates_init (&duplicates, &b);
-    int rc = 0;
+    int rc = 0, read;
+    uint64_t offset = item->offset;
     /* A fact that repeats another is no newer state of its key, and no second effect. */
-    for (uint64_t offset = item->offset; !rc && batch_reader_next (&reader, &fact) == 0; offset++, (*rows)++)
+    for (; !rc && (read = batch_reader_next (&reader, &fact)) == 0; offset++, (*rows)++)
         rc = batch_duplicates_meet (&duplicates, fact.id.seq) ? 0 : index_fact (x, &fact, offset);
-    return rc;
+    return rc || read == FM_ERR_END ? rc : index_unread (x, offset);
 }
 
 /* Stand where there is something to be indexed next. What was appended lately is known by its features: a flow in which nothing matters is not even
@@ -405,6 +408,7 @@ struct links {
     Factmesh__Link *items, **pointers;
     size_t count, limit, bytes;
     bool more;
+    int rc;                             /* why one that is there is missing; 0: none is */
 };
 
 /* Does the fact say what the index says of it? */
@@ -425,15 +429,22 @@ static void add_link (void *arg, enum index_link kind, uint64_t offset)
         l->more = true;
         return;
     }
-    if (read_named (l->x, offset, &batch, &fact) != 0)
+    const int rc = read_named (l->x, offset, &batch, &fact);
+    if (rc == FM_ERR_UNKNOWN)
         return;                         /* it expired meanwhile */
+    if (rc) {
+        l->rc = error_set (rc, "offset %llu: %s", (unsigned long long) offset, fm_error_text (rc));
+        return;
+    }
     if (!is_linked (l, kind, &fact)) {
         (void) index_db_is_wrong (l->x->db);    /* nothing of this is told */
         return;
     }
     uint8_t *copy = malloc (batch.len);
-    if (!copy)
+    if (!copy) {
+        l->rc = -ENOMEM;
         return;
+    }
     memcpy (copy, batch.data, batch.len);
     Factmesh__Link *m = &l->items[l->count];
     factmesh__link__init (m);
@@ -463,6 +474,8 @@ static void links_get (struct indexer *x, const struct mail *mail)
         rc = index_db_correlation (x->db, indexer_correlation_hash (l.correlation), get->after_offset, ask, add_of_conversation, &l);
     else if (!rc && (rc = get_id (get->fact, &l.parent)) == 0)
         rc = index_db_links (x->db, &l.parent, get->after_offset, ask, add_link, &l);
+    if (!rc)
+        rc = l.rc;
     if (index_db_is_damaged (x->db)) {
         /* Not answered: it is asked again when the index is made anew. */
     } else if (rc) {

@@ -179,12 +179,13 @@ void kit_batch_make (const struct kit_batch_spec *spec, struct kit_batch *ret_ba
     b.incarnation = spec->incarnation ? spec->incarnation : b.epoch + 7;
     b.topic_count = split_topics (spec->topic ? spec->topic : "a.b", topics);
     const struct batch_defaults defaults = { .type = b.type, .time_ns = b.time_ns };
-    struct fm_fact fact = { .time_ns = b.time_ns, .type = b.type, .key = slice_of (spec->key ? spec->key : ""), .corrects = spec->corrects };
+    struct fm_fact fact = { .time_ns = b.time_ns, .type = b.type, .key = slice_of (spec->key ? spec->key : ""), .corrects = spec->corrects,
+                            .blob = spec->blob };
     b.features |= fact_features (&fact);
 
     uint8_t *payload = malloc (spec->payload_len + 1);
     const struct fm_slice identity = slice_of (spec->identity ? spec->identity : "");
-    size_t bound = batch_header_bound (&b) + spec->count * (spec->payload_len + fact.key.len + 64) + identity.len;
+    size_t bound = batch_header_bound (&b) + spec->count * (spec->payload_len + fact.key.len + fact.blob.len + 64) + identity.len;
     k.bytes = malloc (bound);
     need (payload && k.bytes, "malloc");
     uint8_t *p = batch_encode_header (k.bytes, &b);

@@ -43,6 +43,7 @@ struct kit_batch_spec {
     const char *topic;          /* of all facts, or with '|' between them several that alternate; NULL: "a.b" */
     const char *key;            /* of all facts; NULL: none */
     struct fm_fact_id corrects; /* so do all facts; zero: nothing */
+    struct fm_slice blob;       /* of all facts, as it is */
 };
 void kit_batch_make (const struct kit_batch_spec *spec, struct kit_batch *ret_batch);
 void kit_batch_release (struct kit_batch *b);
