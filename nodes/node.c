@@ -289,11 +289,6 @@ const char *fm_node_address (struct fm_node *node)
     return node->address;
 }
 
-void *node_zmq (struct fm_node *node)
-{
-    return node->zmq;
-}
-
 struct fm_slice node_mesh (const struct fm_node *node)
 {
     return slice_of (node->mesh);

@@ -69,7 +69,6 @@ int node_tell (struct fm_node *node, const struct fm_id *to, zmq_msg_t *message)
 
 /* --- What other parts of the node need. */
 
-void *node_zmq (struct fm_node *node);              /* the ZeroMQ context */
 struct fm_slice node_mesh (const struct fm_node *node);
 const struct fm_id *node_id (const struct fm_node *node);
 struct live *node_live (struct fm_node *node);

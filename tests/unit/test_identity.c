@@ -2,12 +2,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -339,6 +341,90 @@ static void the_longest_names_survive (void **state)
     assert_int_equal (identity_close (&i, 1), 0);
 }
 
+/* Each call says which file it was, and nothing is left open or locked: the next try succeeds. */
+static void what_cannot_be_opened_read_or_written_is_told_by_name (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end;
+    char loop[160];
+    (void) snprintf (loop, sizeof loop, "%s", path ("stream"));
+    const struct {
+        const char *in_the_way;             /* a directory of this name; NULL: a link from `stream` to itself */
+        int rc;
+        const char *told;
+    } cases[] = {
+        { "stream", -EISDIR, "stream: read" },
+        { "lock", -EISDIR, "lock: open" },
+        { NULL, -ELOOP, "stream: open" },
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        (void) mkdir (directory, 0755);
+        (void) unlink (path ("lock"));
+        if (cases[k].in_the_way)
+            assert_int_equal (mkdir (path (cases[k].in_the_way), 0755), 0);
+        else
+            assert_int_equal (symlink (loop, loop), 0);
+        assert_int_equal (open_in ("test", "", &i, &end), cases[k].rc);
+        if (!strstr (fm_error_detail (), cases[k].told))
+            fail_msg ("'%s' is not in '%s'", cases[k].told, fm_error_detail ());
+        assert_int_equal (cases[k].in_the_way ? rmdir (path (cases[k].in_the_way)) : unlink (loop), 0);
+    }
+    (void) unlink (path ("lock"));
+    assert_int_equal (rmdir (directory), 0);
+    FILE *file = fopen (directory, "w");
+    assert_non_null (file);
+    fclose (file);
+    assert_int_equal (open_in ("test", "", &i, &end), -ENOTDIR);
+    assert_int_equal (unlink (directory), 0);
+    assert_int_equal (open_in ("test", "", &i, &end), 0);
+    assert_int_equal (identity_close (&i, 1), 0);
+}
+
+/* The file system takes no byte more, or not the new name. */
+static void a_reservation_that_cannot_be_written_or_named_leaves_what_was (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end, again_end;
+    uint8_t before[IDENTITY_FILE_LEN], after[IDENTITY_FILE_LEN];
+    assert_int_equal (open_in ("test", "", &i, &end), 0);
+    read_file (before);
+    struct rlimit limit;
+    assert_int_equal (getrlimit (RLIMIT_FSIZE, &limit), 0);
+    const struct rlimit little = { .rlim_cur = IDENTITY_FILE_LEN / 2, .rlim_max = limit.rlim_max };
+    (void) signal (SIGXFSZ, SIG_IGN);
+    assert_int_equal (setrlimit (RLIMIT_FSIZE, &little), 0);
+    const int rc = identity_reserve (&i, end + 1000);       /* half of it is written */
+    assert_int_equal (setrlimit (RLIMIT_FSIZE, &limit), 0);
+    assert_int_equal (rc, -EFBIG);
+    assert_non_null (strstr (fm_error_detail (), "stream.new: write"));
+    read_file (after);
+    assert_memory_equal (after, before, sizeof before);
+    assert_int_equal (unlink (path ("stream")), 0);
+    assert_int_equal (mkdir (path ("stream"), 0755), 0);
+    assert_int_equal (identity_reserve (&i, end + 1000), -EISDIR);
+    assert_non_null (strstr (fm_error_detail (), "stream.new: rename"));
+    assert_int_equal (rmdir (path ("stream")), 0);
+    write_file (before, sizeof before);
+    assert_int_equal (identity_close (&i, 7), 0);
+    assert_int_equal (open_in ("test", "", &i, &again_end), 0);
+    assert_int_equal (i.epoch_first_seq, 7);
+    assert_int_equal (identity_close (&i, 7), 0);
+}
+
+static void names_beyond_their_bound_are_refused (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end;
+    char name[NODE_NAME_MAX + 2];
+    memset (name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    assert_int_equal (open_in ("test", name, &i, &end), FM_ERR_ARGUMENT);
+    assert_int_equal (access (directory, F_OK), -1);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
 
 int main (void)
@@ -359,6 +445,9 @@ int main (void)
         CASE (a_reservation_that_fails_leaves_what_was),
         CASE (a_missing_parent_is_told),
         CASE (the_longest_names_survive),
+        CASE (what_cannot_be_opened_read_or_written_is_told_by_name),
+        CASE (a_reservation_that_cannot_be_written_or_named_leaves_what_was),
+        CASE (names_beyond_their_bound_are_refused),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -216,6 +216,292 @@ static void a_handlers_error_goes_to_who_asked_under_its_code (void **state)
     fm_node_close (&node);
 }
 
+static int refuse_all (void *arg, const struct node_route *from, const Factmesh__Control *control)
+{
+    (void) arg, (void) from, (void) control;
+    return error_set (FM_ERR_LIMIT, "not now, thank you");
+}
+
+/* Whose session it was about. */
+static void an_error_names_the_session (void **state)
+{
+    (void) state;
+    struct fm_node *node = open_node (NULL, "a");
+    struct stranger s;
+    int arg;
+    stranger_open (&s, node);
+    assert_done (node_handle (node, refuse_all, &arg));
+    Factmesh__ReplayCredit credit = FACTMESH__REPLAY_CREDIT__INIT;
+    Factmesh__ReplayClose close = FACTMESH__REPLAY_CLOSE__INIT;
+    credit.session = 7;
+    close.session = 8;
+    for (uint64_t session = 7; session <= 8; session++) {
+        Factmesh__Control control = FACTMESH__CONTROL__INIT;
+        control.body_case = session == 7 ? FACTMESH__CONTROL__BODY_REPLAY_CREDIT : FACTMESH__CONTROL__BODY_REPLAY_CLOSE;
+        if (session == 7)
+            control.replay_credit = &credit;
+        else
+            control.replay_close = &close;
+        stranger_send (&s, &control, "test");
+        Factmesh__Control *c = stranger_receive (&s);
+        assert_int_equal (c->body_case, FACTMESH__CONTROL__BODY_ERROR);
+        assert_int_equal (c->error->code, FACTMESH__ERROR_CODE__ERROR_LIMIT);
+        assert_int_equal (c->error->session, session);
+        factmesh__control__free_unpacked (c, NULL);
+    }
+    node_unhandle (node, &arg);
+    stranger_close (&s);
+    fm_node_close (&node);
+}
+
+/* What a node tells itself is answered as to others, and nobody needs the answer. */
+static void a_node_that_tells_itself_nonsense_goes_on (void **state)
+{
+    (void) state;
+    struct fm_node *node = open_node (NULL, "a");
+    struct stranger s;
+    stranger_open (&s, node);
+    for (int i = 0; i < 3; i++) {
+        Factmesh__CursorGet get = FACTMESH__CURSOR_GET__INIT;
+        Factmesh__StatusGet status = FACTMESH__STATUS_GET__INIT;
+        Factmesh__Control control = FACTMESH__CONTROL__INIT;
+        zmq_msg_t message;
+        control.body_case = FACTMESH__CONTROL__BODY_CURSOR_GET;
+        control.cursor_get = &get;
+        assert_done (control_encode (&control, slice_of ("test"), &message));
+        assert_done (node_tell (node, node_id (node), &message));
+        control.body_case = FACTMESH__CONTROL__BODY_STATUS_GET;         /* a round of its thread each */
+        control.status_get = &status;
+        control.request = 5;
+        stranger_send (&s, &control, "test");
+        expect_error (&s, FACTMESH__ERROR_CODE__ERROR_NO_JOURNAL, 5);
+    }
+    const struct node_route nowhere = { .len = 0 };
+    zmq_msg_t message;
+    zmq_msg_init (&message);
+    assert_int_equal (node_reply (node, &nowhere, &message), FM_ERR_UNREACHABLE);
+    zmq_msg_close (&message);
+    stranger_close (&s);
+    fm_node_close (&node);
+}
+
+/* --- A seed by hand: a ROUTER that answers to Hello as the case wants. */
+
+struct seed {
+    void *zmq, *router;
+    char address[64];
+    uint8_t route[64];
+    size_t route_len;
+    char notices[4096];                 /* of the node; read when it is closed */
+};
+
+static void seed_open (struct seed *s)
+{
+    const int patience = PATIENCE_MS, none = 0;
+    size_t len = sizeof s->address;
+    memset (s, 0, sizeof *s);
+    s->zmq = zmq_ctx_new ();
+    s->router = zmq_socket (s->zmq, ZMQ_ROUTER);
+    zmq_setsockopt (s->router, ZMQ_RCVTIMEO, &patience, sizeof patience);
+    zmq_setsockopt (s->router, ZMQ_LINGER, &none, sizeof none);
+    zmq_setsockopt (s->router, ZMQ_SNDHWM, &none, sizeof none);         /* a full queue would drop without a word */
+    assert_int_equal (zmq_bind (s->router, "tcp://127.0.0.1:*"), 0);
+    assert_int_equal (zmq_getsockopt (s->router, ZMQ_LAST_ENDPOINT, s->address, &len), 0);
+}
+
+static void seed_close (struct seed *s)
+{
+    zmq_close (s->router);
+    zmq_ctx_term (s->zmq);
+}
+
+/* Until it says Hello. */
+static void seed_expect_hello (struct seed *s)
+{
+    for (bool hello = false; !hello;) {
+        zmq_msg_t m;
+        Factmesh__Control *c;
+        const int len = zmq_recv (s->router, s->route, sizeof s->route, 0);
+        assert_true (len > 0);
+        s->route_len = (size_t) len;
+        zmq_msg_init (&m);
+        assert_true (zmq_msg_recv (&m, s->router, 0) >= 0);
+        assert_done (control_decode (zmq_msg_data (&m), zmq_msg_size (&m), slice_of ("test"), &c));
+        hello = c->body_case == FACTMESH__CONTROL__BODY_HELLO;
+        factmesh__control__free_unpacked (c, NULL);
+        zmq_msg_close (&m);
+    }
+}
+
+static void seed_say_frames (struct seed *s, const void *bytes, size_t len, bool twice)
+{
+    assert_int_equal (zmq_send (s->router, s->route, s->route_len, ZMQ_SNDMORE), s->route_len);
+    if (twice)
+        assert_int_equal (zmq_send (s->router, bytes, len, ZMQ_SNDMORE), len);
+    assert_int_equal (zmq_send (s->router, bytes, len, 0), len);
+}
+
+static void seed_say (struct seed *s, Factmesh__Control *control)
+{
+    zmq_msg_t m;
+    assert_done (control_encode (control, slice_of ("test"), &m));
+    seed_say_frames (s, zmq_msg_data (&m), zmq_msg_size (&m), false);
+    zmq_msg_close (&m);
+}
+
+static void seed_refuse (struct seed *s, Factmesh__ErrorCode code, const char *text)
+{
+    Factmesh__Error error = FACTMESH__ERROR__INIT;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    error.code = code;
+    error.text = control_put_slice (slice_of (text));
+    control.body_case = FACTMESH__CONTROL__BODY_ERROR;
+    control.error = &error;
+    seed_say (s, &control);
+}
+
+static void keep_all_notices (void *arg, const char *id, const char *text)
+{
+    struct seed *s = arg;
+    const size_t len = strlen (s->notices);
+    (void) snprintf (s->notices + len, sizeof s->notices - len, "%s %s\n", id, text);
+}
+
+static struct fm_node *seed_node (struct seed *s)
+{
+    const struct fm_node_options options = { .mesh = "test", .name = "a", .seeds = s->address, .beacon_port = -1, .ping_ms = 100, .notice = keep_all_notices,
+                                             .notice_arg = s };
+    struct fm_node *node;
+    assert_done (fm_node_open (&options, &node));
+    return node;
+}
+
+static void wait_counter (struct fm_node *node, const char *name, uint64_t value)
+{
+    const uint64_t until_ns = node_now () + PATIENCE_MS * UINT64_C (1000000);
+    while (counter (node, (char *) (uintptr_t) name) < value) {
+        if (node_now () > until_ns)
+            fail_msg ("%s is %llu, not %llu", name, (unsigned long long) counter (node, (char *) (uintptr_t) name), (unsigned long long) value);
+        sched_yield ();
+    }
+}
+
+/* Then it asks again who is there, as after an error that says so. */
+static void answers_that_are_none_are_counted_and_the_next_is_taken (void **state)
+{
+    (void) state;
+    struct seed s;
+    seed_open (&s);
+    struct fm_node *node = seed_node (&s);
+    seed_expect_hello (&s);
+    Factmesh__StatusReply status = FACTMESH__STATUS_REPLY__INIT;
+    Factmesh__Welcome welcome = FACTMESH__WELCOME__INIT;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.body_case = FACTMESH__CONTROL__BODY_STATUS_REPLY;       /* that nobody asked for */
+    control.status_reply = &status;
+    for (int i = 0; i < 5000; i++)                                  /* more than are taken at a time */
+        seed_say (&s, &control);
+    control.body_case = FACTMESH__CONTROL__BODY_WELCOME;            /* of nobody */
+    control.welcome = &welcome;
+    seed_say (&s, &control);
+    wait_counter (node, "control_refused", 1);
+    seed_say_frames (&s, "garbage", 7, true);                       /* in two frames */
+    wait_counter (node, "control_refused", 2);
+    assert_int_equal (counter (node, (char *) (uintptr_t) "control_received"), 5002);
+    seed_refuse (&s, FACTMESH__ERROR_CODE__ERROR_UNKNOWN_NODE, "who are you?");
+    seed_expect_hello (&s);
+    assert_int_equal (members_of (node), 1);
+    /* One that is found, and sends nothing live: it is a member, and has no live address. */
+    const struct fm_id id = { .bytes = { 7 } };
+    char *addresses[] = { s.address };
+    Factmesh__NodeInfo info = FACTMESH__NODE_INFO__INIT;
+    info.node = control_put_id (&id);
+    info.control = addresses;
+    info.n_control = 1;
+    welcome.info = &info;
+    seed_say (&s, &control);
+    assert_done (fm_node_wait_members (node, 2, -1));
+    fm_node_close (&node);
+    assert_non_null (strstr (s.notices, "CONTROL-MALFORMED"));
+    seed_close (&s);
+}
+
+static void a_seed_that_keeps_us_out_is_told_with_its_reason (void **state)
+{
+    static const struct {
+        Factmesh__ErrorCode code;
+        const char *notice;
+    } refusals[] = {
+        { FACTMESH__ERROR_CODE__ERROR_MESH, "MESH-FOREIGN a node of another mesh is kept out (answer to our Hello): go away" },
+        { FACTMESH__ERROR_CODE__ERROR_VERSION, "VERSION-FOREIGN a node of another version is kept out (answer to our Hello): go away" },
+    };
+    (void) state;
+    for (size_t i = 0; i < 2; i++) {
+        struct seed s;
+        seed_open (&s);
+        struct fm_node *node = seed_node (&s);
+        seed_expect_hello (&s);
+        seed_refuse (&s, refusals[i].code, "go away");
+        wait_counter (node, "control_refused", 1);
+        assert_int_equal (members_of (node), 1);
+        fm_node_close (&node);
+        assert_non_null (strstr (s.notices, refusals[i].notice));
+        seed_close (&s);
+    }
+}
+
+/* --- Notices. */
+
+struct slow_reader {
+    pthread_mutex_t gate;
+    unsigned taken;
+    char lost[128];
+};
+
+static void read_slowly (void *arg, const char *id, const char *text)
+{
+    struct slow_reader *r = arg;
+    if (strcmp (id, "NOTICES-LOST") == 0)
+        (void) snprintf (r->lost, sizeof r->lost, "%s", text);
+    if (strcmp (id, "TEST") != 0)
+        return;
+    __atomic_add_fetch (&r->taken, 1, __ATOMIC_SEQ_CST);
+    (void) pthread_mutex_lock (&r->gate);
+    (void) pthread_mutex_unlock (&r->gate);
+}
+
+static void notices_that_nobody_takes_are_counted (void **state)
+{
+    enum { HELD = 64, MORE = 5 };
+    (void) state;
+    struct slow_reader r = { .gate = PTHREAD_MUTEX_INITIALIZER };
+    const struct fm_node_options options = { .mesh = "test", .beacon_port = -1, .notice = read_slowly, .notice_arg = &r };
+    struct fm_node *node;
+    assert_done (fm_node_open (&options, &node));
+    (void) pthread_mutex_lock (&r.gate);
+    node_notice (node, "TEST", "%d", 0);
+    while (__atomic_load_n (&r.taken, __ATOMIC_SEQ_CST) == 0)       /* it is being read */
+        sched_yield ();
+    for (int i = 1; i <= HELD + MORE; i++)
+        node_notice (node, "TEST", "%d", i);
+    (void) pthread_mutex_unlock (&r.gate);
+    fm_node_close (&node);
+    assert_int_equal (r.taken, 1 + HELD);
+    assert_string_equal (r.lost, "count=5 more notices than the queue of 64 holds");
+}
+
+static void more_seeds_than_there_is_room_for_are_refused (void **state)
+{
+    (void) state;
+    char seeds[64 * 65 + 1] = "";
+    struct fm_node *node = NULL;
+    for (int i = 0; i < 65; i++)
+        (void) sprintf (seeds + strlen (seeds), "tcp://127.0.0.1:%d,", 20000 + i);
+    const struct fm_node_options options = { .mesh = "test", .seeds = seeds, .beacon_port = -1 };
+    assert_int_equal (fm_node_open (&options, &node), FM_ERR_ARGUMENT);
+    assert_null (node);
+}
+
 /* --- Beacons. */
 
 enum { CANNOT = 77, TAKEN_PORT = 17401 };
@@ -330,6 +616,12 @@ int main (void)
         cmocka_unit_test (strangers_are_answered_and_harm_nothing),
         cmocka_unit_test (who_cannot_be_reached_is_no_member),
         cmocka_unit_test (a_handlers_error_goes_to_who_asked_under_its_code),
+        cmocka_unit_test (an_error_names_the_session),
+        cmocka_unit_test (a_node_that_tells_itself_nonsense_goes_on),
+        cmocka_unit_test (answers_that_are_none_are_counted_and_the_next_is_taken),
+        cmocka_unit_test (a_seed_that_keeps_us_out_is_told_with_its_reason),
+        cmocka_unit_test (notices_that_nobody_takes_are_counted),
+        cmocka_unit_test (more_seeds_than_there_is_room_for_are_refused),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
