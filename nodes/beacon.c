@@ -2,6 +2,7 @@
 
 #include "beacon.h"
 
+#include <assert.h>
 #include <czmq.h>
 #include <errno.h>
 #include <pthread.h>
@@ -69,8 +70,7 @@ static int publish (struct beacon *b, const struct beacon_options *o)
     message.control_port = o->control_port;
     byte frame[UDP_FRAME_MAX];
     const size_t len = factmesh__beacon__get_packed_size (&message);
-    if (len > sizeof frame - sizeof magic)
-        return error_set (FM_ERR_TOO_LARGE, "beacon: %zu bytes do not fit a datagram", len);
+    assert (len <= sizeof frame - sizeof magic);        /* a mesh's name is bounded */
     memcpy (frame, magic, sizeof magic);
     (void) factmesh__beacon__pack (&message, frame + sizeof magic);     /* as long as it said */
     return zsock_send (b->actor, "sbi", "PUBLISH", frame, sizeof magic + len, INTERVAL_MS) == 0 ? 0 : -errno;

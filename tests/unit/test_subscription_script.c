@@ -324,6 +324,12 @@ static void what_nobody_asked_on_that_connection_changes_nothing (void **state)
     open_from_start ();
     say_cursor (journal, as.session, NULL);
     script_say_bytes (journal, "garbage", 7);
+    Factmesh__Pong pong = FACTMESH__PONG__INIT;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    pong.node = control_put_id (&journal->id);
+    control.body_case = FACTMESH__CONTROL__BODY_PONG;
+    control.pong = &pong;
+    script_say (journal, as.session, &control);
     expect_nothing (10);
     const struct kit_batch_spec batch = facts (1, 1, 2);
     say ((struct live_replay) { .next_offset = START + 2, .caught_up = true, .batches = &batch, .batch_count = 1 });
@@ -719,6 +725,22 @@ static void an_acknowledgement_without_a_name_is_the_callers_to_keep (void **sta
 
 /* ------------------------------------------------------------------ limits */
 
+static void a_connection_carries_so_many_sessions (void **state)
+{
+    (void) state;
+    struct replay_client *client;
+    journal = live_peer_add (script_silence, true);
+    assert_done (replay_client_new (&script, journal->address, &client));
+    for (unsigned i = 0; i <= REPLAY_SESSIONS_MAX; i++) {
+        Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
+        uint64_t session = 0;
+        assert_int_equal (replay_client_open (client, &open, &session), i < REPLAY_SESSIONS_MAX ? 0 : FM_ERR_LIMIT);
+        assert_int_equal (session != 0, i < REPLAY_SESSIONS_MAX);
+    }
+    assert_int_equal (replay_client_sessions (client), REPLAY_SESSIONS_MAX);
+    replay_client_destroy (&client);
+}
+
 enum { CROWD = SUBSCRIPTION_STREAMS_MAX, CROWD_MESSAGE = 4096 };
 
 /* Facts of streams [first, end), one each. */
@@ -797,6 +819,7 @@ int main (void)
         CASE (a_journal_that_goes_on_starting_is_told_by_its_words),
         CASE (a_commit_that_is_refused_is_told),
         CASE (an_acknowledgement_without_a_name_is_the_callers_to_keep),
+        CASE (a_connection_carries_so_many_sessions),
         CASE (a_full_table_is_told_and_streams_that_ended_make_room),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
