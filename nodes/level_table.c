@@ -60,10 +60,8 @@ struct level_table {
 static void list_remove (struct level_table *t, uint32_t i)
 {
     struct entry *e = &t->entries[i];
-    if (e->newer == NONE)
-        t->newest = e->older;
-    else
-        t->entries[e->newer].older = e->older;
+    assert (e->newer != NONE);          /* the newest one stays where it is; and a full table has more than one */
+    t->entries[e->newer].older = e->older;
     if (e->older == NONE)
         t->oldest = e->newer;
     else
