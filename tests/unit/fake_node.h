@@ -41,6 +41,7 @@ struct fm_node {
         uint64_t gap_first, gap_end;    /* what it has given up; 0: nothing */
         uint32_t gap_reason;
         unsigned asked;
+        unsigned silences, refusals;    /* so many questions more are not answered; or with an error */
     } answering[4];
     unsigned answering_count;
     char notice[64];
@@ -360,6 +361,22 @@ static inline void fake_journal_answer (struct fake_journal *j, const void *rout
     struct fm_id stream;
     zmq_msg_t message;
     j->asked++;
+    if (j->silences) {
+        j->silences--;
+        return;
+    }
+    if (j->refusals) {
+        Factmesh__Error error = FACTMESH__ERROR__INIT;
+        Factmesh__Control refusal = FACTMESH__CONTROL__INIT;
+        j->refusals--;
+        error.code = FACTMESH__ERROR_CODE__ERROR_LIMIT;
+        error.session = open->session;
+        refusal.body_case = FACTMESH__CONTROL__BODY_ERROR;
+        refusal.error = &error;
+        assert_int_equal (control_encode (&refusal, slice_of ("test"), &message), 0);
+        fake_journal_send (j, route, route_len, &message);
+        return;
+    }
     assert_int_equal (control_get_id (&open->stream, &stream), 0);
     const struct replay_gap gap = { .stream = stream, .first_seq = j->gap_first, .end_seq = j->gap_end, .reason = j->gap_reason };
     const struct replay_covered covered = { .stream = stream, .through = open->end_seq - 1 };

@@ -426,6 +426,24 @@ static void what_expired_at_a_journal_was_there (void **state)
     fm_publisher_close (&p);
 }
 
+/* Asked again later; and nothing is believed meanwhile. */
+static void a_journal_that_is_silent_or_busy_is_asked_again (void **state)
+{
+    (void) state;
+    struct fm_publisher *p = come_back (NULL);
+    struct fake_journal *a = fake_journal_add (&journal_a);
+    a->gap_first = LOST_FIRST, a->gap_end = LOST_END;
+    a->silences = 2, a->refusals = 2;
+    mark_all (p, &journal_a);
+    for (unsigned i = 0; a->asked < 5; i++) {
+        assert_true (i < 1000);
+        assert_int_equal (fm_publisher_wait_synced (p, 0, 0), FM_TIMEOUT);
+        fake_journals_answer (p);
+    }
+    expect_lost (p, LOST_FIRST, LOST_END);
+    fm_publisher_close (&p);
+}
+
 /* Without a list a fact is synced when any journal has it: lost, only when all that are there gave it up. */
 static void of_several_journals_one_that_has_it_is_enough (void **state)
 {
@@ -651,6 +669,7 @@ int main (void)
         DISK_CASE (a_window_that_came_back_is_bounded_and_counted),
         DISK_CASE (what_a_journal_gave_up_is_kept_told_and_served),
         DISK_CASE (what_expired_at_a_journal_was_there),
+        DISK_CASE (a_journal_that_is_silent_or_busy_is_asked_again),
         DISK_CASE (of_several_journals_one_that_has_it_is_enough),
         DISK_CASE (a_journal_that_went_is_not_waited_for),
         DISK_CASE (of_the_journals_listed_one_that_gave_it_up_is_enough),
