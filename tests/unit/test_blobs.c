@@ -164,7 +164,7 @@ static void what_is_no_upload_is_refused_by_its_code (void **state)
     assert_int_equal (counted (s, JOURNAL_REQUESTS_REFUSED), 6);
     assert_int_equal (counted (s, JOURNAL_BLOBS_STORED), 0);
     /* As many as may be open, and one more. */
-    char name[16];
+    char name[32];
     for (int i = 0; i <= BLOB_UPLOADS_MAX; i++) {
         (void) snprintf (name, sizeof name, "upload %d", i);
         open_named ('a', name);
