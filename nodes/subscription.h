@@ -63,6 +63,7 @@ struct holder {
     struct fm_id node;
     struct replay_client *client;
     bool ready;                             /* may have something to receive */
+    bool doubted;                           /* a question is given up when that is read, if its answer is not there */
     uint64_t used_ns;
     struct holder *next;
 };
@@ -75,6 +76,7 @@ struct repair {
     uint64_t session;
     bool of_head;                           /* asked because of what a head notice said, not a batch */
     bool brought;                           /* facts came */
+    bool doubted;                           /* its deadline has passed; what its holder sent before is read first */
     uint64_t end_seq;                       /* UINT64_MAX: what is synced */
     uint64_t deadline_ns;
 };

@@ -278,15 +278,25 @@ static bool missing (struct fm_subscription *s, struct stream *st, uint64_t now_
     return false;
 }
 
+/* While the application takes its time answers wait unread, and to ask again would heap them up: so what came is read before a silence is believed. */
+static bool is_silent (struct repair *r, uint64_t now_ns)
+{
+    if (now_ns < r->deadline_ns)
+        return false;
+    if (r->doubted)
+        return !r->holder->ready;
+    r->doubted = r->holder->doubted = r->holder->ready = true;
+    return false;
+}
+
 /* Returns false when the stream is out of trouble. */
 static bool look_after (struct fm_subscription *s, struct stream *st, uint64_t now_ns)
 {
     uint64_t first, end, when_ns;
-    const bool in_hand = st->repair && s->view && s->view_repair == st->repair;     /* then it is the application that takes its time */
-    if (st->repair && now_ns >= st->repair->deadline_ns && !in_hand)
+    if (st->repair && is_silent (st->repair, now_ns))
         subscription_repair_over (s, st->repair, 0);
     if (st->repair) {
-        subscription_due (s, st->repair->deadline_ns);
+        subscription_due (s, st->repair->doubted ? now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS) : st->repair->deadline_ns);
         return true;
     }
     if (!missing (s, st, now_ns, &first, &end, &when_ns))

@@ -211,6 +211,8 @@ static void session_is_silent (struct fm_subscription *s)
         s->session_looked = s->session_holder->ready = true;
         return;
     }
+    if (s->session_holder->ready)
+        return;                             /* not read to its end yet */
     if (s->session_silent_ns < NS_OF_MS (SUBSCRIPTION_SILENT_MS))
         s->session_silent_ns *= 2;
     subscription_session_lost (s);
@@ -329,10 +331,12 @@ static void on_event (struct fm_subscription *s, struct holder *holder, struct r
         return;                             /* of no session: nothing else was asked here */
     holder->used_ns = node_now ();
     if (e->kind == REPLAY_DATA) {
-        if (ours)
+        if (ours) {
             session_heard (s, holder->used_ns);
-        else
+        } else {
             r->deadline_ns = holder->used_ns + NS_OF_MS (SUBSCRIPTION_REPAIR_MS);
+            r->doubted = false;
+        }
         begin_view (s, holder, e->view, r);
     } else if (r) {
         if (e->kind == REPLAY_END && r->end_seq == UINT64_MAX)
@@ -354,6 +358,10 @@ int subscription_replay_receive (struct fm_subscription *s)
         const int rc = replay_client_receive (h->client, &e);
         if (rc != 0) {
             h->ready = rc == -ENOMEM;
+            if (!h->ready && h->doubted) {
+                h->doubted = false;
+                s->trouble_ns = 0;          /* its silence is certain now */
+            }
             continue;
         }
         on_event (s, h, &e);

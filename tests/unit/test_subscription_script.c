@@ -570,6 +570,40 @@ static void repair_one (struct scripted *j, const Factmesh__ReplayOpen *open)
     live_say_replay (j, &(struct live_replay) { .session = open->session, .batches = &batch, .batch_count = 1 });
 }
 
+/* Batches of a fact each. */
+static void repair_in_pieces (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    struct kit_batch_spec batches[4 * SUBSCRIPTION_CHECK_TURN];
+    struct fm_id id;
+    size_t count = 0;
+    assert_done (control_get_id (&open->stream, &id));
+    assert_true (open->end_seq - open->from_seq <= sizeof batches / sizeof batches[0]);
+    for (uint64_t seq = open->from_seq; seq < open->end_seq; seq++)
+        batches[count++] = facts (bytes_get_u32le (id.bytes) - 1, seq, 1);
+    live_say_replay (j, &(struct live_replay) { .session = open->session, .batches = batches, .batch_count = count });
+}
+
+/* Answers wait for an application that takes seconds for a fact: they are not asked for again, and again, which would fill its memory. */
+static void what_waits_for_a_slow_application_is_not_asked_for_again (void **state)
+{
+    enum { STREAMS = 3, END = 4 * SUBSCRIPTION_CHECK_TURN };
+    (void) state;
+    go_live ();
+    as.on_repair = repair_in_pieces;
+    for (unsigned stream = 1; stream <= STREAMS; stream++) {
+        publish (stream, 1, 1);
+        expect_facts (stream, 1, 2);
+    }
+    for (unsigned stream = 1; stream <= STREAMS; stream++)
+        publish (stream, END - 1, 1);
+    for (unsigned taken = 0; taken < STREAMS * (END - 2); taken++) {
+        assert_int_equal (next ().kind, FM_EVENT_FACT);
+        script.now_ns += (uint64_t) 3 * SUBSCRIPTION_REPAIR_MS * SCRIPT_MS;
+    }
+    assert_int_equal (script_asked (publisher, FACTMESH__CONTROL__BODY_REPLAY_OPEN), STREAMS);
+    assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 1);      /* the session */
+}
+
 /* More holes than questions at a time, of more publishers than connections. */
 static void holes_of_more_publishers_than_connections_are_filled (void **state)
 {
@@ -811,6 +845,7 @@ int main (void)
         CASE (what_a_publisher_gives_and_cannot_be_read_is_asked_of_a_journal),
         CASE (a_held_batch_divides_a_gap),
         CASE (without_descriptors_it_is_asked_again),
+        CASE (what_waits_for_a_slow_application_is_not_asked_for_again),
         CASE (holes_of_more_publishers_than_connections_are_filled),
         CASE (garbage_is_refused_and_counted),
         CASE (facts_that_do_not_decode_are_a_gap),
