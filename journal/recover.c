@@ -17,8 +17,7 @@ enum {
 
 static int apply_stream_snapshot (struct recover_state *state, const struct record *r, const uint8_t *body)
 {
-    const bool complete = r->flags & RECORD_FLAG_COMPLETE;
-    if (!complete)
+    if (!(r->flags & RECORD_FLAG_COMPLETE))
         state->streams->complete = false;
     for (uint32_t i = 0; i < r->count && (i + 1) * (uint64_t) STREAM_SNAPSHOT_LEN <= r->body_len; i++) {
         struct stream_state s;
@@ -27,9 +26,6 @@ static int apply_stream_snapshot (struct recover_state *state, const struct reco
         const int rc = stream_table_restore (state->streams, &s);
         if (rc)
             return rc;
-        /* It may have been forgotten, and found again further on: where it begins had then not been looked up, perhaps. */
-        if (!complete)
-            stream_table_set_stale (state->streams, stream_table_find (state->streams, &s.stream), true);
     }
     return 0;
 }
