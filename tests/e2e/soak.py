@@ -28,10 +28,10 @@ LASTS_S = (0.05, 4.0)
 LONG_S = (5.0, 12.0)                                     # one in ten: longer than it takes to be declared dead
 LIVE_QUEUE = 20                                          # frames: drops in long runs as soon as somebody stands still
 RECOVERY_S = 60
-REPLAY_S = RECOVERY_S + SECONDS / 10                     # for whoever has the whole log to replay: the checker, and who joins late and is killed
+REPLAY_S = RECOVERY_S + SECONDS / 10                     # for the checker, who has the whole log to replay
 DISK_BYTES = (1 << 30) + SECONDS * (1 << 20)               # a second's facts take 0.8 MB: it is full when a fault fills it, and only then
 SETTLED = 0.35                                           # of a process's life: from then on its memory is compared
-MEMORY_SLOPE = 16 << 20                                  # bytes that it may grow from there to the end: what a subscription may hold it may need late for the first time
+MEMORY_SLOPE = 8 << 20                                   # bytes that it may grow from there to the end
 MEMORY_PEAK = 192 << 20                                  # of any: a full window has 64 MiB, what a subscription holds 16
 FILES_SLOPE = 12
 JUDGED_S = 120                                           # the slope of one that lived shorter says little
@@ -271,7 +271,7 @@ class Soak:
         self.mesh.end(RECOVERY_S)
         self.say(f"all is synced {time.monotonic() - started:.1f} s after the last fault")
         waiting = list(self.mesh.subscribers)
-        while waiting and time.monotonic() < started + (REPLAY_S if {sub.name for sub in waiting} <= set(LATE) else RECOVERY_S):
+        while waiting and time.monotonic() < started + RECOVERY_S:
             for sub in [sub for sub in waiting if sub.lines("^DONE")]:
                 waiting.remove(sub)
                 self.say(f"{sub.name} has all {time.monotonic() - started:.1f} s after the last fault")
