@@ -249,4 +249,16 @@ static inline void expect_whole (const char *directory, const struct hospital *h
     expect_same_places (directory, h->whole);
 }
 
+/* Nothing is found any more, nothing is missing, and the stream table says so too. */
+static inline void expect_mended (const struct hospital *h)
+{
+    assert_int_equal (find (h->damaged).count, 0);
+    const struct work_contents c = contents (h->damaged);
+    assert_int_equal (c.gaps, 0);
+    assert_int_equal (c.end_offset, contents (h->whole).end_offset);
+    struct log *log = open_log (h->damaged, false, NULL);
+    work_check_streams (log, &c);
+    log_destroy (&log);
+}
+
 #endif
