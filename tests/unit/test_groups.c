@@ -217,15 +217,21 @@ static void who_says_nothing_for_long_or_is_down_is_forgotten (void **state)
 
 /* --- What people ask for. */
 
-static void parked_facts_are_told_in_parts (void **state)
+/* Three facts in one batch, and somebody who asks to join, and may have all of them. */
+static struct fake_journal *begin_with_three (struct fake_journal *j)
 {
-    struct fake_journal *j = *state;
-    assert_int_equal (fake_open (j), 0);
     const struct kit_batch_spec three = { .stream = 1, .first_seq = 1, .count = 3, .payload_len = 10 };
+    assert_int_equal (fake_open (j), 0);
     assert_int_equal (kit_append_batch (j->context.log, &three), 1);
     assert_int_equal (fake_sync (j), 0);
     assert_int_equal (groups_new (&j->context, &groups), 0);
     join ("g", 3);
+    return j;
+}
+
+static void parked_facts_are_told_in_parts (void **state)
+{
+    struct fake_journal *j = begin_with_three (*state);
     const uint64_t member = sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_JOINED)->group_joined->member;
     const Factmesh__Work *work = sync_until_reply (j, FACTMESH__CONTROL__BODY_WORK)->work;
     assert_int_equal (work->n_items, 3);
@@ -267,13 +273,7 @@ static void parked_facts_are_told_in_parts (void **state)
 
 static void a_place_can_be_set_anywhere_and_stays_within_the_log (void **state)
 {
-    struct fake_journal *j = *state;
-    assert_int_equal (fake_open (j), 0);
-    const struct kit_batch_spec three = { .stream = 1, .first_seq = 1, .count = 3, .payload_len = 10 };
-    assert_int_equal (kit_append_batch (j->context.log, &three), 1);
-    assert_int_equal (fake_sync (j), 0);
-    assert_int_equal (groups_new (&j->context, &groups), 0);
-    join ("g", 3);
+    struct fake_journal *j = begin_with_three (*state);
     group_go (sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_JOINED)->group_joined->member);
     static const uint64_t to[][2] = { { 100, 4 }, { 0, 1 }, { 3, 3 }, { UINT64_MAX, 4 } };
     for (size_t i = 0; i < sizeof to / sizeof to[0]; i++) {

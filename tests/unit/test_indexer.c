@@ -423,14 +423,20 @@ static void facts_that_come_meanwhile_are_in_it (void **state)
     expect_all_right (s);
 }
 
-/* A file where the directory should be: told; requests wait, and are answered when it is put right. */
-static void requests_wait_for_an_index_that_cannot_be_written_yet (void **state)
+/* A file is where its directory should be. */
+static void start_without_an_index (struct setting *s)
 {
-    struct setting *s = *state;
     const int fd = open (s->index, O_WRONLY | O_CREAT, 0666);
     assert_true (fd >= 0);
     close (fd);
     start (s);
+}
+
+/* Told; requests wait, and are answered when it is put right. */
+static void requests_wait_for_an_index_that_cannot_be_written_yet (void **state)
+{
+    struct setting *s = *state;
+    start_without_an_index (s);
     fake_wait_notice ("INDEX-FAILED");
     ask_latest (1, 7);
     assert_null (fake_reply_within (50));
@@ -566,10 +572,7 @@ static void a_name_that_is_none_is_refused (void **state)
 static void requests_that_wait_for_the_index_are_bounded_in_number_and_time (void **state)
 {
     struct setting *s = *state;
-    const int fd = open (s->index, O_WRONLY | O_CREAT, 0666);
-    assert_true (fd >= 0);
-    close (fd);
-    start (s);
+    start_without_an_index (s);
     for (int i = 0; i <= INDEXER_WAITING_MAX; i++)
         ask_latest (1, 7);
     expect_refused (FACTMESH__ERROR_CODE__ERROR_LIMIT, "too many requests wait for the index; ask again later");
