@@ -33,6 +33,8 @@ enum {
     SUBSCRIPTION_STREAMS_MAX = 65536,
     SUBSCRIPTION_COVERED_MAX = 4096,        /* streams made only because a journal says how far they are; others are asked for when heard of */
     SUBSCRIPTION_REPAIRS_MAX = 64,
+    SUBSCRIPTION_REPAIR_CREDIT = 256 << 10, /* bytes on the way for each: 16 MiB for all */
+    SUBSCRIPTION_REPAIR_MESSAGE = 64 << 10, /* bytes: so that each of them hears something in time though the others come first */
     SUBSCRIPTION_HOLDERS_MAX = 256,
     SUBSCRIPTION_LIVE_HWM = 512,            /* frames queued here for each peer: 32 MiB at most, beside what it queues itself */
     SUBSCRIPTION_HELD_DEFAULT = 16 << 20,

@@ -218,6 +218,8 @@ static bool ask (struct fm_subscription *s, struct stream *st, uint64_t first, u
     open.filters = filters;
     open.n_filters = s->pattern_count;
     open.may_cut = true;
+    open.credit = SUBSCRIPTION_REPAIR_CREDIT;
+    open.message_bytes = SUBSCRIPTION_REPAIR_MESSAGE;
     open.stream = control_put_id (&st->id);
     if (st->positioned || !of_journal) {
         open.start_case = FACTMESH__REPLAY_OPEN__START_FROM_SEQ;

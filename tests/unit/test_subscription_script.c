@@ -54,6 +54,9 @@ static void say (struct live_replay r)
 static void answer_open (struct scripted *j, uint64_t request, const Factmesh__ReplayOpen *open)
 {
     if (open->stream.len) {
+        /* All that may be asked at a time are no more than a subscription may hold, and each comes in pieces. */
+        assert_in_range (open->credit, 1, SUBSCRIPTION_HELD_DEFAULT / SUBSCRIPTION_REPAIRS_MAX);
+        assert_in_range (open->message_bytes, 1, open->credit / 4);
         if (as.on_repair)
             as.on_repair (j, open);
         return;
