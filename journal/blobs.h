@@ -17,7 +17,7 @@
 
 enum {
     BLOBS_CREDIT_BYTES = 4 << 20,       /* of one upload; less when there are many: */
-    BLOBS_CREDIT_ALL_BYTES = 32 << 20,
+    BLOBS_CREDIT_ALL_BYTES = 12 << 20,  /* they wait in the mailbox, which has more */
     BLOBS_CREDIT_MIN_BYTES = 2 * BLOB_BLOCK,
     BLOBS_SYNC_BYTES = 8 << 20,         /* of an upload, between two syncs */
     BLOBS_RESUME_BLOCKS = 64,           /* read again in one turn */

@@ -184,6 +184,8 @@ static int read_skipped (struct groups *gs, struct group *g, unsigned *records)
     int rc = 0;
     for (; !rc && g->skipped_next < g->skipped_end && group_state_wants (g->state) && *records < GROUPS_TURN_RECORDS; ++*records) {
         rc = walk_step (gs, g, &g->skipped_walk, true, &g->skipped_next);
+        if (g->skipped_next > g->skipped_end)       /* a gap reaches beyond */
+            g->skipped_next = g->skipped_end;
         g->dirty = true;
     }
     if (g->skipped_end && (rc == FM_ERR_END || g->skipped_next >= g->skipped_end)) {
@@ -370,9 +372,12 @@ bool groups_hand_out (struct groups *gs, struct group *g, uint64_t now)
             group_state_forget (g->state, h.offset);
         } else if (rc) {
             group_state_return (g->state, h.offset);
-            journal_notice (gs->context, "GROUP-READ-FAILED", "group=%s offset=%llu: %s; tried again", g->name, (unsigned long long) h.offset, fm_error_text (rc));
+            if (!g->hand_out_told)
+                journal_notice (gs->context, "GROUP-READ-FAILED", "group=%s offset=%llu: %s; tried again", g->name, (unsigned long long) h.offset, fm_error_text (rc));
+            g->hand_out_told = true;
             break;
         }
+        g->hand_out_told = false;
         if (p->bytes >= GROUPS_WORK_BYTES)
             parcel_send (gs, g, p);
         g->dirty = true;

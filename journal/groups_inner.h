@@ -82,7 +82,7 @@ struct group {
     bool may_hand_out;                  /* this start's number is durable: tokens grow */
     struct group_confirm *confirms, **confirms_end;
     size_t confirm_count;
-    bool store_told, read_told;         /* of the error that lasts */
+    bool store_told, read_told, hand_out_told;     /* of the error that lasts */
 
     /* The store that must be durable before anybody joins: of this start, of the newest topics. Joins wait for it. */
     uint64_t config_store;
