@@ -210,6 +210,8 @@ class Soak:
             self.next_word = self.now() + 15
             self.say(f"{sum(self.counts.values())} faults, {len(self.active)} now; synced "
                      + " ".join(str(self.mesh.synced(p)) for p in self.mesh.publishers))
+            if os.environ.get("SOAK_VERBOSE"):
+                self.say("MiB: " + " ".join(f"{p.name} {p.memory_bytes() / 1048576:.1f}" for p in self.free() if p.alive()))
 
     def inject(self):
         kinds = [self.kill_journal, self.kill_publisher, self.kill_subscriber, self.stop, self.stop, self.bad_link, self.bad_link, self.bad_link,
@@ -250,21 +252,23 @@ class Soak:
 
     def flat(self):
         """Memory and files of those who lived long: the median of the last quarter against that of an earlier one."""
-        worst, judged = {0: 0, 1: 0}, 0
+        growth = []                         # (bytes, open files, name) of each
         for process, samples in self.samples.items():
             if len(samples) < JUDGED_S:
                 continue
-            judged += 1
             quarter = len(samples) // 4
-            for what, bound, unit in ((0, MEMORY_SLOPE, "bytes"), (1, FILES_SLOPE, "open files")):
-                early = statistics.median(s[what] for s in samples[int(len(samples) * SETTLED):][:quarter])
-                late = statistics.median(s[what] for s in samples[-quarter:])
-                worst[what] = max(worst[what], late - early)
-                check(late - early <= bound, f"{process.name} grew from {early:.0f} to {late:.0f} {unit} in {len(samples)} s")
+            early, late = samples[int(len(samples) * SETTLED):][:quarter], samples[-quarter:]
+            growth.append((*(statistics.median(s[what] for s in late) - statistics.median(s[what] for s in early) for what in (0, 1)),
+                           f"{process.name} ({len(samples)} s)"))
+        growth.sort(reverse=True)
         peak, who = max((s[0], process.name) for process, samples in self.samples.items() for s in samples)
+        self.lab.tell(f"memory of the {len(growth)} that lived for {JUDGED_S} s grew most in "
+                      + ", ".join(f"{name} by {memory / 1048576:.1f} MiB" for memory, _, name in growth[:4])
+                      + f"; open files by {max((files for _, files, _ in growth), default=0):.0f} at most; highest memory of any {peak / 1048576:.0f} MiB ({who})")
+        for memory, files, name in growth:
+            check(memory <= MEMORY_SLOPE, f"{name} grew by {memory / 1048576:.1f} MiB")
+            check(files <= FILES_SLOPE, f"{name} has {files:.0f} more files open")
         check(peak <= MEMORY_PEAK, f"{who} had {peak / 1048576:.0f} MiB")
-        self.lab.tell(f"memory of the {judged} that lived for {JUDGED_S} s grew by {worst[0] / 1048576:.1f} MiB at most, open files by {worst[1]:.0f}; "
-                      f"highest memory of any {peak / 1048576:.0f} MiB ({who})")
 
     def judge(self):
         started = time.monotonic()
