@@ -206,8 +206,8 @@ int log_lost_between (struct log *log, const struct log_view *view, uint64_t bef
     }
     for (uint32_t i = 1; i <= now.count && rc == 0; i++) {
         const struct stream_entry *e = &now.entries[i];
-        /* A stream that was not there before began in between. */
-        if (then.complete && !stream_table_find (&then, &e->stream))
+        /* A stream that was not there before began in between (where, is not known of one that was forgotten there). */
+        if (then.complete && e->first_seq && !stream_table_find (&then, &e->stream))
             rc = advance (&then, &e->stream, e->first_seq - 1, 0, (struct log_life) { 0 });
         if (rc == 0)
             rc = met (&then, list, &e->stream, e->last_seq + 1, e->last_seq, UINT64_MAX,

@@ -20,7 +20,7 @@ static void forget_streams (struct log *log, const struct index_stream *streams,
         for (; i < stop; i++) {
             struct stream_entry *e = stream_table_find (&log->streams, &streams[i].stream);
             if (!e || e->first_seq > streams[i].last_seq)
-                continue;               /* forgotten; or found again further on, and its beginning not looked up yet: it may lie before that */
+                continue;
             e->first_seq = streams[i].last_seq + 1;
             /* What is behind the last segment that had it is exact: everything older is gone. */
             stream_table_set_stale (&log->streams, e, false);

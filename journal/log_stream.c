@@ -6,12 +6,12 @@
 #include "error.h"
 #include "log_state.h"
 
+/* It may begin in an older segment. */
 static struct stream_state state_of (const struct index_stream *s)
 {
     return (struct stream_state) { .stream = s->stream,
                                    .epoch = s->epoch,
                                    .incarnation = s->incarnation,
-                                   .first_seq = s->first_seq,
                                    .last_seq = s->last_seq,
                                    .last_offset = s->last_offset,
                                    .closed = s->closed };
@@ -50,7 +50,6 @@ int log_stream_find (struct log *log, const struct fm_id *stream, struct stream_
             if (stream_table_restore (&log->streams, &state))
                 return FM_ERR_FULL;         /* no room until others are synced */
             e = stream_table_find (&log->streams, stream);
-            stream_table_set_stale (&log->streams, e, true);
         }
     }
     *ret_entry = e;
@@ -159,7 +158,7 @@ static bool freshen_expired (struct log *log, uint64_t first_offset, bool all)
         for (; number < stop; number++) {
             struct stream_entry *e = &log->streams.entries[number];
             if (e->stale && (all || e->last_offset < first_offset)) {
-                e->first_seq = all ? e->first_seq : e->last_seq + 1;
+                e->first_seq = all && e->first_seq ? e->first_seq : e->last_seq + 1;
                 stream_table_set_stale (&log->streams, e, false);
             }
         }

@@ -59,15 +59,12 @@ static int apply_stream (struct recover_state *state, const struct record *r, ui
         .stream = r->stream,
         .epoch = r->epoch,
         .incarnation = r->incarnation,
-        .first_seq = known ? known->first_seq : r->first_seq,
+        .first_seq = known ? known->first_seq : state->streams->complete ? r->first_seq : 0,
         .last_seq = last_seq,
         .last_offset = r->offset,
         .closed = r->flags & RECORD_FLAG_CLOSED,
     };
-    const int rc = stream_table_restore (state->streams, &s);
-    if (rc == 0 && !known && !state->streams->complete)
-        stream_table_set_stale (state->streams, stream_table_find (state->streams, &r->stream), true);
-    return rc;
+    return stream_table_restore (state->streams, &s);
 }
 
 int recover_apply (struct recover_state *state, const struct record *r, const uint8_t *body, uint64_t pos)

@@ -156,6 +156,8 @@ int stream_table_restore (struct stream_table *t, const struct stream_state *s)
         return -ENOMEM;
     stream_table_use (t, e);
     e->first_seq = s->first_seq;
+    if (e->first_seq == 0)
+        stream_table_set_stale (t, e, true);
     e->epoch = s->epoch;
     e->incarnation = s->incarnation;
     e->last_seq = e->synced_seq = e->told_seq = s->last_seq;

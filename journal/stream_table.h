@@ -18,7 +18,7 @@ enum { STREAM_SNAPSHOT_LEN = 56 };          /* one stream in a snapshot */
 struct stream_state {
     struct fm_id stream;
     uint64_t epoch, incarnation;
-    uint64_t first_seq;                     /* held, or told as a gap */
+    uint64_t first_seq;                     /* held, or told as a gap; 0: to be looked up */
     uint64_t last_seq;
     uint64_t last_offset;
     bool closed;                            /* facts of this epoch were lost: it is not taken again */
@@ -31,7 +31,7 @@ struct stream_entry {
     bool closed;                                            /* the epoch, as appended */
     struct stream_state written;                            /* last_seq 0: nothing is */
     uint64_t synced_seq, told_seq;                          /* told_seq: by log_synced_streams */
-    bool stale;                                             /* first_seq is: retention went on since it was recorded */
+    bool stale;                                             /* first_seq is: retention went on since it was recorded; or it was forgotten (0) */
     bool used, dirty, listed;
     uint32_t hash_next, newer, older;                       /* 0: none */
 };
@@ -61,8 +61,8 @@ struct stream_entry *stream_table_find (const struct stream_table *t, const stru
 /* Room for a stream that is not here. NULL: all are unsynced (sync, then retry), or no memory. */
 struct stream_entry *stream_table_add (struct stream_table *t, const struct fm_id *stream);
 
-/* Take a stream from a snapshot, a footer or a recovered record: all of it is synced. Adds it or replaces it.
- * -ENOMEM. */
+/* Take a stream from a snapshot, a footer or a recovered record: all of it is synced. Adds it or replaces it; where its first_seq is
+ * to be looked up it is stale. -ENOMEM. */
 int stream_table_restore (struct stream_table *t, const struct stream_state *s);
 
 void stream_table_set_stale (struct stream_table *t, struct stream_entry *e, bool stale);

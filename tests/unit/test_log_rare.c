@@ -405,6 +405,30 @@ static void retention_keeps_the_beginning_of_a_stream_that_was_forgotten (void *
     log_reader_destroy (&r);
 }
 
+/* Nor does it when the next segments' snapshots tell of it, and a start reads those. */
+static void a_start_keeps_the_beginning_of_a_stream_that_was_forgotten (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    const struct fm_id stream = kit_stream (1);
+    struct log_stream known;
+    fill_segments (s, 7);
+    s->options.streams_max = 4;
+    for (uint64_t seq = 71; seq <= 100; seq += 10) {
+        log_destroy (&s->log);
+        assert_int_equal (log_open (s->directory, &s->options, NULL, &s->log), 0);
+        for (uint64_t i = seq; i < seq + 10; i++) {
+            const struct kit_batch_spec spec = big_spec (i);
+            kit_append_batch (s->log, &spec);
+        }
+        kit_sync (s->log);
+    }
+    log_destroy (&s->log);
+    assert_int_equal (log_open (s->directory, &s->options, NULL, &s->log), 0);
+    assert_int_equal (log_stream_get (s->log, &stream, &known), 0);
+    assert_int_equal (known.first_seq, 1);
+    assert_int_equal (known.last_seq, 100);
+}
+
 /* Nothing goes of which it is not known where what is left begins. */
 static void retention_stands_still_where_no_segment_behind_can_be_read (void **state)
 {
@@ -437,6 +461,7 @@ int main (void)
         CASE (a_start_goes_back_to_whole_snapshots_and_over_a_lost_segment),
         CASE (retention_drops_what_it_cannot_read_and_the_streams_are_still_told_right),
         CASE (retention_keeps_the_beginning_of_a_stream_that_was_forgotten),
+        CASE (a_start_keeps_the_beginning_of_a_stream_that_was_forgotten),
         CASE (retention_stands_still_where_no_segment_behind_can_be_read),
 #undef CASE
     };
