@@ -32,9 +32,11 @@ REPLAY_S = RECOVERY_S + SECONDS / 10                     # for the checker, who 
 DISK_BYTES = (1 << 30) + SECONDS * (1 << 20)               # a second's facts take 0.8 MB: it is full when a fault fills it, and only then
 SETTLED = 0.35                                           # of a process's life: from then on its memory is compared
 MEMORY_SLOPE = 8 << 20                                   # bytes that it may grow from there to the end
+MEMORY_HELD = 16 << 20                                   # what a subscription holds: one that is young may still come to it
 MEMORY_PEAK = 192 << 20                                  # of any: a full window has 64 MiB, what a subscription holds 16
 FILES_SLOPE = 12
 JUDGED_S = 120                                           # the slope of one that lived shorter says little
+GROWN_S = 450                                            # one that lived as long has met what there is to meet
 
 SUBSCRIBERS = [
     # name, topics, options
@@ -252,21 +254,21 @@ class Soak:
 
     def flat(self):
         """Memory and files of those who lived long: the median of the last quarter against that of an earlier one."""
-        growth = []                         # (bytes, open files, name) of each
+        growth = []                         # (bytes, open files, name, seconds) of each
         for process, samples in self.samples.items():
             if len(samples) < JUDGED_S:
                 continue
             quarter = len(samples) // 4
             early, late = samples[int(len(samples) * SETTLED):][:quarter], samples[-quarter:]
             growth.append((*(statistics.median(s[what] for s in late) - statistics.median(s[what] for s in early) for what in (0, 1)),
-                           f"{process.name} ({len(samples)} s)"))
+                           f"{process.name} ({len(samples)} s)", len(samples)))
         growth.sort(reverse=True)
         peak, who = max((s[0], process.name) for process, samples in self.samples.items() for s in samples)
         self.lab.tell(f"memory of the {len(growth)} that lived for {JUDGED_S} s grew most in "
-                      + ", ".join(f"{name} by {memory / 1048576:.1f} MiB" for memory, _, name in growth[:4])
-                      + f"; open files by {max((files for _, files, _ in growth), default=0):.0f} at most; highest memory of any {peak / 1048576:.0f} MiB ({who})")
-        for memory, files, name in growth:
-            check(memory <= MEMORY_SLOPE, f"{name} grew by {memory / 1048576:.1f} MiB")
+                      + ", ".join(f"{name} by {memory / 1048576:.1f} MiB" for memory, _, name, _ in growth[:4])
+                      + f"; open files by {max((files for _, files, _, _ in growth), default=0):.0f} at most; highest memory of any {peak / 1048576:.0f} MiB ({who})")
+        for memory, files, name, lived_s in growth:
+            check(memory <= MEMORY_SLOPE + (lived_s < GROWN_S) * MEMORY_HELD, f"{name} grew by {memory / 1048576:.1f} MiB")
             check(files <= FILES_SLOPE, f"{name} has {files:.0f} more files open")
         check(peak <= MEMORY_PEAK, f"{who} had {peak / 1048576:.0f} MiB")
 
