@@ -46,7 +46,7 @@ SUBSCRIBERS = [
     ("all", "flow.>", []),
     ("all-synced", "flow.>", ["--synced"]),
     ("prefix-synced", "flow.r0.>", ["--synced"]),
-    ("named", "flow.>", ["--cursor", "soak-named"]),
+    ("named", "flow.>", ["--cursor", "soak-named", "--every", "500"]),
     ("named-synced", "flow.*.k1", ["--cursor", "soak-synced", "--synced"]),
     ("own", "flow.>", ["--synced"]),
     ("slow", "flow.r1.>", ["--stall-us", "100", "--held", "262144"]),
@@ -107,7 +107,7 @@ class Soak:
     def subscribe(self, spec, ready=True):
         name, topic, more = spec
         if name in RESUMED:
-            more = [*more, "--resume", self.lab.path(name + ".resume"), "--every", "50"]
+            more = ["--every", "50", *more, "--resume", self.lab.path(name + ".resume")]
         return self.mesh.subscriber(name, topic, *more, "--open-ms", "120000", publishers=PUBLISHERS, ready=ready)
 
     def processes(self):
