@@ -1,0 +1,260 @@
+/* subscription: holes, and publishers and a journal that follow a script: answers that are not what was asked for, garbage, what is too much to be held. Time is
+ * virtual (scripted_journal.h). */
+
+#include "scripted_subscription.h"
+
+/* ------------------------------------------------------------------ holes */
+
+/* Beside the point, all of it, and then what was asked for. */
+static void repair_beside (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    const struct fm_id other = kit_stream (9), asked = kit_stream (1);
+    const struct replay_gap gaps[] = {
+        { .first_seq = 1, .end_seq = 99, .reason = FACTMESH__GAP_REASON__GAP_DAMAGED },
+        { .stream = other, .first_seq = 1, .end_seq = 99, .reason = FACTMESH__GAP_REASON__GAP_DAMAGED },
+    };
+    const struct replay_covered covered[] = { { .stream = other, .through = 99 }, { .stream = asked, .through = UINT64_MAX } };
+    const struct kit_batch_spec batches[] = { facts (9, 1, 3), facts (1, 2, 3) };
+    live_say_replay (j, &(struct live_replay) { .session = open->session, .gaps = gaps, .gap_count = 2, .covered = covered, .covered_count = 2, .batches = batches,
+                                                .batch_count = 2 });
+}
+
+static void a_repair_brings_nothing_but_what_was_asked_for (void **state)
+{
+    (void) state;
+    go_live ();
+    as.on_repair = repair_beside;
+    publish (1, 1, 1);
+    publish (1, 5, 1);
+    expect_facts (1, 1, 6);
+    expect_nothing (500);
+    assert_int_equal (script_asked (publisher, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 1);
+    publish (9, 1, 1);                          /* nothing of it came yet */
+    expect_facts (9, 1, 2);
+}
+
+static void repair_garbage (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    live_say_replay (j, &(struct live_replay) { .session = open->session, .bytes = slice ("of a newer version", 18) });
+}
+
+static void repair_garbage_then_facts (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    const struct kit_batch_spec batch = facts (1, 2, 3);
+    if (j == publisher)
+        repair_garbage (j, open);
+    else
+        live_say_replay (j, &(struct live_replay) { .session = open->session, .batches = &batch, .batch_count = 1 });
+}
+
+static void what_a_journal_gives_and_cannot_be_read_is_a_gap (void **state)
+{
+    const struct fm_id stream = kit_stream (1);
+    (void) state;
+    go_live ();
+    as.on_repair = repair_garbage;
+    publish (1, 1, 1);
+    publish (1, 5, 1);
+    expect_facts (1, 1, 2);
+    expect_gap (&stream, 2, 5, FM_GAP_NOT_HELD);
+    expect_facts (1, 5, 6);
+    assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 2);      /* the publisher's word was not enough */
+}
+
+static void what_a_publisher_gives_and_cannot_be_read_is_asked_of_a_journal (void **state)
+{
+    (void) state;
+    go_live ();
+    as.on_repair = repair_garbage_then_facts;
+    publish (1, 1, 1);
+    publish (1, 5, 1);
+    expect_facts (1, 1, 6);
+}
+
+/* A session's gap that begins with what came live: it is none there, and goes on behind it. */
+static void a_held_batch_divides_a_gap (void **state)
+{
+    const struct fm_id stream = kit_stream (1);
+    const struct replay_gap gap = { .stream = stream, .first_seq = 3, .end_seq = 6, .reason = FACTMESH__GAP_REASON__GAP_NOT_HELD };
+    (void) state;
+    const struct replay_covered covered = { .stream = stream };
+    as.first = (struct live_replay) { .start_offset = START, .next_offset = START, .remaining_bytes = 1, .covered = &covered, .covered_count = 1 };
+    open_from_start ();
+    expect_nothing (10);
+    publish (1, 3, 1);                          /* held: nothing is known of what lies below */
+    expect_nothing (10);
+    say ((struct live_replay) { .next_offset = START + 6, .remaining_bytes = 1, .gaps = &gap, .gap_count = 1 });
+    expect_facts (1, 3, 4);
+    expect_gap (&stream, 4, 6, FM_GAP_NOT_HELD);
+}
+
+static void without_descriptors_it_is_asked_again (void **state)
+{
+    (void) state;
+    go_live ();
+    as.on_repair = repair_garbage_then_facts;
+    expect_nothing (2 * SUBSCRIPTION_HOLDER_IDLE_MS);       /* no connection is left */
+    publish (1, 1, 1);
+    expect_facts (1, 1, 2);
+    script.sockets_left = 0;
+    publish (1, 5, 1);
+    expect_nothing (1000);
+    script.sockets_left = -1;
+    expect_facts (1, 2, 6);
+}
+
+static void repair_one (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    struct fm_id id;
+    assert_done (control_get_id (&open->stream, &id));
+    const struct kit_batch_spec batch = facts (bytes_get_u32le (id.bytes) - 1, open->from_seq, (uint32_t) (open->end_seq - open->from_seq));
+    live_say_replay (j, &(struct live_replay) { .session = open->session, .batches = &batch, .batch_count = 1 });
+}
+
+/* Batches of a fact each. */
+static void repair_in_pieces (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    struct kit_batch_spec batches[4 * SUBSCRIPTION_CHECK_TURN];
+    struct fm_id id;
+    size_t count = 0;
+    assert_done (control_get_id (&open->stream, &id));
+    assert_true (open->end_seq - open->from_seq <= sizeof batches / sizeof batches[0]);
+    for (uint64_t seq = open->from_seq; seq < open->end_seq; seq++)
+        batches[count++] = facts (bytes_get_u32le (id.bytes) - 1, seq, 1);
+    live_say_replay (j, &(struct live_replay) { .session = open->session, .batches = batches, .batch_count = count });
+}
+
+/* Answers wait for an application that takes seconds for a fact: they are not asked for again, and again, which would fill its memory. */
+static void what_waits_for_a_slow_application_is_not_asked_for_again (void **state)
+{
+    enum { STREAMS = 3, END = 4 * SUBSCRIPTION_CHECK_TURN };
+    (void) state;
+    go_live ();
+    as.on_repair = repair_in_pieces;
+    for (unsigned stream = 1; stream <= STREAMS; stream++) {
+        publish (stream, 1, 1);
+        expect_facts (stream, 1, 2);
+    }
+    for (unsigned stream = 1; stream <= STREAMS; stream++)
+        publish (stream, END - 1, 1);
+    for (unsigned taken = 0; taken < STREAMS * (END - 2); taken++) {
+        assert_int_equal (next ().kind, FM_EVENT_FACT);
+        script.now_ns += (uint64_t) 3 * SUBSCRIPTION_REPAIR_MS * SCRIPT_MS;
+    }
+    assert_int_equal (script_asked (publisher, FACTMESH__CONTROL__BODY_REPLAY_OPEN), STREAMS);
+    assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 1);      /* the session */
+}
+
+/* More holes than questions at a time, of more publishers than connections. */
+static void holes_of_more_publishers_than_connections_are_filled (void **state)
+{
+    enum { PEERS = SUBSCRIPTION_HOLDERS_MAX + 20 };
+    struct scripted *peers[PEERS];
+    unsigned taken[PEERS] = { 0 };
+    (void) state;
+    go_live ();
+    as.on_repair = repair_one;
+    for (unsigned i = 0; i < PEERS; i++)
+        peers[i] = live_lodger_add (publisher);
+    expect_nothing (100);
+    for (unsigned i = 0; i < PEERS; i++)
+        for (uint64_t seq = 1; seq <= 3; seq += 2) {
+            const struct kit_batch_spec batch = facts (i, seq, 1);
+            live_publish (peers[i], &batch);
+        }
+    for (unsigned left = 3 * PEERS; left > 0; left--) {
+        const struct fm_event e = next ();
+        assert_int_equal (e.kind, FM_EVENT_FACT);
+        const unsigned i = bytes_get_u32le (e.fact.id.stream.bytes) - 1;
+        assert_true (i < PEERS);
+        assert_int_equal (e.fact.id.seq, ++taken[i]);
+    }
+    assert_int_equal (script_asked (publisher, FACTMESH__CONTROL__BODY_REPLAY_OPEN), PEERS);
+}
+
+/* ------------------------------------------------------------------ live */
+
+static void garbage_is_refused_and_counted (void **state)
+{
+    static const uint8_t kinds[] = { RESERVED_HEAD, RESERVED_ENDED, RESERVED_WATERMARK };
+    (void) state;
+    open_with ((struct fm_subscription_options) { .from = FM_FROM_START, .delivery = FM_SYNCED });
+    expect_nothing (3000);
+    uint64_t refused = 0;
+    live_say_body (publisher, slice_of ("a.b"), slice ("no batch", 8));
+    expect_nothing (10);
+    assert_int_equal (script.counters[NODE_FRAMES_REFUSED], ++refused);
+    for (size_t i = 0; i < sizeof kinds; i++) {
+        const uint8_t topic[] = { RESERVED_BYTE, kinds[i] };
+        live_say_under (journal, topic, 2, slice ("\xff\xff\xff", 3));
+        expect_nothing (10);
+        assert_int_equal (script.counters[NODE_FRAMES_REFUSED], ++refused);
+    }
+    live_say_head (publisher, RESERVED_ENDED, 1, 100);          /* it is no journal, and so not its to say */
+    expect_nothing (10);
+    assert_int_equal (script.counters[NODE_FRAMES_REFUSED], ++refused);
+    uint8_t frame[2 + FENCE_NONCE_LEN + 4] = { RESERVED_BYTE, RESERVED_FENCE };
+    live_say_bytes (publisher, frame, sizeof frame);                 /* nobody's nonce: not even heard */
+    expect_nothing (3000);
+    assert_null (script_last (publisher, FACTMESH__CONTROL__BODY_REPLAY_OPEN));
+}
+
+static void facts_that_do_not_decode_are_a_gap (void **state)
+{
+    const struct fm_id stream = kit_stream (1);
+    const struct kit_batch_spec spec = facts (1, 1, 3);
+    struct kit_batch k;
+    (void) state;
+    go_live ();
+    kit_batch_make (&spec, &k);
+    k.bytes[k.len - 101] = 0xff;                /* the last payload's length */
+    live_say_body (publisher, slice_of ("a.b"), slice (k.bytes, k.len));
+    kit_batch_release (&k);
+    publish (1, 4, 1);
+    expect_facts (1, 1, 3);
+    expect_gap (&stream, 3, 4, FM_GAP_DAMAGED);
+    expect_facts (1, 4, 5);
+    assert_int_equal (script.counters[NODE_FRAMES_REFUSED], 1);
+}
+
+static void answer_fences (void *arg)
+{
+    struct scripted *j = arg;
+    live_of (j)->mute_fences = false;
+}
+
+/* No journal, and its publisher does not say yet where live begins. */
+static void what_is_too_much_before_the_fence_is_answered_is_dropped (void **state)
+{
+    (void) state;
+    publisher = live_peer_add (answer, false);
+    live_of (publisher)->mute_fences = true;
+    live_sent (publisher, 1, 131);
+    assert_done (try_open ((struct fm_subscription_options) { .no_journal = true, .held_bytes = 1000 }));
+    for (uint64_t seq = 101; seq < 131; seq++)
+        publish (1, seq, 1);
+    expect_nothing (10);
+    assert_true (script.counters[NODE_FELL_BEHIND] > 0);
+    assert_true (s->held_bytes <= 1000);
+    script_plan (1, answer_fences, publisher);
+    expect_nothing (LIVE_SET_FENCE_MAX_MS);
+    publish (1, 131, 2);
+    expect_facts (1, 131, 133);
+}
+
+int main (void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE (a_repair_brings_nothing_but_what_was_asked_for),
+        CASE (what_a_journal_gives_and_cannot_be_read_is_a_gap),
+        CASE (what_a_publisher_gives_and_cannot_be_read_is_asked_of_a_journal),
+        CASE (a_held_batch_divides_a_gap),
+        CASE (without_descriptors_it_is_asked_again),
+        CASE (what_waits_for_a_slow_application_is_not_asked_for_again),
+        CASE (holes_of_more_publishers_than_connections_are_filled),
+        CASE (garbage_is_refused_and_counted),
+        CASE (facts_that_do_not_decode_are_a_gap),
+        CASE (what_is_too_much_before_the_fence_is_answered_is_dropped),
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
