@@ -80,7 +80,7 @@ int node_set_journal (struct fm_node *node, const struct fm_id *journal, uint64_
 void node_streams_changed (struct fm_node *node);
 
 /* Something that the node's thread does now and then: called with the monotonic time, returns when it wants to be called next (ns; UINT64_MAX: not
- * by itself). node_wake makes the thread call all of them soon. Also asked for this node's streams (heads), for Hello and fences: fills up to max. */
+ * by itself). node_wake makes the thread call all of them soon. Also asked for this node's streams (heads), for Hello and fences: fills up to max, at least one. */
 struct node_worker {
     void *arg;
     uint64_t (*tick) (void *arg, uint64_t now_ns);

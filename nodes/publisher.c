@@ -503,21 +503,17 @@ int fm_publisher_open (struct fm_node *node, const struct fm_publisher_options *
     p->node = node;
     p->live = node_live (node);
     p->clock = &clock_real;
-    bool handled = false;
     rc = publisher_init (p, o);
     if (rc == 0)
         rc = open_stream (p, o);
-    if (rc == 0) {
+    if (rc == 0)
         rc = node_handle (node, publisher_control, p);
-        handled = rc == 0;
-    }
     if (rc == 0) {
         const struct node_worker worker = { .arg = p, .tick = publisher_tick, .streams = publisher_streams };
         rc = node_add_worker (node, &worker);
     }
     if (rc) {
-        if (handled)
-            node_unhandle (node, p);
+        node_unhandle (node, p);        /* nothing, where it did not come to that */
         (void) close_directory (p);     /* the first error is told */
         publisher_free (p);
         return rc;

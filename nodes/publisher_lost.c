@@ -27,6 +27,7 @@ struct publisher_lost {
     uint64_t session;                   /* 0: nothing is being asked */
     struct fm_id journal;               /* who is asked */
     uint64_t generation;
+    uint64_t first_seq;                 /* from where on */
     unsigned turn;
     uint64_t deadline, retry_ns;
 };
@@ -240,11 +241,12 @@ static bool was_held (uint32_t reason)
     return reason == FACTMESH__GAP_REASON__GAP_EXPIRED || reason == FACTMESH__GAP_REASON__GAP_REDACTED;
 }
 
+/* What was known of it may have been given up meanwhile, and begun anew: then the answer has a hole below it. */
 static bool find_asked (const struct fm_publisher *p, const struct publisher_lost *l, unsigned *ret_journal)
 {
     for (unsigned i = 0; i < p->recovered->count; i++) {
         const struct recovered_journal *j = &p->recovered->journals[i];
-        if (id_equal (&j->journal, &l->journal) && j->generation == l->generation) {
+        if (id_equal (&j->journal, &l->journal) && j->generation == l->generation && j->checked_end >= l->first_seq) {
             *ret_journal = i;
             return true;
         }
@@ -352,6 +354,7 @@ uint64_t publisher_lost_tick (struct fm_publisher *p, uint64_t now)
         if (asks) {
             l->journal = p->recovered->journals[journal].journal;
             l->generation = p->recovered->journals[journal].generation;
+            l->first_seq = range.first_seq;
         }
         pthread_mutex_unlock (&p->lock);
         if (asks)
@@ -410,9 +413,7 @@ int fm_publisher_lost_next (struct fm_publisher *publisher, struct fm_fact *ret_
     struct fm_publisher *p = publisher;
     pthread_mutex_lock (&p->lock);
     const int rc = lost_next (p, ret_fact);
-    const bool waited = p->waiting > 0;
     pthread_mutex_unlock (&p->lock);
-    if (waited)
-        pthread_cond_broadcast (&p->changed);       /* there may be room */
+    pthread_cond_broadcast (&p->changed);           /* there may be room */
     return rc;
 }

@@ -580,7 +580,7 @@ size_t node_streams (struct fm_node *node, Factmesh__StreamHead *ret, size_t max
 {
     size_t n = 0;
     for (size_t i = 0; i < node->worker_count; i++)
-        if (node->workers[i].streams)
+        if (node->workers[i].streams && n < max)
             n += node->workers[i].streams (node->workers[i].arg, ret + n, max - n);
     return n;
 }

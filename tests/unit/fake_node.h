@@ -7,6 +7,7 @@
 #define FM_TESTS_FAKE_NODE_H
 
 #include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -42,9 +43,12 @@ struct fm_node {
         uint32_t gap_reason;
         unsigned asked;
         unsigned silences, refusals;    /* so many questions more are not answered; or with an error */
+        bool chats;                     /* says something else before each answer */
     } answering[4];
     unsigned answering_count;
-    char notice[64];
+    char notice[64], notice_text[300];
+    unsigned sockets_refused;           /* so many sockets more cannot be made */
+    unsigned workers_refused;
     uint64_t now;                   /* of the publishers' clock */
     int64_t unix_offset;
     Factmesh__Control *replies[FAKE_REPLIES_MAX];
@@ -77,8 +81,11 @@ void node_wake (struct fm_node *node)
 
 void node_notice (struct fm_node *node, const char *id, const char *format, ...)
 {
-    (void) format;
+    va_list arguments;
     snprintf (node->notice, sizeof node->notice, "%s", id);
+    va_start (arguments, format);
+    (void) vsnprintf (node->notice_text, sizeof node->notice_text, format, arguments);
+    va_end (arguments);
 }
 
 int node_handle (struct fm_node *node, node_control_fn *fn, void *arg)
@@ -105,6 +112,10 @@ struct closed_streams *node_closed_streams (struct fm_node *node)
 int node_add_worker (struct fm_node *node, const struct node_worker *worker)
 {
     assert_true (node->worker_count < FAKE_WORKERS_MAX);
+    if (node->workers_refused) {
+        node->workers_refused--;
+        return -ENOMEM;
+    }
     node->workers[node->worker_count++] = *worker;
     return 0;
 }
@@ -125,7 +136,7 @@ void node_streams_changed (struct fm_node *node)
 size_t node_streams (struct fm_node *node, Factmesh__StreamHead *ret, size_t max)
 {
     size_t n = 0;
-    for (size_t i = 0; i < node->worker_count; i++)
+    for (size_t i = 0; i < node->worker_count && n < max; i++)
         n += node->workers[i].streams (node->workers[i].arg, ret + n, max - n);
     return n;
 }
@@ -164,6 +175,10 @@ int node_reply_error (struct fm_node *node, const struct node_route *to, uint64_
 int node_socket (struct fm_node *node, int type, void **ret_socket)
 {
     const int linger = 0;
+    if (node->sockets_refused) {
+        node->sockets_refused--;
+        return error_set (-EMFILE, "cannot make another socket");
+    }
     *ret_socket = zmq_socket (node->zmq, type);
     assert_non_null (*ret_socket);
     return zmq_setsockopt (*ret_socket, ZMQ_LINGER, &linger, sizeof linger);
@@ -279,6 +294,16 @@ static inline uint64_t publish (struct fm_publisher *p, const char *topic, struc
     return id.seq;
 }
 
+/* Until somebody waits for something to change. */
+static inline void await_waiting (struct fm_publisher *p)
+{
+    for (unsigned waiting = 0; !waiting; sched_yield ()) {
+        pthread_mutex_lock (&p->lock);
+        waiting = p->waiting;
+        pthread_mutex_unlock (&p->lock);
+    }
+}
+
 /* The next live frame, or false. */
 static inline bool receive (void *socket, zmq_msg_t *message)
 {
@@ -376,6 +401,14 @@ static inline void fake_journal_answer (struct fake_journal *j, const void *rout
         assert_int_equal (control_encode (&refusal, slice_of ("test"), &message), 0);
         fake_journal_send (j, route, route_len, &message);
         return;
+    }
+    if (j->chats) {
+        Factmesh__StatusReply status = FACTMESH__STATUS_REPLY__INIT;
+        Factmesh__Control unasked = FACTMESH__CONTROL__INIT;
+        unasked.body_case = FACTMESH__CONTROL__BODY_STATUS_REPLY;
+        unasked.status_reply = &status;
+        assert_int_equal (control_encode (&unasked, slice_of ("test"), &message), 0);
+        fake_journal_send (j, route, route_len, &message);
     }
     assert_int_equal (control_get_id (&open->stream, &stream), 0);
     const struct replay_gap gap = { .stream = stream, .first_seq = j->gap_first, .end_seq = j->gap_end, .reason = j->gap_reason };

@@ -176,6 +176,24 @@ static int put (void)
 
 /* ------------------------------------------------------------------ cases */
 
+static void of_more_journals_than_may_be_asked_some_are_in_the_order_of_their_ids (void **state)
+{
+    enum { MAX = 2 };
+    static const uint8_t members[] = { 10, 9, 9, 8 };           /* the 9 was killed, and stands beside its successor: one journal */
+    (void) state;
+    struct blob_link link;
+    struct fm_id ids[MAX + 1] = { 0 };
+    size_t count = 0;
+    for (size_t i = 0; i < sizeof members; i++)
+        script_journal (serve)->id.bytes[1] = members[i];
+    blob_link_init (&link, &script, NULL);
+    assert_done (blob_link_journals (&link, ids, MAX, &count));
+    assert_int_equal (count, MAX);
+    assert_int_equal (ids[0].bytes[1], 9);
+    assert_int_equal (ids[1].bytes[1], 10);
+    assert_int_equal (ids[2].bytes[0], 0);
+}
+
 static void a_refusal_that_passes_is_waited_out (void **state)
 {
     static const Factmesh__ErrorCode codes[] = { FACTMESH__ERROR_CODE__ERROR_LIMIT, FACTMESH__ERROR_CODE__ERROR_INTERNAL, FACTMESH__ERROR_CODE__ERROR_TIMEOUT,
@@ -605,6 +623,7 @@ static void of_several_journals_the_one_with_the_lowest_id_stores (void **state)
 int main (void)
 {
     const struct CMUnitTest tests[] = {
+        CASE (of_more_journals_than_may_be_asked_some_are_in_the_order_of_their_ids),
         CASE (a_refusal_that_passes_is_waited_out),
         CASE (a_refusal_that_stays_is_told),
         CASE (silence_is_a_time_out),

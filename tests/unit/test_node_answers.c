@@ -1,5 +1,6 @@
 /* node: what it answers to strangers, what a handler's error becomes on the way to who asked, and nodes that are told of by beacons. */
 
+#include "listen.h"
 #include "one_node.h"
 
 #include <arpa/inet.h>
@@ -608,11 +609,33 @@ static void a_beacon_that_cannot_be_is_told_and_the_node_serves (void **state)
     run_in_own_network (beacons_that_cannot_be);
 }
 
+static struct fm_node *left_open;
+
+static int exit_without_closing (void)
+{
+    const struct fm_node_options options = { .mesh = "air" };
+    if (!make_network ())
+        return CANNOT;
+    if (fm_node_open (&options, &left_open) != 0)
+        return 1;
+    exit (0);
+}
+
+/* Left to itself, czmq takes the sockets from under its beacon, and aborts. */
+static void a_program_may_exit_without_closing_a_node_that_beacons (void **state)
+{
+    (void) state;
+    const struct listener l = listen_to (STDERR_FILENO);
+    run_in_own_network (exit_without_closing);
+    expect_heard (&l, "");
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (nodes_without_seeds_find_each_other_by_broadcast),    /* first: these fork */
         cmocka_unit_test (a_beacon_that_cannot_be_is_told_and_the_node_serves),
+        cmocka_unit_test (a_program_may_exit_without_closing_a_node_that_beacons),
         cmocka_unit_test (strangers_are_answered_and_harm_nothing),
         cmocka_unit_test (who_cannot_be_reached_is_no_member),
         cmocka_unit_test (a_handlers_error_goes_to_who_asked_under_its_code),

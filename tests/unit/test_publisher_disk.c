@@ -1,187 +1,8 @@
 /* publisher: a window that is kept on disk too. What left comes back in the next epoch, is served as it was sent, and a disk that takes nothing is a full
  * window. */
 
-#include <dirent.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "../support/fail_fs.h"
-#include "fake_node.h"
-
-enum { MS = 1000000, FRAMES_MAX = 512 };
-
-static const struct fm_id journal_a = { "journal-a-0000-" }, journal_b = { "journal-b-0000-" };
-static char root[64];
-
-static const char *path (const char *name)
-{
-    static char text[4][160];
-    static unsigned turn;
-    char *p = text[turn++ % 4];
-    snprintf (p, sizeof text[0], "%s/%s", root, name);
-    return p;
-}
-
-static int set_up (void **state)
-{
-    strcpy (root, "/tmp/factmesh-disk-XXXXXX");
-    return mkdtemp (root) ? fake_set_up (state) : -1;
-}
-
-static void remove_directory (const char *name)
-{
-    static const char *const files[] = { "stream", "stream.new", "lock", "window", "window.new" };
-    char file[200];
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        snprintf (file, sizeof file, "%s/%s", path (name), files[i]);
-        (void) unlink (file);
-    }
-    (void) rmdir (path (name));
-}
-
-static int tear_down (void **state)
-{
-    remove_directory ("a");
-    remove_directory ("b");
-    remove_directory ("c");
-    assert_int_equal (rmdir (root), 0);
-    return fake_tear_down (state);
-}
-
-/* What a kill -9 would leave of directory `from` now: its files, as the page cache has them. */
-static void kill_into (const char *from, const char *to)
-{
-    static const char *const files[] = { "stream", "window" };
-    static uint8_t bytes[8 << 20];
-    assert_int_equal (mkdir (path (to), 0755), 0);
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        char name[32];
-        snprintf (name, sizeof name, "%s/%s", from, files[i]);
-        FILE *in = fopen (path (name), "rb");
-        if (!in)
-            continue;
-        const size_t len = fread (bytes, 1, sizeof bytes, in);
-        assert_true (len < sizeof bytes);
-        fclose (in);
-        snprintf (name, sizeof name, "%s/%s", to, files[i]);
-        FILE *out = fopen (path (name), "wb");
-        assert_non_null (out);
-        assert_int_equal (fwrite (bytes, 1, len, out), len);
-        assert_int_equal (fclose (out), 0);
-    }
-}
-
-static struct fm_publisher *open_in (const char *name, struct fm_publisher_options options)
-{
-    options.directory = path (name);
-    if (options.window_on_disk == FM_WINDOW_MEMORY)
-        options.window_on_disk = FM_WINDOW_FILE;
-    return open_publisher (&options);
-}
-
-static bool has_file (const char *name)
-{
-    return access (path (name), F_OK) == 0;
-}
-
-/* ------------------------------------------------------------------ what was sent, and what is served */
-
-/* The batches that left, as bytes; announced ones are not whole here, and empty. */
-static struct sent {
-    uint64_t first_seq, end_seq;
-    size_t len;
-    uint8_t *bytes;
-} sent[FRAMES_MAX];
-static size_t sent_count;
-
-static void take_sent (void)
-{
-    zmq_msg_t message;
-    struct fm_slice topic;
-    struct batch b;
-    while (receive_batch (&message, &topic, &b)) {
-        assert_true (sent_count < FRAMES_MAX);
-        struct sent *s = &sent[sent_count++];
-        *s = (struct sent) { .first_seq = b.first_seq, .end_seq = batch_end_seq (&b) };
-        if (!b.announced_len) {
-            s->len = b.len;
-            s->bytes = malloc (b.len);
-            memcpy (s->bytes, b.bytes, b.len);
-        }
-        zmq_msg_close (&message);
-    }
-}
-
-static void forget_sent (void)
-{
-    for (size_t i = 0; i < sent_count; i++)
-        free (sent[i].bytes);
-    sent_count = 0;
-}
-
-static void ask (struct fm_publisher *p, uint64_t from, uint64_t end)
-{
-    static uint64_t session;
-    Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
-    open.session = ++session;
-    open.stream = control_put_id (&p->identity.stream);
-    open.start_case = FACTMESH__REPLAY_OPEN__START_FROM_SEQ;
-    open.from_seq = from;
-    open.end_case = FACTMESH__REPLAY_OPEN__END_END_SEQ;
-    open.end_seq = end;
-    open.credit = 64 << 20;
-    Factmesh__Control control = FACTMESH__CONTROL__INIT;
-    control.body_case = FACTMESH__CONTROL__BODY_REPLAY_OPEN;
-    control.replay_open = &open;
-    assert_int_equal (hand_over (&control, 'a'), 0);
-    size_t before;
-    do {
-        before = fake.reply_count;
-        fake.now += MS;
-        (void) publisher_tick (p, fake.now);
-    } while (fake.reply_count > before);
-}
-
-/* Take the answer: the batches from `from` on, byte for byte as they were sent. Returns the sequence behind the last; *ret_gap_end: of the gap, of
- * a journal's, that closed it; 0: none did. */
-static uint64_t take_answer (uint64_t from, uint64_t *ret_gap_end)
-{
-    uint64_t next = from;
-    *ret_gap_end = 0;
-    while (fake.reply_taken < fake.reply_count) {
-        const Factmesh__Control *control = fake.replies[fake.reply_taken++];
-        if (control->body_case == FACTMESH__CONTROL__BODY_REPLAY_END)
-            return next;
-        assert_int_equal (control->body_case, FACTMESH__CONTROL__BODY_REPLAY_DATA);
-        const Factmesh__ReplayData *data = control->replay_data;
-        struct batch_scratch own = { 0 };
-        for (size_t i = 0; i < data->n_batches; i++) {
-            struct batch b;
-            assert_int_equal (batch_decode (data->batches[i].data, data->batches[i].len, slice_of ("test"), &own, &b), 0);
-            assert_int_equal (batch_check_facts (&b), 0);
-            assert_int_equal (b.first_seq, next);
-            next = batch_end_seq (&b);
-            for (size_t k = 0; k < sent_count; k++) {
-                if (sent[k].first_seq == b.first_seq && sent[k].bytes) {
-                    assert_int_equal (b.len, sent[k].len);
-                    assert_memory_equal (b.bytes, sent[k].bytes, b.len);
-                }
-            }
-        }
-        batch_scratch_release (&own);
-        if (data->n_batches)
-            assert_int_equal (data->covered[0]->through, next - 1);
-        if (data->n_gaps) {
-            assert_int_equal (data->n_gaps, 1);
-            assert_int_equal (data->gaps[0]->first_seq, next);
-            assert_int_equal (data->gaps[0]->reason, FACTMESH__GAP_REASON__GAP_SYNCED);
-            assert_int_equal (data->n_covered, 0);      /* a journal's to tell: not passed */
-            *ret_gap_end = data->gaps[0]->end_seq;
-        }
-    }
-    fail_msg ("the answer has no end");
-    return 0;
-}
+#include "disk_publisher.h"
 
 /* Facts of every size: none, small, the most that fits a frame, larger, the largest. */
 static void publish_sizes (struct fm_publisher *p)
@@ -312,6 +133,41 @@ static void what_was_not_synced_at_the_close_comes_back_too (void **state)
     fm_publisher_close (&refused);
 }
 
+static void damage_is_told_and_costs_what_it_hit (void **state)
+{
+    (void) state;
+    uint64_t gap_end;
+    struct fm_publisher *p = open_in ("a", (struct fm_publisher_options) { .batch_us = -1 });
+    for (int i = 0; i < 3; i++)
+        (void) publish (p, "t", slice_of ("some payload"));
+    kill_into ("a", "b");
+    fm_publisher_close (&p);
+    /* The second one's payload, on disk. */
+    static char bytes[1 << 16];
+    FILE *file = fopen (path ("b/window"), "r+b");
+    assert_non_null (file);
+    const size_t len = fread (bytes, 1, sizeof bytes, file);
+    const char *first = memmem (bytes, len, "some payload", 12);
+    assert_non_null (first);
+    const char *second = memmem (first + 12, len - (size_t) (first + 12 - bytes), "some payload", 12);
+    assert_non_null (second);
+    assert_int_equal (fseek (file, second - bytes, SEEK_SET), 0);
+    assert_int_equal (fwrite ("S", 1, 1, file), 1);
+    assert_int_equal (fclose (file), 0);
+
+    p = open_in ("b", (struct fm_publisher_options) { 0 });
+    assert_string_equal (fake.notice, "WINDOW-DAMAGED");
+    assert_non_null (strstr (fake.notice_text, " bytes and 0 batches"));
+    assert_null (strstr (fake.notice_text, ": 0 bytes"));
+    assert_int_equal (p->recovered_seq, 3);
+    ask (p, 1, 4);
+    assert_int_equal (take_answer (1, &gap_end), 2);
+    assert_int_equal (gap_end, 3);
+    ask (p, 3, 4);
+    assert_int_equal (take_answer (3, &gap_end), 4);
+    fm_publisher_close (&p);
+}
+
 static void a_window_that_came_back_is_bounded_and_counted (void **state)
 {
     (void) state;
@@ -342,223 +198,6 @@ static void a_window_that_came_back_is_bounded_and_counted (void **state)
     assert_int_equal (give_watermark (p, &journal_a, 1, last, last), 0);
     fake_journals_answer (p);
     assert_int_equal (fm_publish (p, &fact, NULL), 0);
-    fm_publisher_close (&p);
-}
-
-/* ------------------------------------------------------------------ what journals gave up */
-
-enum { LOST_FACTS = 20, LOST_FIRST = 6, LOST_END = 11 };
-
-/* Facts 1 to LOST_FACTS, each a batch, come back in directory b; the window is a small one. */
-static struct fm_publisher *come_back (const char *journals)
-{
-    struct fm_publisher_options options = { .batch_us = -1, .window_bytes = 200000, .payload_max = 100000, .when_full = FM_FAIL };
-    struct fm_publisher *p = open_in ("a", options);
-    for (int i = 0; i < LOST_FACTS; i++)
-        (void) publish (p, "t", slice_of ("x"));
-    kill_into ("a", "b");
-    fm_publisher_close (&p);
-    forget_sent ();
-    options.journals = journals;
-    return open_in ("b", options);
-}
-
-static void mark_all (struct fm_publisher *p, const struct fm_id *journal)
-{
-    const uint64_t last = p->identity.epoch_first_seq - 1;
-    assert_int_equal (give_watermark (p, journal, 1, last, last), 0);
-}
-
-/* [first, end) is lost, each once, and no more. */
-static void expect_lost (struct fm_publisher *p, uint64_t first, uint64_t end)
-{
-    struct fm_fact fact;
-    assert_int_equal (fm_publisher_wait_synced (p, 0, 0), FM_ERR_LOST);
-    for (uint64_t seq = first; seq < end; seq++) {
-        assert_int_equal (fm_publisher_wait_synced (p, seq, 0), FM_ERR_LOST);
-        assert_int_equal (fm_publisher_lost_next (p, &fact), 0);
-        assert_int_equal (fact.id.seq, seq);
-        assert_true (slice_equal (fact.payload, slice_of ("x")));
-    }
-    assert_int_equal (fm_publisher_lost_next (p, &fact), FM_ERR_END);
-    assert_int_equal (fm_publisher_wait_synced (p, 0, 0), 0);
-    assert_int_equal (p->given_up.count, 0);
-}
-
-static void what_a_journal_gave_up_is_kept_told_and_served (void **state)
-{
-    (void) state;
-    uint64_t gap_end;
-    struct fm_publisher *p = come_back (NULL);
-    struct fake_journal *a = fake_journal_add (&journal_a);
-    a->gap_first = LOST_FIRST, a->gap_end = LOST_END;
-    mark_all (p, &journal_a);
-    assert_int_equal (fm_publisher_wait_synced (p, 0, 0), FM_TIMEOUT);      /* not before it was asked */
-    fake_journals_answer (p);
-    assert_string_equal (fake.notice, "WINDOW-LOST");
-    assert_int_equal (p->window.count, 0);
-    ask (p, LOST_FIRST, LOST_END);
-    assert_int_equal (take_answer (LOST_FIRST, &gap_end), LOST_END);
-    assert_int_equal (gap_end, 0);
-    /* In the epoch that is, marks are believed as ever. */
-    const uint64_t seq = publish (p, "t", slice_of ("y"));
-    assert_int_equal (fm_publisher_wait_synced (p, seq, 0), FM_TIMEOUT);
-    assert_int_equal (give_watermark (p, &journal_a, 1, seq, seq), 0);
-    assert_int_equal (fm_publisher_wait_synced (p, seq, 0), 0);
-    const unsigned asked = a->asked;
-    expect_lost (p, LOST_FIRST, LOST_END);
-    fake_journals_answer (p);
-    assert_int_equal (a->asked, asked);
-    forget_sent ();
-    fm_publisher_close (&p);
-    assert_false (has_file ("b/window"));
-}
-
-static void what_expired_at_a_journal_was_there (void **state)
-{
-    (void) state;
-    struct fm_publisher *p = come_back (NULL);
-    struct fake_journal *a = fake_journal_add (&journal_a);
-    a->gap_first = LOST_FIRST, a->gap_end = LOST_END, a->gap_reason = FACTMESH__GAP_REASON__GAP_EXPIRED;
-    mark_all (p, &journal_a);
-    fake_journals_answer (p);
-    assert_int_equal (fm_publisher_wait_synced (p, 0, 0), 0);
-    fm_publisher_close (&p);
-}
-
-/* Asked again later; and nothing is believed meanwhile. */
-static void a_journal_that_is_silent_or_busy_is_asked_again (void **state)
-{
-    (void) state;
-    struct fm_publisher *p = come_back (NULL);
-    struct fake_journal *a = fake_journal_add (&journal_a);
-    a->gap_first = LOST_FIRST, a->gap_end = LOST_END;
-    a->silences = 2, a->refusals = 2;
-    mark_all (p, &journal_a);
-    for (unsigned i = 0; a->asked < 5; i++) {
-        assert_true (i < 1000);
-        assert_int_equal (fm_publisher_wait_synced (p, 0, 0), FM_TIMEOUT);
-        fake_journals_answer (p);
-    }
-    expect_lost (p, LOST_FIRST, LOST_END);
-    fm_publisher_close (&p);
-}
-
-/* Without a list a fact is synced when any journal has it: lost, only when all that are there gave it up. */
-static void of_several_journals_one_that_has_it_is_enough (void **state)
-{
-    (void) state;
-    struct fm_publisher *p = come_back (NULL);
-    struct fake_journal *a = fake_journal_add (&journal_a), *b = fake_journal_add (&journal_b);
-    a->gap_first = LOST_FIRST, a->gap_end = LOST_END;
-    b->gap_first = LOST_END - 2, b->gap_end = LOST_END + 2;
-    mark_all (p, &journal_a);
-    assert_int_equal (give_watermark (p, &journal_b, 1, 3, 3), 0);
-    fake_journals_answer (p);
-    assert_int_equal (fm_publisher_wait_synced (p, LOST_FIRST - 1, 0), 0);
-    assert_int_equal (fm_publisher_wait_synced (p, LOST_FIRST, 0), FM_TIMEOUT);     /* b may still take it */
-    mark_all (p, &journal_b);
-    fake_journals_answer (p);
-    expect_lost (p, LOST_END - 2, LOST_END);
-    fm_publisher_close (&p);
-}
-
-static void a_journal_that_went_is_not_waited_for (void **state)
-{
-    (void) state;
-    struct fm_publisher *p = come_back (NULL);
-    struct fake_journal *a = fake_journal_add (&journal_a);
-    a->gap_first = LOST_FIRST, a->gap_end = LOST_END;
-    assert_int_equal (give_watermark (p, &journal_b, 1, 3, 3), 0);          /* and it is no member */
-    mark_all (p, &journal_a);
-    fake_journals_answer (p);
-    expect_lost (p, LOST_FIRST, LOST_END);
-    fm_publisher_close (&p);
-}
-
-/* With a list all must have it. */
-static void of_the_journals_listed_one_that_gave_it_up_is_enough (void **state)
-{
-    (void) state;
-    char list[2 * ID_TEXT_LEN + 2], id[ID_TEXT_LEN + 1], other[ID_TEXT_LEN + 1];
-    (void) snprintf (list, sizeof list, "%s,%s", id_text (&journal_a, id), id_text (&journal_b, other));
-    struct fm_publisher *p = come_back (list);
-    struct fake_journal *a = fake_journal_add (&journal_a);
-    a->gap_first = LOST_FIRST, a->gap_end = LOST_END;
-    mark_all (p, &journal_a);
-    fake_journals_answer (p);
-    assert_int_equal (fm_publisher_wait_synced (p, 1, 0), FM_TIMEOUT);
-    (void) fake_journal_add (&journal_b);
-    mark_all (p, &journal_b);
-    fake_journals_answer (p);
-    expect_lost (p, LOST_FIRST, LOST_END);
-    fm_publisher_close (&p);
-}
-
-/* They pin the file's oldest place: it is written anew when it has gone round, as often as need be. */
-static void what_was_given_up_does_not_fill_the_file (void **state)
-{
-    (void) state;
-    static uint8_t payload[60000];
-    uint64_t gap_end;
-    struct fm_publisher *p = come_back (NULL);
-    struct fake_journal *a = fake_journal_add (&journal_a);
-    a->gap_first = LOST_FIRST, a->gap_end = LOST_END;
-    mark_all (p, &journal_a);
-    fake_journals_answer (p);
-    struct stat st;
-    uint64_t synced = 0, last = 0, bytes = 0;
-    while (bytes < (UINT64_C (20) << 20)) {
-        const struct fm_fact fact = { .topic = slice_of ("t"), .payload = slice (payload, sizeof payload) };
-        struct fm_fact_id named;
-        assert_int_equal (fm_publish (p, &fact, &named), 0);
-        bytes += sizeof payload;
-        synced = last, last = named.seq;        /* one behind */
-        if (synced)
-            assert_int_equal (give_watermark (p, &journal_a, 1, synced, synced), 0);
-        zmq_msg_t message;
-        while (receive (subscriber, &message))
-            zmq_msg_close (&message);
-    }
-    assert_int_equal (stat (path ("b/window"), &st), 0);
-    assert_true (st.st_size < 200000 + 100000 + PUBLISHER_DISK_SLACK + 2 * WINDOW_FILE_RING_POS);
-    kill_into ("b", "c");
-    fm_publisher_close (&p);
-    p = open_in ("c", (struct fm_publisher_options) { .batch_us = -1 });
-    assert_int_equal (p->recovered_seq, last);
-    ask (p, LOST_FIRST, LOST_END);
-    assert_int_equal (take_answer (LOST_FIRST, &gap_end), LOST_END);
-    ask (p, last, last + 1);
-    assert_int_equal (take_answer (last, &gap_end), last + 1);
-    fm_publisher_close (&p);
-}
-
-/* What is published again is on disk before what it stands for is let go. */
-static void a_kill_amid_handing_out_loses_nothing (void **state)
-{
-    (void) state;
-    struct fm_fact fact;
-    struct fm_publisher *p = come_back (NULL);
-    struct fake_journal *a = fake_journal_add (&journal_a);
-    a->gap_first = LOST_FIRST, a->gap_end = LOST_END;
-    mark_all (p, &journal_a);
-    fake_journals_answer (p);
-    p->batch_ns = (uint64_t) 1000 * MS;                 /* facts wait for company */
-    p->bucket_ns = UINT64_MAX / 2;
-    for (int i = 0; i < 3; i++) {
-        assert_int_equal (fm_publisher_lost_next (p, &fact), 0);
-        assert_int_equal (fm_publish (p, &fact, NULL), 0);
-    }
-    assert_int_equal (p->open.count, 1);
-    assert_int_equal (p->given_up.start_seq, LOST_FIRST + 2);
-    kill_into ("b", "c");
-    const uint64_t first = p->identity.epoch_first_seq;
-    fm_publisher_close (&p);
-    p = open_in ("c", (struct fm_publisher_options) { .batch_us = -1 });
-    assert_int_equal (p->window.start_seq <= LOST_FIRST + 2, true);
-    assert_non_null (window_find (&p->window, LOST_FIRST + 2));
-    assert_non_null (window_find (&p->window, first));
-    assert_non_null (window_find (&p->window, first + 1));
     fm_publisher_close (&p);
 }
 
@@ -606,6 +245,37 @@ static void a_full_disk_fails_at_once_and_nothing_leaves_that_is_not_kept (void 
     assert_int_equal (fm_publish (p, &large_fact, NULL), 0);
     assert_int_equal (p->next_seq, 4);
     forget_sent ();
+    fm_publisher_close (&p);
+    fail_fs_destroy (&fail);
+}
+
+/* The first thing that the disk does not take is a fact too large for a frame: it is not accepted, and nothing of it is left behind. */
+static void a_large_fact_that_the_disk_does_not_take_was_never_there (void **state)
+{
+    static const uint8_t large[100000];
+    (void) state;
+    zmq_msg_t message;
+    struct fm_slice topic;
+    struct batch b;
+    struct fm_publisher *p = open_in ("a", (struct fm_publisher_options) { .when_full = FM_FAIL, .batch_us = -1 });
+    struct fail_fs *fail = failing_disk (p);
+    const struct fm_fact fact = { .topic = slice_of ("large"), .payload = slice (large, sizeof large) };
+    fail_fs_disk_full (fail, true);
+    assert_int_equal (fm_publish (p, &fact, NULL), -ENOSPC);
+    assert_int_equal (p->next_seq, 1);
+    assert_int_equal (p->window.count, 0);
+    fail_fs_disk_full (fail, false);
+    assert_int_equal (publish (p, "small", slice_of ("x")), 1);
+    assert_true (receive_batch (&message, &topic, &b));
+    assert_true (slice_equal (topic, slice_of ("small")));
+    assert_int_equal (b.topic_count, 1);
+    zmq_msg_close (&message);
+    assert_int_equal (fm_publish (p, &fact, NULL), 0);
+    assert_true (receive_batch (&message, &topic, &b));
+    uint64_t prev = 99;
+    assert_true (b.first_seq == 2 && b.announced_len > 0 && batch_prev (&b, slice_of ("large"), &prev));
+    assert_int_equal (prev, 0);
+    zmq_msg_close (&message);
     fm_publisher_close (&p);
     fail_fs_destroy (&fail);
 }
@@ -660,22 +330,15 @@ static void bad_options_are_refused (void **state)
 
 int main (void)
 {
-#define DISK_CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
     const struct CMUnitTest cases[] = {
         DISK_CASE (what_a_killed_publisher_sent_comes_back_and_is_served_as_it_was_sent),
         DISK_CASE (a_synced_window_comes_back_too_and_frames_are_shared_longer),
         DISK_CASE (what_a_journal_synced_does_not_come_back),
         DISK_CASE (what_was_not_synced_at_the_close_comes_back_too),
+        DISK_CASE (damage_is_told_and_costs_what_it_hit),
         DISK_CASE (a_window_that_came_back_is_bounded_and_counted),
-        DISK_CASE (what_a_journal_gave_up_is_kept_told_and_served),
-        DISK_CASE (what_expired_at_a_journal_was_there),
-        DISK_CASE (a_journal_that_is_silent_or_busy_is_asked_again),
-        DISK_CASE (of_several_journals_one_that_has_it_is_enough),
-        DISK_CASE (a_journal_that_went_is_not_waited_for),
-        DISK_CASE (of_the_journals_listed_one_that_gave_it_up_is_enough),
-        DISK_CASE (what_was_given_up_does_not_fill_the_file),
-        DISK_CASE (a_kill_amid_handing_out_loses_nothing),
         DISK_CASE (a_full_disk_fails_at_once_and_nothing_leaves_that_is_not_kept),
+        DISK_CASE (a_large_fact_that_the_disk_does_not_take_was_never_there),
         DISK_CASE (a_full_disk_blocks_for_its_time),
         DISK_CASE (a_full_disk_is_done_without_where_losing_is_chosen),
         DISK_CASE (bad_options_are_refused),

@@ -87,6 +87,19 @@ static void a_list_of_too_many_journals_is_refused (void **state)
     assert_null (p);
 }
 
+static void an_open_that_fails_at_the_end_leaves_nothing_behind (void **state)
+{
+    (void) state;
+    struct fm_publisher *p = NULL;
+    fake.workers_refused = 1;
+    assert_int_equal (fm_publisher_open (&fake, NULL, &p), -ENOMEM);
+    assert_null (p);
+    assert_int_equal (fake.handler_count, 0);
+    assert_int_equal (fake.streams_changed, 0);
+    p = open_publisher (NULL);
+    fm_publisher_close (&p);
+}
+
 /* Faster than the node's thread comes: the call reserves itself, or fails, and goes on when it can. */
 static void sequences_that_run_out_are_reserved_in_the_call (void **state)
 {
@@ -137,6 +150,7 @@ int main (void)
         CASE (a_batch_leaves_when_the_levels_of_its_topics_fill_the_table),
         CASE (headers_and_blob_pointers_have_bounds),
         CASE (a_list_of_too_many_journals_is_refused),
+        CASE (an_open_that_fails_at_the_end_leaves_nothing_behind),
         CASE (sequences_that_run_out_are_reserved_in_the_call),
     };
     const int failed = cmocka_run_group_tests (tests, NULL, NULL);

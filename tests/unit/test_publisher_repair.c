@@ -465,6 +465,62 @@ static void a_full_queue_is_tried_again_and_a_lost_peer_forgotten (void **state)
     fm_publisher_close (&p);
 }
 
+static void who_opens_a_session_anew_begins_anew (void **state)
+{
+    (void) state;
+    struct fm_publisher *p = open_publisher (NULL);
+    publish_many (p, 100, 1000, 10);
+    Factmesh__ReplayOpen open = open_range (p, 5, 1, 101);
+    open.credit = 1;
+    assert_int_equal (ask (&open, 'a'), 0);
+    serve_all (p);
+    assert_non_null (answer ());
+    open = open_range (p, 5, 91, 101);
+    assert_int_equal (ask (&open, 'a'), 0);
+    serve_all (p);
+    uint64_t next = 91;
+    check_batches (answer ()->replay_data, 1000, &next);
+    assert_int_equal (next, 101);
+    check_end (answer (), 5);                                       /* and nothing of the old one */
+    assert_int_equal (close_session (5, 'a'), FM_ERR_UNKNOWN);
+    fm_publisher_close (&p);
+}
+
+static void an_end_that_does_not_fit_the_queue_comes_later (void **state)
+{
+    (void) state;
+    struct fm_publisher *p = open_publisher (NULL);
+    publish_many (p, 10, 50, 10);
+    Factmesh__ReplayOpen open = open_range (p, 5, 1, 11);
+    open.credit = 1;
+    assert_int_equal (ask (&open, 'a'), 0);
+    serve_all (p);
+    uint64_t next = 1;
+    check_batches (answer ()->replay_data, 50, &next);
+    assert_null (answer ());
+    fake.reply_rc = -EAGAIN;
+    assert_int_equal (give_credit (5, CREDIT, 'a'), 0);
+    serve_all (p);
+    fake.reply_rc = 0;
+    fake.now += 10 * MS;
+    serve_all (p);
+    check_end (answer (), 5);
+    fm_publisher_close (&p);
+}
+
+static void what_is_not_for_publishers_is_left_to_others (void **state)
+{
+    (void) state;
+    struct fm_publisher *p = open_publisher (NULL);
+    Factmesh__StatusGet status = FACTMESH__STATUS_GET__INIT;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.body_case = FACTMESH__CONTROL__BODY_STATUS_GET;
+    control.status_get = &status;
+    assert_int_equal (hand_over (&control, 'a'), FM_ERR_UNKNOWN);
+    assert_null (answer ());
+    fm_publisher_close (&p);
+}
+
 static void one_tick_sends_a_bounded_part_and_takes_turns (void **state)
 {
     (void) state;
@@ -502,6 +558,9 @@ int main (void)
         CASE (sessions_are_bounded_for_each_peer_and_in_all),
         CASE (a_closed_session_sends_no_more),
         CASE (a_full_queue_is_tried_again_and_a_lost_peer_forgotten),
+        CASE (who_opens_a_session_anew_begins_anew),
+        CASE (an_end_that_does_not_fit_the_queue_comes_later),
+        CASE (what_is_not_for_publishers_is_left_to_others),
         CASE (one_tick_sends_a_bounded_part_and_takes_turns),
     };
     const int failed = cmocka_run_group_tests (tests, NULL, NULL);

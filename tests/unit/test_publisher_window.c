@@ -1,7 +1,6 @@
 /* publisher: what a full window and the journals' watermarks do to it. */
 
 #include <pthread.h>
-#include <sched.h>
 
 #include "fake_node.h"
 
@@ -52,13 +51,7 @@ static void a_full_window_blocks_for_its_time (void **state)
 static void *sync_when_blocked (void *arg)
 {
     struct fm_publisher *p = arg;
-    unsigned waiting = 0;
-    while (!waiting) {
-        pthread_mutex_lock (&p->lock);
-        waiting = p->waiting;
-        pthread_mutex_unlock (&p->lock);
-        sched_yield ();
-    }
+    await_waiting (p);
     struct fm_publisher_state st;
     fm_publisher_state (p, &st);
     return (void *) (intptr_t) give_watermark (p, &journal_a, 1, st.sent, st.sent);
@@ -76,6 +69,39 @@ static void a_blocked_publisher_goes_on_when_a_journal_has_synced (void **state)
     void *rc;
     assert_int_equal (pthread_join (journal, &rc), 0);
     assert_null (rc);
+    fm_publisher_close (&p);
+}
+
+/* A journal refuses the stream: another process has it too. */
+static void *refuse_when_blocked (void *arg)
+{
+    struct fm_publisher *p = arg;
+    await_waiting (p);
+    Factmesh__Error error = FACTMESH__ERROR__INIT;
+    error.code = FACTMESH__ERROR_CODE__ERROR_STREAM_CONFLICT;
+    error.stream = control_put_id (&p->identity.stream);
+    error.text = control_put_slice (slice_of ("two incarnations"));
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.body_case = FACTMESH__CONTROL__BODY_ERROR;
+    control.error = &error;
+    return (void *) (intptr_t) hand_over (&control, 'j');
+}
+
+static void a_blocked_publisher_whose_stream_is_refused_is_told_so_at_once (void **state)
+{
+    (void) state;
+    static uint8_t payload[1000];
+    struct fm_publisher *p = open_publisher (&(struct fm_publisher_options) { .window_bytes = 65536, .block_ms = 5000 });
+    const struct fm_fact fact = { .topic = slice_of ("a"), .payload = slice (payload, sizeof payload) };
+    pthread_t journal;
+    assert_int_equal (pthread_create (&journal, NULL, refuse_when_blocked, p), 0);
+    int rc;
+    do
+        rc = fm_publish (p, &fact, NULL);
+    while (rc == 0);
+    assert_int_equal (rc, FM_ERR_LOST);
+    assert_non_null (strstr (fm_error_detail (), "two incarnations"));
+    assert_int_equal (pthread_join (journal, NULL), 0);
     fm_publisher_close (&p);
 }
 
@@ -228,6 +254,7 @@ int main (void)
         CASE (a_full_window_fails_at_once_until_a_journal_has_synced),
         CASE (a_full_window_blocks_for_its_time),
         CASE (a_blocked_publisher_goes_on_when_a_journal_has_synced),
+        CASE (a_blocked_publisher_whose_stream_is_refused_is_told_so_at_once),
         CASE (a_full_window_forgets_the_oldest_when_told_so),
         CASE (a_fact_larger_than_the_window_goes_when_that_is_empty),
         CASE (watermarks_that_cannot_be_are_refused_and_counted),
