@@ -14,7 +14,7 @@
  *       | '---- hole filled ---- (from any)                         WAIT
  *       '--------------------------------- gap recorded --------------'
  *
- * Invariants (checked by tests/unit/test_intake):
+ * Invariants (checked by tests/unit/test_intake_model):
  *   1. What is to be appended begins at next_seq; next_seq never falls.
  *   2. Held batches are in sequence order, without overlap, above next_seq; their bytes are within the stream's and the common bound.
  *   3. A gap is only to be recorded when the owner (if there is one) said that it does not have the range, and so did every journal known, in one round

@@ -1,15 +1,11 @@
 /* The log as its users see it: append, write, sync, roll, close, open. */
 
-#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-#include "../support/fail_fs.h"
 #include "../support/log_setting.h"
 #include "error.h"
 
@@ -310,139 +306,6 @@ static void each_stream_that_was_synced_is_told_once (void **state)
     assert_int_equal (count, 0);
 }
 
-/* --- Cursors. */
-
-static void expect_cursor (struct log *log, const char *name, const char *value)
-{
-    void *buffer = NULL;
-    size_t size = 0;
-    struct log_cursor got;
-    const int rc = log_cursor_get (log, name, &buffer, &size, &got);
-    if (value) {
-        assert_int_equal (rc, 0);
-        assert_string_equal (got.name, name);
-        assert_true (slice_equal (got.cursor, slice_of (value)));
-    } else
-        assert_int_equal (rc, FM_ERR_UNKNOWN);
-    free (buffer);
-}
-
-static uint64_t put_cursor (struct log *log, const char *name, const char *value)
-{
-    struct log_cursor c = { .updated_ns = 7, .cursor = slice_of (value), .filters = slice_of ("a.>") };
-    uint64_t ticket;
-    (void) snprintf (c.name, sizeof c.name, "%s", name);
-    assert_int_equal (log_cursor_put (log, &c, &ticket), 0);
-    return ticket;
-}
-
-static void cursors_survive_restarts_and_rolls (void **state)
-{
-    struct log_setting *s = setting_of (state);
-    uint64_t ticket = put_cursor (s->log, "b", "one");
-    assert_false (log_ticket_synced (s->log, ticket));
-    put_cursor (s->log, "a", "two");
-    ticket = put_cursor (s->log, "b", "three");
-    put_cursor (s->log, "c", "four");
-    assert_int_equal (log_write (s->log), 0);
-    assert_false (log_ticket_synced (s->log, ticket));
-    assert_int_equal (log_sync (s->log, NULL), 0);
-    assert_true (log_ticket_synced (s->log, ticket));
-    assert_int_equal (log_cursor_delete (s->log, "c", &ticket), 0);
-    assert_int_equal (log_cursor_delete (s->log, "nobody", &ticket), FM_ERR_UNKNOWN);
-    kit_sync (s->log);
-    assert_true (log_ticket_synced (s->log, ticket));
-    for (uint64_t seq = 1; seq < 50; seq++) {
-        kit_append_batch (
-            s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1, .payload_len = 100000 });
-        kit_sync (s->log);
-        if (seq % 12 == 0)
-            reopen (s);
-        expect_cursor (s->log, "a", "two");
-        expect_cursor (s->log, "b", "three");
-        expect_cursor (s->log, "c", NULL);
-    }
-    char name[CURSOR_NAME_MAX + 1];
-    assert_int_equal (log_cursor_next (s->log, "", name), 0);
-    assert_string_equal (name, "a");
-    assert_int_equal (log_cursor_next (s->log, "a", name), 0);
-    assert_string_equal (name, "b");
-    assert_int_equal (log_cursor_next (s->log, "b", name), FM_ERR_END);
-}
-
-/* What is told of a cursor is what a power loss would leave. */
-static void a_cursor_is_told_when_it_is_durable (void **state)
-{
-    struct log_setting *s = setting_of (state);
-    char name[CURSOR_NAME_MAX + 1];
-    uint64_t ticket;
-    put_cursor (s->log, "a", "one");
-    expect_cursor (s->log, "a", NULL);
-    assert_int_equal (log_cursor_next (s->log, "", name), FM_ERR_END);
-    assert_int_equal (log_write (s->log), 0);
-    expect_cursor (s->log, "a", NULL);
-    assert_int_equal (log_sync (s->log, NULL), 0);
-    expect_cursor (s->log, "a", "one");
-    put_cursor (s->log, "a", "two");
-    assert_int_equal (log_write (s->log), 0);
-    put_cursor (s->log, "a", "three");
-    expect_cursor (s->log, "a", "one");
-    assert_int_equal (log_sync (s->log, NULL), 0);
-    expect_cursor (s->log, "a", "two");
-    assert_int_equal (log_cursor_delete (s->log, "a", &ticket), 0);
-    assert_int_equal (log_cursor_delete (s->log, "a", &ticket), FM_ERR_UNKNOWN);
-    expect_cursor (s->log, "a", "two");
-    kit_sync (s->log);
-    expect_cursor (s->log, "a", NULL);
-    put_cursor (s->log, "b", "four");
-    kit_sync (s->log);
-    put_cursor (s->log, "b", "five");
-    reopen (s);                             /* as after kill -9 */
-    expect_cursor (s->log, "b", "four");
-}
-
-static void a_synced_ticket_stays_synced (void **state)
-{
-    struct log_setting *s = setting_of (state);
-    for (int i = 0; i < 3; i++) {
-        const uint64_t ticket = put_cursor (s->log, "a", "one");
-        kit_sync (s->log);                  /* the buffers change places, the last time for nothing */
-        assert_true (log_ticket_synced (s->log, ticket));
-        assert_int_equal (log_mark_idle (s->log), 0);
-        assert_true (log_ticket_synced (s->log, ticket));
-        assert_int_equal (log_sync (s->log, NULL), 0);
-        assert_true (log_ticket_synced (s->log, ticket));
-    }
-}
-
-static void a_lowered_limit_drops_no_cursor (void **state)
-{
-    struct log_setting *s = setting_of (state);
-    char name[16];
-    for (int i = 0; i < 50; i++) {
-        (void) snprintf (name, sizeof name, "c%02d", i);
-        put_cursor (s->log, name, "x");
-    }
-    kit_sync (s->log);
-    s->options.cursors_max = 3;
-    for (int again = 0; again < 2; again++) {
-        reopen (s);
-        for (uint64_t seq = 1; seq < 25; seq++)
-            kit_append_batch (s->log,
-                              &(struct kit_batch_spec) {
-                                  .stream = 1 + (unsigned) again, .first_seq = seq, .count = 1, .payload_len = 99999 });
-        kit_sync (s->log);
-    }
-    for (int i = 0; i < 50; i++) {
-        (void) snprintf (name, sizeof name, "c%02d", i);
-        expect_cursor (s->log, name, "x");
-    }
-    struct log_cursor c = { .name = "new", .cursor = slice_of ("x") };
-    uint64_t ticket;
-    assert_int_equal (log_cursor_put (s->log, &c, &ticket), FM_ERR_LIMIT);
-    put_cursor (s->log, "c07", "changed");
-}
-
 /* --- Directories. */
 
 static void a_directory_in_use_or_of_another_mesh_or_of_others_is_refused (void **state)
@@ -509,143 +372,7 @@ static void a_new_generation_is_counted (void **state)
     assert_int_equal (read_all (s->log, &spec), 1);
 }
 
-/* --- Time, age, topics. */
-
-static void the_journals_time_never_goes_back (void **state)
-{
-    struct log_setting *s = setting_of (state);
-    static const int64_t steps[] = { 5, -1000, 3, -4, 2000, 0, -1 };
-    for (uint64_t seq = 1; seq <= 7; seq++) {
-        s->clock.now_ns += (uint64_t) (steps[seq - 1] * 1000000000);
-        kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1 });
-        kit_sync (s->log);
-        if (seq == 4)
-            reopen (s);
-    }
-    struct log_reader *r;
-    struct log_item item;
-    uint64_t last = 0;
-    assert_int_equal (log_reader_new (s->log, &r), 0);
-    while (log_reader_next (r, &item) == 0) {
-        assert_true (item.time_ns >= last);
-        last = item.time_ns;
-    }
-    log_reader_destroy (&r);
-}
-
-/* Ten years ahead, twenty back, and on: order, times and seeking hold, also after a start in between. */
-static void a_clock_that_jumps_by_years_breaks_nothing (void **state)
-{
-    struct log_setting *s = setting_of (state);
-    static const int64_t years[] = { 0, 10, -20, 1, 30, -30 };
-    s->options.segment_age_ms = 60000;
-    reopen (s);
-    uint64_t seq = 1, last_ns = 0;
-    for (unsigned jump = 0; jump < 6; jump++) {
-        s->clock.now_ns = (uint64_t) ((int64_t) s->clock.now_ns + years[jump] * 365 * 86400 * 1000000000);
-        for (unsigned i = 0; i < 5; i++, seq++) {
-            kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = seq, .count = 1 });
-            s->clock.now_ns += 1000000;
-            kit_sync (s->log);
-        }
-        if (jump % 2)
-            reopen (s);
-    }
-    struct log_reader *r;
-    uint64_t offset, expected = 1;
-    assert_int_equal (log_reader_new (s->log, &r), 0);
-    for (struct log_item item; log_reader_next (r, &item) == 0; expected++) {
-        assert_true (item.first_seq == expected && item.time_ns >= last_ns);
-        last_ns = item.time_ns;
-    }
-    assert_int_equal (expected, seq);
-    assert_int_equal (log_reader_seek_time (r, last_ns, &offset), 0);
-    struct log_item item = expect_next (r);
-    assert_true (item.time_ns == last_ns && item.offset == offset);
-    assert_int_equal (log_reader_seek_time (r, 0, &offset), 0);
-    assert_int_equal (offset, 1);
-    log_reader_destroy (&r);
-}
-
-static void an_old_segment_rolls_even_when_idle (void **state)
-{
-    struct log_setting *s = setting_of (state);
-    s->options.segment_age_ms = 60000;
-    reopen (s);
-    struct log_segment_info info[8];
-    size_t count;
-    kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 1, .count = 1 });
-    kit_sync (s->log);
-    s->clock.now_ns += UINT64_C (61000000000);
-    assert_int_equal (log_write (s->log), 0);
-    assert_int_equal (log_segment_list (s->log, info, 8, &count), 0);
-    assert_int_equal (count, 2);
-    s->clock.now_ns += UINT64_C (61000000000);
-    assert_int_equal (log_write (s->log), FM_ERR_END);      /* an empty one does not */
-    s->options.retain_age_ms = 10000;
-    reopen (s);
-    uint64_t first;
-    assert_int_equal (log_retain (s->log, &first), 0);
-    assert_int_equal (first, 2);
-    struct log_position position;
-    log_position (s->log, &position);
-    assert_int_equal (position.end_offset, 2);
-}
-
-/* The sum of the segment files' numbers. */
-static uint64_t files_of (const char *directory)
-{
-    uint64_t sum = 0;
-    for (uint64_t number = 1; number < 32; number++) {
-        char path[256];
-        kit_segment_path (directory, number, path);
-        sum += access (path, F_OK) == 0 ? number : 0;
-    }
-    return sum;
-}
-
-/* Each call of a retention pass fails once: the next pass removes what is left, and nothing else. */
-static void a_segment_that_could_not_be_removed_is_removed_by_the_next_pass (void **state)
-{
-    struct log_setting *s = setting_of (state);
-    fill_segments (s, 8);
-    char copy[128];
-    kit_directory (copy);
-    kit_remove (copy);
-    kit_copy (s->directory, copy);
-    unsigned long failures = 0;
-    for (unsigned long n = 1;; n++) {
-        struct fail_fs *f = fail_fs_new ();
-        char directory[128];
-        kit_directory (directory);
-        kit_remove (directory);
-        kit_copy (copy, directory);
-        const struct log_options options = { .segment_bytes = 1 << 20, .retain_bytes = 3 << 20, .fs = fail_fs_seam (f), .clock = &s->clock.clock };
-        struct log *log;
-        assert_int_equal (log_open (directory, &options, NULL, &log), 0);
-        fail_fs_fail (f, FAIL_ANY, n, -EIO);
-        const int rc = log_retain (log, NULL);
-        const bool happened = fail_fs_happened (f);
-        fail_fs_fail (f, FAIL_ANY, 0, 0);
-        assert_int_equal (rc, happened ? -EIO : 0);
-        assert_int_equal (log_retain (log, NULL), 0);
-        assert_int_equal (files_of (directory), 6 + 7 + 8);
-        uint64_t offset;
-        struct log_reader *r;
-        assert_int_equal (log_reader_new (log, &r), 0);
-        assert_int_equal (log_reader_seek_time (r, 0, &offset), 0);
-        assert_int_equal (offset, 5 * PER_SEGMENT + 1);
-        log_reader_destroy (&r);
-        log_destroy (&log);
-        fail_fs_destroy (&f);
-        kit_remove (directory);
-        failures += happened;
-        if (!happened)
-            break;
-    }
-    assert_true (failures >= 10);           /* an unlink and a sync of the directory for each of five */
-    kit_remove (copy);
-}
+/* --- Topics. */
 
 struct topic_sum {
     char names[400];
@@ -701,17 +428,9 @@ int main (void)
         CASE (more_unsynced_streams_than_the_table_holds_must_wait),
         CASE (streams_are_listed_in_order_page_by_page),
         CASE (each_stream_that_was_synced_is_told_once),
-        CASE (cursors_survive_restarts_and_rolls),
-        CASE (a_cursor_is_told_when_it_is_durable),
-        CASE (a_synced_ticket_stays_synced),
-        CASE (a_segment_that_could_not_be_removed_is_removed_by_the_next_pass),
-        CASE (a_lowered_limit_drops_no_cursor),
         CASE (a_directory_in_use_or_of_another_mesh_or_of_others_is_refused),
         CASE (a_read_only_log_changes_nothing),
         CASE (a_new_generation_is_counted),
-        CASE (the_journals_time_never_goes_back),
-        CASE (a_clock_that_jumps_by_years_breaks_nothing),
-        CASE (an_old_segment_rolls_even_when_idle),
         CASE (topics_are_counted_over_all_segments),
 #undef CASE
     };
