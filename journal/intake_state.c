@@ -279,8 +279,6 @@ void intake_state_appended (struct intake_state *s, uint64_t end_seq, uint64_t e
     s->next_seq = end_seq;
     s->recorded_epoch = epoch;
     s->recorded_incarnation = incarnation;
-    if (s->now.head < end_seq - 1)
-        s->now.head = end_seq - 1;
     if (s->stage == INTAKE_OWNER || s->stage == INTAKE_JOURNAL) {
         s->deadline = now + s->limits->answer_ns;
         s->attempts = 0;
@@ -391,11 +389,7 @@ static void journal_passed (struct intake_state *s, bool *ret_remember)
 
 void intake_state_later (struct intake_state *s)
 {
-    if (s->stage != INTAKE_JOURNAL)
-        return;
-    if (s->next_seq >= s->asked_end)
-        s->stage = INTAKE_IDLE;
-    else
+    if (s->stage == INTAKE_JOURNAL && s->next_seq < s->asked_end)
         journal_passed (s, &s->later);
 }
 
