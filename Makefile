@@ -155,6 +155,16 @@ $(BUILD)/tests/unit/test_shop_email: $(call obj,$(addprefix nodes/shop/,mbox.c o
 # They run the command in processes that they fork; main comes with tests/unit/run_command.h.
 $(addprefix $(BUILD)/tests/unit/,test_usage test_printing test_directories): $(call obj,$(filter-out nodes/cli/main.c,$(CLI_SRC)))
 
+# They run it over a library that follows a script (tests/unit/scripted_library.h): calls of these end there.
+SCRIPTED := fm_node_open fm_node_close fm_node_address fm_node_wait_members fm_node_wait_journal cli_monotonic_ns cli_monotonic_ms cli_unix_ns clock_nanosleep \
+    cli_wait_read cli_wait fm_publisher_open stream_pool_open fm_publisher_close fm_publish fm_publisher_flush fm_publisher_wait_synced fm_publisher_lost_next \
+    fm_publisher_state fm_subscription_open fm_subscription_close fm_subscription_next fm_subscription_fd fm_subscription_ack fm_subscription_commit \
+    fm_worker_open fm_worker_close fm_worker_handle fm_worker_commit fm_work_extend fm_work_left_ms fm_requester_open fm_requester_close fm_request_many \
+    fm_respond link_open link_join link_close link_cursor_bytes link_cursor_filters link_request
+SCRIPTED_BIN := $(addprefix $(BUILD)/tests/unit/,test_benching)
+$(SCRIPTED_BIN): $(call obj,$(filter-out nodes/cli/main.c,$(CLI_SRC)))
+$(SCRIPTED_BIN): LIBS += $(addprefix -Wl$(comma)--wrap=,$(SCRIPTED))
+
 # They run those that ask a journal, over a scripted one; options.c comes with tests/unit/asking.h.
 $(addprefix $(BUILD)/tests/unit/,test_asking test_asking_facts): $(call obj,$(addprefix nodes/cli/,status.c cursor.c group.c trace.c correct.c blob.c replay.c repair.c damage.c directory.c link.c \
     recorded.c input.c text.c when.c output.c format_options.c patterns.c progress.c through.c))

@@ -8,13 +8,13 @@
 
 #include "bench.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "bytes.h"
+#include "error.h"
 
 enum {
     WARM_UP_MS = 20,         /* between two facts of the warm-up */
@@ -32,7 +32,8 @@ struct latency {
     char seeds[4096];
     uint64_t count;
     bool journal;
-    int sender_rc; /* of the thread, read when it was joined */
+    int sender_rc; /* of the thread, read when it was joined; an error's detail belongs to its thread */
+    char sender_detail[512];
     struct bench_histogram live, synced;
     uint8_t payload[BENCH_PAYLOAD_MAX];
 };
@@ -96,7 +97,7 @@ static int warm_up (struct latency *l)
     const uint64_t began_ms = cli_monotonic_ms ();
     uint64_t n, due_ns;
     int rc = FM_TIMEOUT;
-    while (rc == FM_TIMEOUT && cli_monotonic_ms () - began_ms < (uint64_t) l->b->timeout_ms && !cli_is_signalled ()) {
+    while ((rc == FM_TIMEOUT || rc == FM_INTERRUPTED) && cli_monotonic_ms () - began_ms < (uint64_t) l->b->timeout_ms && !cli_is_signalled ()) {
         rc = publish (l, 0, 0);
         if (rc == 0)
             rc = take (l, WARM_UP_MS, &n, &due_ns);
@@ -126,6 +127,8 @@ static void *sender (void *arg)
         wait_until (due);
         l->sender_rc = publish (l, n, due);
     }
+    if (l->sender_rc < 0)
+        (void) snprintf (l->sender_detail, sizeof l->sender_detail, "%s", fm_error_detail ());
     return NULL;
 }
 
@@ -138,7 +141,7 @@ static int take_live (struct latency *l)
         const int rc = take (l, BENCH_SLICE_MS, &n, &due_ns);
         if (rc == FM_TIMEOUT && cli_monotonic_ms () - heard_ms < (uint64_t) l->b->timeout_ms)
             continue;
-        if (rc == FM_INTERRUPTED || rc == -EINTR)
+        if (rc == FM_INTERRUPTED)
             continue;
         if (rc < 0)
             return rc;
@@ -162,7 +165,7 @@ static int measure_live (struct latency *l)
         return -rc;
     rc = take_live (l);
     (void) pthread_join (thread, NULL); /* cannot fail: it is ours, and joined once */
-    return rc ? rc : l->sender_rc;
+    return rc > 0 || !l->sender_rc ? rc : error_set (l->sender_rc, "%s", l->sender_detail); /* that is why nothing came any more */
 }
 
 /* --- Synced. */

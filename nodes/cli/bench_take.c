@@ -2,7 +2,6 @@
 
 #include "bench.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -155,7 +154,7 @@ static int take_run (struct take *t)
             cli_say (&t->b->cli, "%s: %s", fm_error_text (rc), fm_error_detail ());
             t->faults++;
             rc = 0; /* the subscription goes on */
-        } else if (rc == FM_INTERRUPTED || rc == -EINTR)
+        } else if (rc == FM_INTERRUPTED)
             rc = 0;
         if (rc < 0)
             return rc == FM_ERR_END ? 0 : rc;

@@ -248,7 +248,7 @@ static int sub_run (struct sub *s)
             return FM_INTERRUPTED;
         struct fm_event event;
         int rc = fm_subscription_next (s->subscription, 0, &event);
-        if (rc == FM_TIMEOUT || rc == FM_INTERRUPTED || rc == -EINTR) {
+        if (rc == FM_TIMEOUT || rc == FM_INTERRUPTED) {
             rc = sub_idle (s);
         } else if (rc == FM_ERR_CONFLICT) {
             /* The subscription goes on. */
