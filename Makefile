@@ -161,7 +161,7 @@ SCRIPTED := fm_node_open fm_node_close fm_node_address fm_node_wait_members fm_n
     fm_publisher_state fm_subscription_open fm_subscription_close fm_subscription_next fm_subscription_fd fm_subscription_ack fm_subscription_commit \
     fm_worker_open fm_worker_close fm_worker_handle fm_worker_commit fm_work_extend fm_work_left_ms fm_requester_open fm_requester_close fm_request_many \
     fm_respond link_open link_join link_close link_cursor_bytes link_cursor_filters link_request
-SCRIPTED_BIN := $(addprefix $(BUILD)/tests/unit/,test_benching)
+SCRIPTED_BIN := $(addprefix $(BUILD)/tests/unit/,test_benching test_endings)
 $(SCRIPTED_BIN): $(call obj,$(filter-out nodes/cli/main.c,$(CLI_SRC)))
 $(SCRIPTED_BIN): LIBS += $(addprefix -Wl$(comma)--wrap=,$(SCRIPTED))
 

@@ -31,6 +31,7 @@ struct step {
     int times;                          /* so often; 0: once */
     int signal;                         /* that comes meanwhile */
     unsigned pass_ms;
+    void (*before) (void);              /* done to the process */
     const struct fm_event *event;       /* NEXT: what came */
     const struct fm_fact *fact;         /* LOST_NEXT, HANDLE, REQUEST: which */
     uint64_t behind;                    /* WAIT_SYNCED: so many are not synced then */
@@ -94,6 +95,8 @@ static inline const struct step *play (enum call call)
             continue;
         }
         pass_ms (s->pass_ms);
+        if (s->before)
+            s->before ();
         if (s->signal)
             (void) raise (s->signal);
         if (s->rc < 0)
@@ -502,6 +505,7 @@ int __wrap_link_cursor_bytes (struct link *link, const char *name, void **ret_by
     if (status)
         return status;
     Factmesh__Cursor cursor = FACTMESH__CURSOR__INIT;
+    cursor.major = PROTO_MAJOR;
     cursor.journal = control_put_id (&library_stream);
     cursor.generation = 1;
     *ret_bytes = malloc (factmesh__cursor__get_packed_size (&cursor));
@@ -523,7 +527,21 @@ int __wrap_link_cursor_filters (struct link *link, const char *name, struct fm_s
 int __wrap_link_request (struct link *link, Factmesh__Control *request, Factmesh__Control__BodyCase want, Factmesh__Control **ret_reply);
 int __wrap_link_request (struct link *link, Factmesh__Control *request, Factmesh__Control__BodyCase want, Factmesh__Control **ret_reply)
 {
-    (void) want, (void) ret_reply;
+    static Factmesh__CursorState state;
+    static Factmesh__CursorState *states[] = { &state };
+    static Factmesh__CursorReply cursors;
+    static Factmesh__Control reply;
+    (void) want;
+    if (request->body_case == FACTMESH__CONTROL__BODY_CURSOR_GET) {
+        factmesh__control__init (&reply);
+        factmesh__cursor_reply__init (&cursors);
+        factmesh__cursor_state__init (&state);
+        state.name = request->cursor_get->name;
+        cursors.cursors = states;
+        cursors.n_cursors = 1;
+        reply.cursor_reply = &cursors;
+        *ret_reply = &reply;
+    }
     if (request->body_case == FACTMESH__CONTROL__BODY_CURSOR_PUT)
         tell ("put %zu positions of %.*s\n", request->cursor_put->cursor->n_positions, (int) request->cursor_put->filters.len, (const char *) request->cursor_put->filters.data);
     return play_link (LINK_REQUEST, link);
