@@ -230,13 +230,13 @@ static void put_fact (struct text *t, const Factmesh__ParkedFact *p, struct batc
     struct batch b;
     struct batch_reader reader;
     struct fm_fact fact;
-    if (!p->batch.len || batch_decode (p->batch.data, p->batch.len, slice (NULL, 0), scratch, &b) != 0) {
+    const bool decoded = p->batch.len && batch_decode (p->batch.data, p->batch.len, slice (NULL, 0), scratch, &b) == 0;
+    if (decoded)
+        batch_reader_init (&reader, &b);
+    if (!decoded || batch_reader_next (&reader, &fact) != 0) {
         text_put_cstr (t, json ? ",\"expired\":true" : "(its content has expired)");
         return;
     }
-    batch_reader_init (&reader, &b);
-    if (batch_reader_next (&reader, &fact) != 0)
-        return;
     if (json) {
         text_put_byte (t, ',');
         text_put_json_member (t, "topic", fact.topic);

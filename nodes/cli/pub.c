@@ -321,7 +321,7 @@ static int pub_wait_synced (struct pub *p, int rc_so_far)
     p->moved_ms = began;
     while ((p->published && pub_recorded (p) < p->published) || p->synced < p->recovered) {
         rc = fm_publisher_wait_synced (p->publisher, 0, PUB_SLICE_MS);
-        if (rc < 0 && rc != FM_TIMEOUT && rc != FM_INTERRUPTED && rc != -EINTR)
+        if (rc < 0 && rc != FM_TIMEOUT && rc != FM_INTERRUPTED)
             return rc;
         rc = pub_tend (p);
         if (rc < 0)

@@ -111,8 +111,6 @@ static int fetch_from_journal (void *context, const struct fm_id *stream, uint64
                                    event.text && *event.text ? event.text : "an error without a text");
             return FM_ERR_UNREACHABLE;
         }
-        if (event.kind != REPLAY_DATA)
-            continue;
         /* The view is the client's until the next receive: look before it is walked. */
         const bool caught_up = event.view->header.caught_up;
         rc = take_data (into, stream, event.view);

@@ -196,10 +196,10 @@ static int sub_event (struct sub *s, const struct fm_event *event)
         return sub_say (s, "caught_up",
                         s->has_until && s->until.kind == WHEN_END ? "caught up" : "caught up: live from here on");
     case FM_EVENT_FELL_BEHIND:
-        s->caught_up = false;
-        return sub_say (s, "fell_behind", "fell behind: reading from the journal");
+        break;
     }
-    return 0;
+    s->caught_up = false;
+    return sub_say (s, "fell_behind", "fell behind: reading from the journal");
 }
 
 static bool sub_is_done (const struct sub *s)

@@ -25,14 +25,12 @@ static const struct option long_options[] = { { "json", no_argument, NULL, OPT_J
 struct verify {
     struct cli cli;
     bool json;
-    uint64_t damaged;
     struct progress progress;
 };
 
 static void on_damage (void *arg, const struct log_damage *d)
 {
     struct verify *v = arg;
-    v->damaged++;
     progress_clear (&v->progress);
     damage_print (d, v->json);
 }
@@ -56,19 +54,17 @@ static int verify_run (struct verify *v, const char *path)
     log_destroy (&log);
     if (rc < 0)
         return cli_fail (&v->cli, rc, "%s", path);
-    if (result.damaged > v->damaged)
-        v->damaged = result.damaged;
     if (v->json)
         (void) printf ("{\"segments\":%llu,\"records\":%llu,\"facts\":%llu,\"bytes\":%llu,\"damaged\":%llu}\n",
                        (unsigned long long) result.segments, (unsigned long long) result.records,
                        (unsigned long long) result.facts, (unsigned long long) result.bytes,
-                       (unsigned long long) v->damaged);
+                       (unsigned long long) result.damaged);
     else if (!v->cli.quiet)
         (void) printf ("%llu segments, %llu records, %llu facts, %llu bytes: %llu damaged\n",
                        (unsigned long long) result.segments, (unsigned long long) result.records,
                        (unsigned long long) result.facts, (unsigned long long) result.bytes,
-                       (unsigned long long) v->damaged);
-    return v->damaged ? CLI_DAMAGED : CLI_OK;
+                       (unsigned long long) result.damaged);
+    return result.damaged ? CLI_DAMAGED : CLI_OK;
 }
 
 int command_verify (int argc, char **argv)

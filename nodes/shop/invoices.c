@@ -83,8 +83,9 @@ static int put_page (const struct invoices *v, struct fm_slice page, struct fm_b
 {
     const struct fm_blob_options options = { .media_type = "text/html", .timeout_ms = SHOP_SYNC_MS };
     int rc;
-    while (is_away (rc = fm_blob_put_bytes (v->shop->node, page, &options, ret_blob)))
-        continue;
+    do
+        rc = fm_blob_put_bytes (v->shop->node, page, &options, ret_blob);
+    while (is_away (rc));
     return rc;
 }
 
@@ -140,8 +141,9 @@ static int settle (void *arg)
 {
     const struct invoices *v = arg;
     int rc;
-    while (is_away (rc = fm_publisher_wait_synced (v->shop->out, 0, SHOP_SLICE_MS)))
-        continue;
+    do
+        rc = fm_publisher_wait_synced (v->shop->out, 0, SHOP_SLICE_MS);
+    while (is_away (rc));
     return rc;
 }
 

@@ -43,6 +43,7 @@ void store_close (sqlite3 **db)
 
 static int bind (sqlite3_stmt *rows, const char *format, va_list values)
 {
+    const struct fm_slice *bytes;
     int rc = SQLITE_OK;
     for (int i = 1; rc == SQLITE_OK && format[i - 1]; i++) {
         switch (format[i - 1]) {
@@ -52,12 +53,11 @@ static int bind (sqlite3_stmt *rows, const char *format, va_list values)
         case 'n':
             rc = sqlite3_bind_int64 (rows, i, va_arg (values, int64_t));
             break;
-        default: {
+        default:
             assert (format[i - 1] == 'b');
-            const struct fm_slice *bytes = va_arg (values, const struct fm_slice *);
+            bytes = va_arg (values, const struct fm_slice *);
             rc = sqlite3_bind_blob64 (rows, i, bytes->data, bytes->len, SQLITE_TRANSIENT);
             break;
-        }
         }
     }
     return rc;

@@ -24,7 +24,7 @@ int factmesh_main (int argc, char **argv);
 #include "../../nodes/cli/main.c"
 #undef main
 
-enum { RUN_WORDS_MAX = 1100, RUN_TEXT_MAX = 1 << 16 };
+enum { RUN_WORDS_MAX = 1100, RUN_TEXT_MAX = 1 << 17 };
 
 struct run {
     int status;                         /* as of a shell: 128 and the signal's number when one ended it */

@@ -52,6 +52,7 @@ static struct {
     _Atomic uint64_t now_ns;
     uint64_t look_ns;                   /* passes with each look at the clock */
     uint64_t head, synced, recovered;   /* of the publisher */
+    int left_ms;                        /* of the lease of what is handled */
     /* What is published comes back (bench latency, with --size 16). */
     bool echo;
     _Atomic bool silent;                /* nothing more will be published */
@@ -177,7 +178,7 @@ int __wrap_fm_node_wait_journal (struct fm_node *node, int timeout_ms)
 uint64_t __wrap_cli_monotonic_ns (void);
 uint64_t __wrap_cli_monotonic_ns (void)
 {
-    return library.now_ns += library.look_ns;
+    return atomic_fetch_add (&library.now_ns, library.look_ns) + library.look_ns;
 }
 
 uint64_t __wrap_cli_monotonic_ms (void);
@@ -428,7 +429,7 @@ int __wrap_fm_work_left_ms (const struct fm_worker *worker);
 int __wrap_fm_work_left_ms (const struct fm_worker *worker)
 {
     (void) worker;
-    return 1000;
+    return library.left_ms;
 }
 
 int __wrap_fm_requester_open (struct fm_node *node, struct fm_publisher *publisher, const struct fm_requester_options *options, struct fm_requester **ret_requester);
@@ -562,6 +563,7 @@ static inline void play_set_up (void)
     library.seen = mmap (NULL, sizeof *library.seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal (library.seen, MAP_FAILED);
     library.now_ns = UINT64_C (1000000000000);
+    library.left_ms = 1000;
 }
 
 static inline void play_run (const char *line, const struct step *steps, struct run *ret_run)

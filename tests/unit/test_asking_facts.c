@@ -106,6 +106,13 @@ static unsigned one_more (uint64_t n, uint64_t *ret)
     return 1;
 }
 
+/* Where it would be in the table of what was seen, of --max 10, the first one is. */
+static unsigned in_the_same_place (uint64_t n, uint64_t *ret)
+{
+    *ret = 33;
+    return n == 1;
+}
+
 static void a_trace_ends_however_the_facts_name_each_other (void **state)
 {
     (void) state;
@@ -142,6 +149,10 @@ static void a_trace_ends_however_the_facts_name_each_other (void **state)
     ask ("trace " FACT_ID ("1") " --max 10");
     assert_int_equal (count_of (out, "\n"), 10);
     assert_non_null (strstr (err, more));
+    children_of = in_the_same_place;
+    ask ("trace " FACT_ID ("1") " --max 10");
+    assert_int_equal (count_of (out, "\n"), 2);
+    assert_non_null (strstr (out, "fact 33\n"));
     children_of = one_more;
     ask ("trace " FACT_ID ("1"));
     assert_int_equal (count_of (out, "\n"), 33);

@@ -4,6 +4,7 @@
 #include "error.h"
 #include "id.h"
 #include "run_command.h"
+#include "segment_index.h"
 
 enum { FACTS = 4 };
 
@@ -114,6 +115,23 @@ static void inspect_lists_more_streams_than_a_page_has (void **state)
     assert_int_equal (streams, 2 + STREAMS);
 }
 
+static void inspect_says_that_a_segment_has_more_topics_than_it_lists (void **state)
+{
+    enum { TOPICS = INDEX_TOPICS_MAX + 1 };
+    struct log_setting *const s = setting_of (state);
+    struct run r;
+    for (unsigned n = 0; n < TOPICS; n++) {
+        char topic[16];
+        (void) snprintf (topic, sizeof topic, "t%u", n);
+        (void) kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 3, .first_seq = 1 + n, .count = 1, .payload_len = 0, .topic = topic });
+    }
+    kit_sync (s->log);
+    run_in (s, "inspect", "--topics 10000", &r);
+    assert_int_equal (r.status, 0);
+    assert_non_null (strstr (r.out, "             1  t0\n"));
+    assert_non_null (strstr (r.out, "\n  … and others: a segment has more of them than its index lists\n"));
+}
+
 static void dump_prints_what_is_asked_for (void **state)
 {
     struct log_setting *const s = setting_of (state);
@@ -151,6 +169,7 @@ int main (void)
     const struct CMUnitTest tests[] = {
         CASE (inspect_tells_what_is_there),
         CASE (inspect_lists_more_streams_than_a_page_has),
+        CASE (inspect_says_that_a_segment_has_more_topics_than_it_lists),
         CASE (dump_prints_what_is_asked_for),
         CASE (a_reader_that_goes_ends_a_dump_without_a_word),
     };

@@ -152,6 +152,15 @@ static void respond_ends_as_it_should (void **state)
         { "respond a --exec cat", STEPS ({ NEXT, FM_INTERRUPTED, .signal = SIGTERM }), 128 + SIGTERM, .err = LISTENING },
     };
     PLAY_ALL (plays);
+    /* Without a lease another instance may be at it: nothing is run. */
+    const struct play late_plays[] = {
+        { "respond a --exec cat --group g -n 1", STEPS ({ HANDLE, .fact = &order }), CLI_OK,
+          .err = LISTENING "factmesh respond: no response: the handler took longer than its lease, and was killed\n", .told = "outcome 3: " },
+        { "work g --exec true -n 1 --quiet", STEPS ({ HANDLE, .fact = &order }), .told = "outcome 5: its handler took longer than its lease, and was killed\n" },
+    };
+    library.left_ms = 0;
+    PLAY_ALL (late_plays);
+    library.left_ms = 1000;
 }
 
 /* --- Beyond a cursor. */

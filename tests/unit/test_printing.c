@@ -28,6 +28,7 @@ static void a_gap_is_told_with_its_reason_behind_what_was_printed (void **state)
                                          "before any journal had them" },
         { { { { 0 } }, 1, 4, FM_GAP_REDACTED }, "offsets 1 to 3 (3) are missing: redacted: taken out on purpose" },
         { { STREAM_ID, 1, 2, FM_GAP_NOT_HELD }, "stream " STREAM ", sequences 1 to 1 (1) are missing: not_held: no journal has them" },
+        { { STREAM_ID, 1, 2, FM_GAP_UNKNOWN }, "stream " STREAM ", sequences 1 to 1 (1) are missing: unknown: for a reason that this version does not know" },
         { { STREAM_ID, 1, 2, (enum fm_gap_reason) 77 }, "stream " STREAM ", sequences 1 to 1 (1) are missing: unknown: for a reason that this version does not know" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
