@@ -18,7 +18,7 @@ static int path_add (char *path, const char *part)
 {
     const size_t len = strlen (path), more = strlen (part);
     if (more >= PATH_MAX - len)
-        return error_set (-ENAMETOOLONG, "%s…: too long; give a directory with --identity", path);
+        return error_set (-ENAMETOOLONG, "%.200s…: too long; give a directory with --identity", path);
     memcpy (path + len, part, more + 1);
     return 0;
 }

@@ -227,6 +227,17 @@ static void a_state_directory_that_cannot_be_is_named_with_the_way_out (void **s
     path[sizeof path - 1] = 0;
     setenv ("XDG_STATE_HOME", path, 1);
     assert_int_equal (pool_open ("default", NULL), -ENAMETOOLONG);
+    assert_non_null (strstr (fm_error_detail (), "…: too long; give a directory with --identity"));
+    /* Room for all of it but the stream's own name. */
+    static const char rest[] = "/factmesh/streams/default";
+    size_t len = (size_t) snprintf (path, sizeof path, "%s", (const char *) *state);
+    for (; len < sizeof path - sizeof rest - 1; len++)
+        path[len] = len % 128 || len == sizeof path - sizeof rest - 2 ? 'x' : '/';
+    path[strlen ((const char *) *state)] = '/';
+    path[len] = 0;
+    setenv ("XDG_STATE_HOME", path, 1);
+    assert_int_equal (pool_open ("default", NULL), -ENAMETOOLONG);
+    assert_non_null (strstr (fm_error_detail (), "…: too long; give a directory with --identity"));
     setenv ("XDG_STATE_HOME", *state, 1);
 }
 
