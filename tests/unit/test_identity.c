@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -185,6 +186,22 @@ static void a_directory_in_use_is_refused_and_its_process_named (void **state)
     assert_int_equal (identity_close (&a, 1), 0);
     assert_int_equal (open_in ("m", "", &b, &end), 0);
     assert_int_equal (identity_close (&b, 1), 0);
+}
+
+/* By one that could not write its number, or is about to. */
+static void a_directory_that_is_locked_by_nobody_knows_whom_is_refused_too (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end;
+    assert_int_equal (mkdir (directory, 0755), 0);
+    const int fd = open (path ("lock"), O_RDWR | O_CREAT, 0644);
+    assert_true (fd >= 0 && flock (fd, LOCK_EX) == 0);
+    assert_int_equal (open_in ("m", "", &i, &end), FM_ERR_IN_USE);
+    assert_non_null (strstr (fm_error_detail (), "open in another process"));
+    close (fd);
+    assert_int_equal (open_in ("m", "", &i, &end), 0);
+    assert_int_equal (identity_close (&i, 1), 0);
 }
 
 static void a_directory_of_another_mesh_is_refused_and_left_alone (void **state)
@@ -436,6 +453,7 @@ int main (void)
         CASE (a_killed_publishers_sequences_and_epoch_are_never_used_again),
         CASE (what_was_reserved_later_counts_as_used_too),
         CASE (a_directory_in_use_is_refused_and_its_process_named),
+        CASE (a_directory_that_is_locked_by_nobody_knows_whom_is_refused_too),
         CASE (a_directory_of_another_mesh_is_refused_and_left_alone),
         CASE (a_newer_version_is_refused),
         CASE (any_flipped_bit_is_refused),

@@ -273,6 +273,24 @@ static void a_beacon_brings_the_dead_back_and_hearsay_does_not (void **state)
     assert_string_equal (wanted.connects[0].address, "tcp://10.0.0.2:7000");
 }
 
+/* It went over another connection, and was overtaken there by a newer one. */
+static void what_a_node_said_of_itself_before_is_not_taken_back (void **state)
+{
+    struct membership_member member;
+    const struct fm_id one = node_of (1);
+    (void) state;
+    (void) add_member (1);
+    membership_hello (m, now_ns, info_at (1, 0, 2, 3));
+    look ();
+    assert_int_equal (wanted.kinds[MEMBERSHIP_CHANGED], 1);
+    membership_hello (m, now_ns, info_at (1, 0, 1, 2));
+    look ();
+    assert_int_equal (wanted.kinds[MEMBERSHIP_CHANGED], 0);
+    assert_int_equal (wanted.said[SAY_WELCOME], 1);
+    assert_true (membership_find (m, &one, &member));
+    assert_int_equal (member.info->version, 3);
+}
+
 static void seeds_are_as_many_as_there_is_room_for (void **state)
 {
     (void) state;
@@ -297,6 +315,7 @@ int main (void)
         CASE (addresses_are_asked_beside_each_other_and_the_oldest_gives_way),
         CASE (an_address_is_not_asked_twice_at_a_time),
         CASE (a_beacon_brings_the_dead_back_and_hearsay_does_not),
+        CASE (what_a_node_said_of_itself_before_is_not_taken_back),
         CASE (seeds_are_as_many_as_there_is_room_for),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);

@@ -104,6 +104,20 @@ static void strangers_are_answered_and_harm_nothing (void **state)
     control.replay_open = &open;
     stranger_send (&s, &control, "test");
     expect_error (&s, FACTMESH__ERROR_CODE__ERROR_UNKNOWN_STREAM, 5);
+    open.stream.len = 0;                /* of all streams: a journal's to answer */
+    stranger_send (&s, &control, "test");
+    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_NO_JOURNAL, 5);
+    Factmesh__StatusReply reply = FACTMESH__STATUS_REPLY__INIT;
+    control.request = 6;
+    control.body_case = FACTMESH__CONTROL__BODY_STATUS_REPLY;
+    control.status_reply = &reply;
+    stranger_send (&s, &control, "test");       /* an answer is not answered */
+    Factmesh__Hello hello = FACTMESH__HELLO__INIT;
+    control.request = 7;
+    control.body_case = FACTMESH__CONTROL__BODY_HELLO;
+    control.hello = &hello;
+    stranger_send (&s, &control, "test");
+    expect_error (&s, FACTMESH__ERROR_CODE__ERROR_MALFORMED, 7);
 
     assert_int_equal (members_of (node), 1);
     assert_true (counter (node, "control_refused") >= 5);
