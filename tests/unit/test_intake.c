@@ -409,6 +409,85 @@ static void a_stream_that_nobody_publishes_is_forgotten (void **state)
     drop_all (&s);
 }
 
+/* Epoch 1 of node a up to 5; epoch 3 of node b begins with 100, and waits for a to fall silent. */
+static void recorded_and_pending (struct intake_state *s, struct intake_limits *limits)
+{
+    intake_state_init (s, limits, 1, 0, 0);
+    struct intake_batch b = live_batch (1, 5, 1, 1, &node_a);
+    assert_int_equal (intake_state_batch (s, &b, 0), INTAKE_APPEND);
+    intake_state_appended (s, 5, 1, 10, 0);
+    b = live_batch (100, 101, 3, 100, &node_b);
+    assert_int_equal (intake_state_batch (s, &b, 0), INTAKE_HOLD);
+    hold (s, &b);
+}
+
+static void while_an_epoch_waits_others_than_its_publishers_are_refused (void **state)
+{
+    (void) state;
+    static const struct fm_id node_c = { { 3 } };
+    struct intake_limits limits = limits_new ();
+    struct intake_state s;
+    recorded_and_pending (&s, &limits);
+    struct intake_batch b = live_batch (50, 51, 2, 50, &node_c);
+    assert_int_equal (intake_state_batch (&s, &b, 0), INTAKE_REFUSE_STALE);
+    b = live_batch (101, 102, 3, 100, &node_c);
+    assert_int_equal (intake_state_batch (&s, &b, 0), INTAKE_REFUSE_OWNER);
+    b.incarnation++;
+    assert_int_equal (intake_state_batch (&s, &b, 0), INTAKE_CONFLICT);
+    b = live_batch (3, 6, 1, 1, &node_a);
+    assert_int_equal (intake_state_batch (&s, &b, 0), INTAKE_REFUSE_OVERLAP);
+    b = live_batch (101, 102, 3, 100, &node_b);
+    assert_int_equal (intake_state_batch (&s, &b, 0), INTAKE_HOLD);
+    drop_all (&s);
+}
+
+/* Whoever sent it: it may only be of an epoch, and of an incarnation, that is known. */
+static void an_answer_of_another_life_is_refused (void **state)
+{
+    (void) state;
+    static const struct { uint64_t epoch, incarnation; enum intake_verdict verdict; } answers[] = {
+        { 1, 10, INTAKE_APPEND }, { 1, 11, INTAKE_CONFLICT }, { 2, 20, INTAKE_HOLD }, { 3, 30, INTAKE_HOLD }, { 3, 31, INTAKE_CONFLICT },
+        { 4, 40, INTAKE_REFUSE_STALE }, { 0, 0, INTAKE_REFUSE_STALE },
+    };
+    struct intake_limits limits = limits_new ();
+    struct intake_state s;
+    recorded_and_pending (&s, &limits);
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+        struct intake_batch b = live_batch (5, 6, answers[i].epoch, 1, &node_b);
+        b.repaired = true;
+        b.incarnation = answers[i].incarnation;
+        assert_int_equal (intake_state_batch (&s, &b, 0), answers[i].verdict);
+    }
+    drop_all (&s);
+}
+
+/* An answer that says that it is of the epoch that waits, though it stands before it: held, and in turn when that epoch has come. */
+static void what_is_in_turn_when_its_epoch_comes_is_taken (void **state)
+{
+    (void) state;
+    struct intake_limits limits = limits_new ();
+    struct intake_state s;
+    struct intake_todo todo;
+    struct intake_item item;
+    bool append;
+    recorded_and_pending (&s, &limits);
+    struct intake_batch b = live_batch (5, 6, 3, 5, &node_b);
+    b.repaired = true;
+    assert_int_equal (intake_state_batch (&s, &b, 0), INTAKE_HOLD);
+    hold (&s, &b);
+    assert_false (intake_state_take (&s, &item, &append));
+    intake_state_todo (&s, limits.epoch_quiet_ns, 0, &todo);
+    assert_int_equal (todo.kind, INTAKE_TODO_TAKE);
+    assert_true (intake_state_take (&s, &item, &append) && append);
+    assert_int_equal (item.first_seq, 5);
+    intake_state_appended (&s, 6, 3, 30, limits.epoch_quiet_ns);
+    intake_state_todo (&s, limits.epoch_quiet_ns, 0, &todo);
+    assert_int_equal (todo.kind, INTAKE_TODO_ASK_OWNER);
+    assert_int_equal (todo.first_seq, 6);
+    assert_int_equal (todo.end_seq, 100);
+    drop_all (&s);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -426,6 +505,9 @@ int main (void)
         cmocka_unit_test (a_publisher_that_vanished_is_waited_for_and_its_epoch_not_taken_again),
         cmocka_unit_test (a_publisher_that_said_goodbye_is_not_waited_for),
         cmocka_unit_test (a_stream_that_nobody_publishes_is_forgotten),
+        cmocka_unit_test (while_an_epoch_waits_others_than_its_publishers_are_refused),
+        cmocka_unit_test (an_answer_of_another_life_is_refused),
+        cmocka_unit_test (what_is_in_turn_when_its_epoch_comes_is_taken),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
