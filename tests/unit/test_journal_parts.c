@@ -1,5 +1,5 @@
 /* Small parts that the journal's threads share: the map from numbers to slots against a plain list, the mailbox's bounds and order, the finder of single facts
- * over what a log has, had, and never had. */
+ * over what a log has, had, and never had; who owns which stream, and who is a member, at their bounds. */
 
 #include "fake_journal.h"
 
@@ -7,7 +7,17 @@
 #include "fact_finder.h"
 #include "factmesh.pb-c.h"
 #include "mailbox.h"
+#include "marks.h"
+#include "members.h"
 #include "slot_map.h"
+
+/* members asks for it: it is not one of them itself. */
+const struct fm_id *node_id (const struct fm_node *node)
+{
+    static const struct fm_id id = { .bytes = { 'j' } };
+    (void) node;
+    return &id;
+}
 
 /* --- slot_map */
 
@@ -315,6 +325,79 @@ static void what_is_covered_is_what_was_put_until_it_is_cleared (void **state)
     }
 }
 
+/* --- marks */
+
+static void no_more_streams_have_an_owner_than_there_are_places (void **state)
+{
+    (void) state;
+    enum { MAX = 3 };
+    struct marks *m;
+    struct mark_due due[MAX + 1];
+    struct fm_id owner;
+    const struct fm_id node = { { 1 } };
+    assert_int_equal (marks_new (MAX, &m), 0);
+    for (unsigned i = 0; i < MAX; i++) {
+        const struct fm_id stream = kit_stream (i);
+        assert_int_equal (marks_own (m, &stream, &node), 0);
+    }
+    const struct fm_id first = kit_stream (0), more = kit_stream (MAX);
+    assert_int_equal (marks_own (m, &more, &node), FM_ERR_LIMIT);
+    assert_string_equal (fm_error_detail (), "3 streams are being published: the limit");
+    assert_false (marks_owner (m, &more, &owner));
+    assert_int_equal (marks_own (m, &first, &node), 0);
+    marks_disown (m, &first);
+    assert_int_equal (marks_own (m, &more, &node), 0);
+    assert_true (marks_owner (m, &more, &owner) && id_equal (&owner, &node));
+    assert_int_equal (marks_take (m, due, MAX + 1), MAX);
+    marks_destroy (&m);
+    marks_destroy (&m);
+}
+
+/* --- members */
+
+static struct node_peer peer_of (unsigned number)
+{
+    struct node_peer p = { .node = { .bytes = { 'm', (uint8_t) number, (uint8_t) (number >> 8) } }, .is_journal = true };
+    (void) snprintf (p.control, sizeof p.control, "tcp://127.0.0.1:%u", number);
+    return p;
+}
+
+/* More than the mesh may have: whoever comes then is not known; when one has gone, the next is. */
+static void there_are_no_more_members_than_there_are_places (void **state)
+{
+    (void) state;
+    enum { MAX = 2 * MEMBERS_MAX };
+    struct fake_journal j;
+    struct members *m = NULL;
+    struct wake wake;
+    struct member found;
+    members_destroy (&m);
+    fake_begin (&j);
+    assert_int_equal (fake_open (&j), 0);
+    assert_int_equal (marks_new (8, &j.context.marks), 0);
+    assert_int_equal (wake_init (&wake), 0);
+    assert_int_equal (members_new (&j.context, &wake, &m), 0);
+    for (unsigned i = 0; i <= MAX; i++) {
+        const struct node_peer p = peer_of (i);
+        fake.listener.up (fake.listener.arg, &p);
+    }
+    const struct node_peer first = peer_of (0), last = peer_of (MAX - 1), more = peer_of (MAX);
+    assert_int_equal (members_journals (m, node_now ()), MAX);
+    assert_true (members_find (m, &last.node, &found));
+    assert_string_equal (found.control, last.control);
+    assert_false (members_find (m, &more.node, &found));
+    fake.listener.down (fake.listener.arg, &more.node, true);
+    fake.listener.down (fake.listener.arg, &first.node, true);
+    fake.listener.up (fake.listener.arg, &more);
+    assert_true (members_find (m, &more.node, &found) && !found.gone);
+    assert_false (members_find (m, &first.node, &found));
+    members_destroy (&m);
+    assert_null (m);
+    wake_release (&wake);
+    marks_destroy (&j.context.marks);
+    fake_end (&j);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -323,6 +406,8 @@ int main (void)
         cmocka_unit_test (a_finder_finds_each_fact_and_no_other),
         cmocka_unit_test (a_root_is_found_through_its_chain_and_circles_and_strangers_are_refused),
         cmocka_unit_test (what_is_covered_is_what_was_put_until_it_is_cleared),
+        cmocka_unit_test (no_more_streams_have_an_owner_than_there_are_places),
+        cmocka_unit_test (there_are_no_more_members_than_there_are_places),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

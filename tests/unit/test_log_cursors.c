@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -140,6 +141,32 @@ static void a_lowered_limit_drops_no_cursor (void **state)
     put_cursor (s->log, "c07", "changed");
 }
 
+/* Each segment begins with all of them, in as many records as that takes. */
+static void many_large_cursors_survive_a_roll (void **state)
+{
+    enum { COUNT = 40, LEN = 6000 };
+    struct log_setting *s = setting_of (state);
+    char value[COUNT][LEN + 1], name[16];
+    for (int i = 0; i < COUNT; i++) {
+        memset (value[i], 'A' + i % 26, LEN);
+        value[i][LEN - i] = 0;
+        (void) snprintf (name, sizeof name, "c%02d", i);
+        put_cursor (s->log, name, value[i]);
+        kit_sync (s->log);
+    }
+    for (int again = 0; again < 2; again++) {
+        for (uint64_t seq = 1; seq < 25; seq++) {
+            kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = 1 + (unsigned) again, .first_seq = seq, .count = 1, .payload_len = 99999 });
+            kit_sync (s->log);
+        }
+        reopen (s);
+        for (int i = 0; i < COUNT; i++) {
+            (void) snprintf (name, sizeof name, "c%02d", i);
+            expect_cursor (s->log, name, value[i]);
+        }
+    }
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,6 +175,7 @@ int main (void)
         CASE (a_cursor_is_told_when_it_is_durable),
         CASE (a_synced_ticket_stays_synced),
         CASE (a_lowered_limit_drops_no_cursor),
+        CASE (many_large_cursors_survive_a_roll),
 #undef CASE
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
