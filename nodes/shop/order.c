@@ -126,14 +126,12 @@ json_object *order_new (const char *number, const char *date, const char *custom
 {
     char email[EMAIL_BYTES];
     json_object *o = json_object_new_object ();
-    if (!o)
-        return NULL;
     /* The lines know no address; each customer gets one, and who is none gets one for the order. Numbers look like 17850.0. */
     if (*customer)
         (void) snprintf (email, sizeof email, "customer-%.*s@example.com", (int) strcspn (customer, "."), customer);
     else
         (void) snprintf (email, sizeof email, "order-%s@example.com", number);
-    if (!add_text (o, "number", number) || !add_text (o, "date", date) || !add_text (o, "customer", customer) || !add_text (o, "country", country)
+    if (!o || !add_text (o, "number", number) || !add_text (o, "date", date) || !add_text (o, "customer", customer) || !add_text (o, "country", country)
         || !add_text (o, "email", email) || !add (o, "lines", json_object_new_array ())) {
         json_object_put (o);
         return NULL;

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """What scripts build on: contents from standard input, readers that go, signals that end a command, handlers that do not do what they should."""
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -27,6 +28,9 @@ def contents_come_from_standard_input(lab):
     check(lab.ok("replay", "in.null", "--null") == b"one\nline\0two\0\0", "other facts than were separated by NUL")
     corrected = lab.ok("correct", wrong[0], stdin=b"the right\ncontent").decode().strip()
     check(lab.ok("get", corrected, "--raw") == b"the right\ncontent", "the correction has another content")
+    directory = os.open(lab.dir, os.O_RDONLY)
+    expect(lab.factmesh("correct", wrong[1], stdin=directory), 1, "factmesh correct: the new content: standard input:1: Is a directory\n")
+    os.close(directory)
     responder = lab.start("respond", [FACTMESH, "respond", "in.query", "--exec", "cat"], stdin=subprocess.DEVNULL)
     responder.line("listening", stream="err")
     check(lab.ok("request", "in.query", "--raw", "--timeout", "10s", stdin=b"who\nis there?") == b"who\nis there?", "another answer")
@@ -142,5 +146,15 @@ def waiting_ends_when_it_should(lab):
     expect(lab.factmesh("nodes", "--seed", "tcp://127.0.0.1:1", "--timeout", "100ms"), 3, "no node")
 
 
+def a_journal_takes_all_descriptors_that_it_may(lab):
+    """A connection takes one, and the usual soft limit is for programs that select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
+    journal = lab.journal()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    check(resource.prlimit(journal.pid, resource.RLIMIT_NOFILE) == (hard, hard), "its limit is what it was given")
+
+
 main(contents_come_from_standard_input, readers_may_go, a_signal_ends_a_command_and_it_says_what_it_did, handlers_that_do_not_answer_are_told, waiting_ends_when_it_should,
+     a_journal_takes_all_descriptors_that_it_may,
      at_once=3)
