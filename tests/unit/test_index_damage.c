@@ -135,13 +135,13 @@ static void facts_that_come_meanwhile_are_in_it (void **state)
 }
 
 /* The newest of each key, in order, each once. */
-static void expect_latest (struct setting *s)
+static void read_latest (struct setting *s, struct reading *x)
 {
-    struct reading x;
-    reading_begin (&x, s);
     const uint64_t until = node_now () + (uint64_t) FAKE_PATIENCE_MS * FAKE_NS_PER_MS;
-    while (x.latest.next < x.latest.end) {
-        const int rc = reading_step (&x);
+    x->latest.next = 1;
+    x->listed.count = 0;
+    while (x->latest.next < x->latest.end) {
+        const int rc = reading_step (x);
         assert_true (rc == 0 || rc == -EAGAIN);
         assert_true (node_now () < until);
         if (rc)
@@ -150,10 +150,50 @@ static void expect_latest (struct setting *s)
     size_t at = 0;
     for (uint64_t n = 1; n < s->end; n++)
         if (newest_of (n % 2, n % KEYS, s->end) == n) {
-            assert_true (at < x.listed.count);
-            assert_int_equal (x.listed.offsets[at++], n);
+            assert_true (at < x->listed.count);
+            assert_int_equal (x->listed.offsets[at++], n);
         }
-    assert_int_equal (at, x.listed.count);
+    assert_int_equal (at, x->listed.count);
+}
+
+static void expect_latest (struct setting *s)
+{
+    struct reading x;
+    reading_begin (&x, s);
+    read_latest (s, &x);
+    reading_end (&x);
+}
+
+/* It has the file open: made anew under it, said to be another journal's for a while, its header overwritten before it is opened again. */
+static void a_reader_follows_an_index_that_changes_under_it (void **state)
+{
+    struct setting *s = *state;
+    struct reading x;
+    make_index (s);
+    start (s);
+    reading_begin (&x, s);
+    read_latest (s, &x);
+    change (s, "UPDATE latest SET offset = offset - 1");
+    ask_latest (1, 7);
+    expect_fact (newest_of (1, 7, s->end));
+    assert_true (fake_noticed ("INDEX-DAMAGED"));
+    read_latest (s, &x);
+    change (s, "UPDATE place SET generation = generation + 1");
+    x.latest.next = 1;
+    for (int n = 0; n < 3; n++)
+        assert_int_equal (reading_step (&x), -EAGAIN);
+    change (s, "UPDATE place SET generation = generation - 1");
+    read_latest (s, &x);
+    reading_end (&x);
+    stop (s);
+    start (s);
+    ask_latest (1, 7);
+    expect_fact (newest_of (1, 7, s->end));
+    overwrite (s, 0, 0xFF, PAGE);
+    fake_forget_notices ();
+    reading_begin (&x, s);
+    read_latest (s, &x);
+    assert_true (fake_noticed ("INDEX-DAMAGED"));
     reading_end (&x);
 }
 
@@ -194,6 +234,7 @@ int main (void)
         CASE (an_index_that_does_not_agree_with_the_log_is_made_anew),
         CASE (facts_that_come_meanwhile_are_in_it),
         CASE (latest_is_right_whatever_became_of_the_index),
+        CASE (a_reader_follows_an_index_that_changes_under_it),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

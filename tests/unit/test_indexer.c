@@ -269,6 +269,50 @@ static void a_reader_waits_for_the_index_and_gives_up_then (void **state)
     reading_end (&x);
 }
 
+static void a_directory_whose_name_is_too_long_is_refused (void **state)
+{
+    struct setting *s = *state;
+    static char name[5000];
+    memset (name, 'd', sizeof name - 1);
+    assert_int_equal (indexer_new (&s->j.context, name, NULL, &s->indexer), -ENAMETOOLONG);
+    assert_null (s->indexer);
+    assert_int_equal (strncmp (fm_error_detail (), "ddd", 3), 0);   /* what does not fit is cut off */
+}
+
+/* Damaged again right after it was made anew: it is not made again and again, but soon. */
+static void an_index_that_is_damaged_again_at_once_is_made_anew_a_while_later (void **state)
+{
+    struct setting *s = *state;
+    static const char wrong[] = "UPDATE latest SET offset = offset - 1";
+    make_index (s);
+    start (s);
+    for (int again = 0; again < 2; again++) {
+        change (s, wrong);
+        ask_latest (1, 7);
+        fake_wait_notice ("INDEX-DAMAGED");
+        fake_forget_notices ();
+        if (again) {
+            assert_null (fake_reply_within (50));
+            fake.skipped_ns += (uint64_t) INDEXER_RETRY_MS * FAKE_NS_PER_MS;
+        }
+        expect_fact (newest_of (1, 7, s->end));
+    }
+}
+
+/* An answer that nobody can be given holds up no other. */
+static void an_asker_that_went_holds_up_no_other (void **state)
+{
+    struct setting *s = *state;
+    start (s);
+    fake_let_replies (FM_ERR_UNREACHABLE, 0, 0);
+    ask_latest (1, 7);
+    fake_wait_tries (1);
+    fake_let_replies (0, 0, 0);
+    ask_latest (0, 8);
+    expect_fact (newest_of (0, 8, s->end));
+    assert_null (fake_reply_within (0));
+}
+
 int main (void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
@@ -281,6 +325,9 @@ int main (void)
         CASE (what_has_expired_is_forgotten),
         CASE (what_cannot_be_read_may_point_to_any_blob),
         CASE (a_reader_waits_for_the_index_and_gives_up_then),
+        CASE (a_directory_whose_name_is_too_long_is_refused),
+        CASE (an_index_that_is_damaged_again_at_once_is_made_anew_a_while_later),
+        CASE (an_asker_that_went_holds_up_no_other),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
