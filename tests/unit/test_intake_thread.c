@@ -598,6 +598,22 @@ static void what_was_not_recorded_repeats_nothing (void **state)
     assert_int_equal (script_next_seq (j, 1), 1);
 }
 
+/* What comes twice is recorded once, and is nobody's fault. */
+static void a_batch_that_comes_again_is_recorded_once (void **state)
+{
+    struct fake_journal *j = *state;
+    const struct kit_batch_spec recorded[] = { spec_of (1, 1, 2), spec_of (1, 3, 2) };
+    script_up (0, false);
+    script_batch (0, &recorded[0]);
+    script_batch (0, &recorded[0]);
+    script_batch (0, &recorded[1]);
+    script_batch (0, &recorded[0]);
+    script_settle ();
+    assert_int_equal (journal_counter (&j->context, JOURNAL_BATCHES_REFUSED), 0);
+    assert_int_equal (fake.notice_count, 0);
+    expect_log (j, recorded, 2);
+}
+
 int main (void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
@@ -620,6 +636,7 @@ int main (void)
         CASE (intake_ends_while_a_gap_waits_for_room),
         CASE (segments_whose_identities_are_lost_are_told_of),
         CASE (what_was_not_recorded_repeats_nothing),
+        CASE (a_batch_that_comes_again_is_recorded_once),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

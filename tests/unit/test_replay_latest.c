@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../support/fail_fs.h"
 #include "../support/replay_kit.h"
 #include "error.h"
 
@@ -249,6 +250,107 @@ static void from_latest_without_an_index_or_with_a_stream_is_refused (void **sta
     session_index = NULL;
 }
 
+/* Each of them stands where an index says that a newest fact is; the last one at the end of the log. */
+static void more_gaps_among_the_newest_than_a_message_holds_are_each_told_once (void **state)
+{
+    enum { GAPS = 3 * REPLAY_GAPS_MAX };
+    struct replay_setting *s = replay_setting_of (state);
+    static uint64_t offsets[2 * GAPS];
+    const struct fm_id stream = kit_stream (1);
+    for (uint64_t i = 0; i < GAPS; i++) {
+        const struct kit_batch_spec spec = { .stream = 1, .first_seq = 1 + 4 * i, .count = 1, .payload_len = 10 };
+        offsets[2 * i] = kit_append_batch (s->log, &spec);
+        assert_int_equal (log_append_gap (s->log, &stream, 2 + 4 * i, 5 + 4 * i, FACTMESH__GAP_REASON__GAP_VOID, &offsets[2 * i + 1]), 0);
+    }
+    kit_sync (s->log);
+    struct fake_index index = fake_index_of (offsets, 2 * GAPS);
+    Factmesh__Cursor cursor = FACTMESH__CURSOR__INIT;
+    Factmesh__ReplayOpen open = from_latest (&cursor, 0);
+    index.rows = 2 * GAPS;
+    struct session *x = open_latest (s, &index, &open);
+    session_run (x);
+    assert_true (x->caught_up);
+    assert_int_equal (x->seen_count, GAPS);
+    assert_int_equal (x->gap_count, GAPS);
+    for (uint64_t i = 0; i < GAPS; i++) {
+        assert_int_equal (x->seen[i].first_seq, 1 + 4 * i);
+        assert_int_equal (x->gaps[i].first_seq, 2 + 4 * i);
+        assert_int_equal (x->gaps[i].end_seq, 5 + 4 * i);
+        assert_int_equal (x->gaps[i].reason, FACTMESH__GAP_REASON__GAP_VOID);
+    }
+    assert_int_equal (session_covered (x, 1), 4 * GAPS);
+    session_close (x);
+}
+
+/* The index cannot know what is within: no fact of it is among the newest. */
+static void a_batch_of_a_newer_version_hides_no_other (void **state)
+{
+    struct replay_setting *s = replay_setting_of (state);
+    static const uint64_t offsets[] = { 1, 2, 3 };
+    struct fake_index index = fake_index_of (offsets, 3);
+    Factmesh__Cursor cursor = FACTMESH__CURSOR__INIT;
+    Factmesh__ReplayOpen open = from_latest (&cursor, 0);
+    for (uint64_t seq = 1; seq <= 3; seq++) {
+        const struct kit_batch_spec spec = { .stream = 1, .first_seq = seq, .count = 1, .payload_len = 10 };
+        struct kit_batch k;
+        uint64_t offset;
+        kit_batch_make (&spec, &k);
+        if (seq == 2)
+            memset (k.bytes, 0xFF, k.len);
+        assert_int_equal (log_append (s->log, &k.batch, &offset), 0);
+        assert_int_equal (offset, seq);
+        kit_batch_release (&k);
+    }
+    kit_sync (s->log);
+    struct session *x = open_latest (s, &index, &open);
+    session_run (x);
+    assert_true (x->caught_up);
+    assert_int_equal (x->seen_count, 2);
+    assert_fact (x, 0, 1, 1);
+    assert_fact (x, 1, 1, 3);
+    session_close (x);
+}
+
+/* Each read fails in turn: the session ends with that, and one that is opened then has all. */
+static void newest_facts_that_cannot_be_read_now_end_the_session (void **state)
+{
+    struct replay_setting *s = replay_setting_of (state);
+    static const uint64_t offsets[] = { 2, 700, 1300 };
+    Factmesh__Cursor cursor = FACTMESH__CURSOR__INIT;
+    Factmesh__ReplayOpen open = from_latest (&cursor, 0);
+    append_turns (s, 1, 1400, 1, 500, NULL, 1);
+    struct fail_fs *f = fail_fs_new ();
+    log_destroy (&s->log);
+    s->options.fs = fail_fs_seam (f);
+    assert_int_equal (log_open (s->directory, &s->options, NULL, &s->log), 0);
+    unsigned failed = 0;
+    bool happened = true;
+    for (unsigned long n = 1; happened; n++) {
+        struct fake_index index = fake_index_of (offsets, 3);
+        struct session *x = open_latest (s, &index, &open);
+        struct replay_header header;
+        int rc = 0;
+        fail_fs_fail (f, FAIL_READ, n, -ENXIO);
+        do {
+            rc = replay_step (x->replay, &x->buffer, x->target, &x->last, &header);
+            if (!rc && x->last == REPLAY_STEP_MESSAGE)
+                session_take (x, &header);
+        } while (!rc && x->last == REPLAY_STEP_MESSAGE);
+        happened = fail_fs_happened (f);
+        fail_fs_fail (f, FAIL_READ, 0, 0);
+        assert_true (rc == 0 || rc == -ENXIO);
+        failed += rc != 0;
+        if (!rc)
+            assert_int_equal (x->seen_count, 3);
+        session_close (x);
+    }
+    assert_true (failed >= 3);
+    log_destroy (&s->log);
+    s->options.fs = NULL;
+    assert_int_equal (log_open (s->directory, &s->options, NULL, &s->log), 0);
+    fail_fs_destroy (&f);
+}
+
 int main (void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown (f, replay_set_up, replay_tear_down)
@@ -259,6 +361,9 @@ int main (void)
         CASE (newest_facts_of_other_topics_are_left_out),
         CASE (newest_facts_that_are_damaged_are_told_and_those_that_expired_are_not),
         CASE (from_latest_without_an_index_or_with_a_stream_is_refused),
+        CASE (more_gaps_among_the_newest_than_a_message_holds_are_each_told_once),
+        CASE (a_batch_of_a_newer_version_hides_no_other),
+        CASE (newest_facts_that_cannot_be_read_now_end_the_session),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
