@@ -15,7 +15,20 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+/* The n-th fork from now on fails; 0: none. */
+static unsigned fork_that_fails;
+
+static pid_t fork_or_not (void)
+{
+    if (fork_that_fails && --fork_that_fails == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return fork ();
+}
+#define fork fork_or_not
 #include "../../nodes/cli/exec.c"
+#undef fork
 
 #include "../support/log_kit.h"
 
@@ -252,6 +265,39 @@ static void a_keeper_that_was_killed_has_a_successor (void **state)
     assert_int_equal (run ("sleep 600", 0, o), EXEC_STOPPED);
 }
 
+static unsigned open_descriptors (void)
+{
+    unsigned n = 0;
+    for (int fd = 0; fd < 256; fd++)
+        n += fcntl (fd, F_GETFD) >= 0;
+    return n;
+}
+
+/* The command's process, then the keeper's: it says so, and the next one starts as if nothing had been. */
+static void what_cannot_be_forked_is_an_error_that_leaves_nothing_open (void **state)
+{
+    (void) state;
+    const struct fm_work work = { .fact = { .payload = { payload, 3 } } };
+    struct exec_options o = plain;
+    o.command = "exit 6";
+    assert_int_equal (run ("exit 3", 0, plain), 3);     /* there is a keeper */
+    const unsigned before = open_descriptors ();
+    for (int keeper = 0; keeper < 2; keeper++) {
+        int status = 12345;
+        if (keeper) {
+            (void) close (keeper_fd);
+            keeper_fd = -1;
+        }
+        fork_that_fails = 1;
+        assert_int_equal (exec_run (&o, &work, &status), -EAGAIN);
+        assert_int_equal (status, 12345);
+        assert_int_equal (fork_that_fails, 0);
+        assert_int_equal (keeper_fd < 0, keeper);
+        assert_int_equal (run ("exit 4", 0, plain), 4);
+        assert_int_equal (open_descriptors (), before);
+    }
+}
+
 int main (void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
@@ -265,6 +311,7 @@ int main (void)
         CASE (without_a_lease_it_is_not_started_and_when_it_is_taken_it_ends),
         CASE (the_keeper_ends_what_outlives_its_lease),
         CASE (a_keeper_that_was_killed_has_a_successor),
+        CASE (what_cannot_be_forked_is_an_error_that_leaves_nothing_open),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
