@@ -197,6 +197,7 @@ static int open_directory (const char *path, int *ret_fd)
             (void) close (parent);                      /* a directory: nothing is buffered */
         if (rc) {
             (void) close (fd);                          /* the same */
+            (void) rmdir (path);                        /* the next one shall make it, and sync its name */
             return rc;
         }
     }
