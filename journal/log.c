@@ -192,13 +192,11 @@ static int identify (struct log *log, const char *mesh, const struct segment_ran
 int log_first_header (struct log *log, const struct segment_range *range, struct segment_header *ret_header)
 {
     int rc = FM_ERR_CORRUPT;
-    for (uint64_t number = range->first; number <= range->last && rc; number++) {
+    for (uint64_t number = range->first; number <= range->last && (rc == FM_ERR_CORRUPT || rc == -ENOENT); number++) {
         int fd;
         rc = segment_open_read (log->fs, log->segments, number, &fd, ret_header);
         if (rc == 0)
             (void) log->fs->close (log->fs->context, fd);   /* read-only: nothing to lose */
-        else if (rc != FM_ERR_CORRUPT && rc != -ENOENT)
-            return rc;
     }
     return rc;
 }

@@ -165,12 +165,10 @@ static int pos_by_seq (struct log_reader *r, const struct index_stream *entry, u
     uint32_t low = 0, high = count;
     while (low < high && positions[low].pos <= entry->first_pos)
         low++;
-    while (low < high) {
+    while (low < high && (rc == 0 || rc == FM_ERR_UNKNOWN)) {
         const uint32_t middle = low + (high - low) / 2;
         uint64_t pos, first_seq;
         rc = probe (r, positions[middle].pos, high < count ? positions[high].pos : UINT64_MAX, &pos, &first_seq);
-        if (rc && rc != FM_ERR_UNKNOWN)
-            break;
         if (rc == 0 && first_seq <= seq) {
             *ret_pos = pos;
             while (low < high && positions[low].pos <= pos)

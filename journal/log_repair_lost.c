@@ -41,10 +41,8 @@ static int make_segment (struct patient *p, const struct segment_header *h, cons
     struct draft d = { .out = { .fd = -1 } };
     bool whole;
     int rc = repair_known_before (r, h->number, &known, &state, &whole);
-    if (rc == 0 && !whole)
-        rc = FM_ERR_CORRUPT;
     if (rc == 0)
-        rc = quarantine_whole (r, h->number);
+        rc = whole ? quarantine_whole (r, h->number) : FM_ERR_CORRUPT;
     if (rc == 0)
         rc = draft_init (&d, r->log, h);
     if (rc == 0)

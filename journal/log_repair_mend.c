@@ -119,10 +119,8 @@ static int write_segment (struct patient *p, bool new_snapshots, struct recover_
     size_t next = 0;
     while (next < p->count && p->spots[next].pos < from)
         next++;
-    while (rc == 0 && (rc = scan_next (&scan)) != FM_ERR_END) {
+    while (rc == 0 && ((rc = scan_next (&scan)) == 0 || rc == FM_ERR_CORRUPT)) {
         const uint64_t pos = scan.pos, end = scan.next_pos;
-        if (rc && rc != FM_ERR_CORRUPT)
-            break;
         const bool is_spot = next < p->count && p->spots[next].pos < end;
         if (is_spot)
             rc = 0;

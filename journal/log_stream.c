@@ -61,15 +61,14 @@ static int look_forward (struct log *log, const struct fm_id *stream, uint64_t *
 {
     struct log_view view;
     log_view_get (log, &view);
-    for (uint64_t number = view.first_number; number <= view.active_number; number++) {
+    int rc = FM_ERR_UNKNOWN;
+    for (uint64_t number = view.first_number; number <= view.active_number && rc == FM_ERR_UNKNOWN; number++) {
         struct index_stream s;
-        const int rc = log_segment_stream (log, &view, number, stream, &s);
+        rc = log_segment_stream (log, &view, number, stream, &s);
         if (rc == 0)
             *ret_first_seq = s.first_seq;
-        if (rc != FM_ERR_UNKNOWN)
-            return rc;
     }
-    return FM_ERR_UNKNOWN;
+    return rc;
 }
 
 static struct log_stream stream_of (const struct stream_entry *e)

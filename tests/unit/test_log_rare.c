@@ -13,10 +13,14 @@
 
 #include "../support/fail_fs.h"
 #include "../support/log_setting.h"
+#include "bytes.h"
+#include "checksum.h"
 #include "cookie.h"
 #include "cursor_table.h"
 #include "error.h"
 #include "factmesh.pb-c.h"
+#include "log_state.h"
+#include "segment.h"
 
 static void expect_detail (const char *part)
 {
@@ -131,7 +135,124 @@ static void what_is_no_journals_directory_is_refused_with_what_it_is (void **sta
     kit_remove (other);
 }
 
+/* Both copies of the only segment's header say so: that is no damage. */
+static void a_segment_of_a_newer_version_is_refused_and_left_as_it_is (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    uint8_t header[SEGMENT_HEADER_LEN], after[SEGMENT_HEADER_LEN];
+    char path[256];
+    log_destroy (&s->log);
+    kit_segment_path (s->directory, 1, path);
+    FILE *file = fopen (path, "r+b");
+    assert_non_null (file);
+    assert_int_equal (fread (header, 1, sizeof header, file), sizeof header);
+    bytes_put_u32le (header + 8, SEGMENT_MAJOR + 1);
+    bytes_put_u64le (header + sizeof header - 8, checksum (header, sizeof header - 8));
+    for (long pos = 0; pos <= SEGMENT_HEADER_COPY_POS; pos += SEGMENT_HEADER_COPY_POS) {
+        assert_int_equal (fseek (file, pos, SEEK_SET), 0);
+        assert_int_equal (fwrite (header, 1, sizeof header, file), sizeof header);
+    }
+    fclose (file);
+    for (int read_only = 0; read_only < 2; read_only++) {
+        assert_int_equal (try_open (s->directory, read_only), FM_ERR_NEWER);
+        expect_detail ("has segments of a newer version of factmesh: use that one");
+    }
+    file = fopen (path, "rb");
+    assert_non_null (file);
+    assert_int_equal (fread (after, 1, sizeof after, file), sizeof after);
+    fclose (file);
+    assert_memory_equal (after, header, sizeof header);
+}
+
+static void a_look_at_a_log_whose_only_segment_cannot_be_read_says_which (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    char path[256];
+    log_destroy (&s->log);
+    kit_segment_path (s->directory, 1, path);
+    zero_file (path, kit_file_size (path));
+    assert_int_equal (try_open (s->directory, true), FM_ERR_CORRUPT);
+    expect_detail ("cannot read the header of segment 1 in ");
+}
+
 /* --- Appending. */
+
+/* A quota is a full disk. */
+static void a_write_beyond_the_quota_is_tried_again (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    const struct kit_batch_spec spec = { .stream = 1, .first_seq = 1, .count = 2, .payload_len = 10 };
+    struct fail_fs *f = fail_fs_new ();
+    struct log_reader *r;
+    log_destroy (&s->log);
+    s->options.fs = fail_fs_seam (f);
+    assert_int_equal (log_open (s->directory, &s->options, NULL, &s->log), 0);
+    kit_append_batch (s->log, &spec);
+    fail_fs_fail (f, FAIL_WRITE, 1, -EDQUOT);
+    assert_int_equal (log_write (s->log), -ENOSPC);
+    expect_detail ("nothing is lost, it is tried again");
+    kit_sync (s->log);
+    assert_int_equal (log_reader_new (s->log, &r), 0);
+    expect_batch (r, spec);
+    expect_end (r);
+    log_reader_destroy (&r);
+    log_destroy (&s->log);
+    fail_fs_destroy (&f);
+}
+
+/* The stream that goes is the newest one, too. */
+static void a_table_of_one_stream_holds_each_in_its_turn (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    struct log_stream known;
+    log_destroy (&s->log);
+    s->options.streams_max = 1;
+    assert_int_equal (log_open (s->directory, &s->options, NULL, &s->log), 0);
+    for (uint64_t seq = 1; seq <= 3; seq++)
+        for (unsigned stream = 1; stream <= 2; stream++) {
+            kit_append_batch (s->log, &(struct kit_batch_spec) { .stream = stream, .first_seq = seq, .count = 1, .payload_len = 10 });
+            kit_sync (s->log);
+        }
+    for (unsigned stream = 1; stream <= 2; stream++) {
+        const struct fm_id id = kit_stream (stream);
+        assert_int_equal (log_stream_get (s->log, &id, &known), 0);
+        assert_int_equal (known.first_seq, 1);
+        assert_int_equal (known.last_seq, 3);
+    }
+}
+
+/* More than one record of a segment's snapshots takes. */
+static void cursors_of_many_bytes_are_told_in_several_records_of_a_snapshot (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    static const uint8_t bytes[20000];
+    uint64_t ticket;
+    char path[256], name[CURSOR_NAME_MAX + 1] = "", last[CURSOR_NAME_MAX + 1];
+    fill_segments (s, 1);
+    for (unsigned i = 0; i < 10; i++) {
+        struct log_cursor cursor = { .cursor = slice (bytes, sizeof bytes) };
+        (void) snprintf (cursor.name, sizeof cursor.name, "c%u", i);
+        assert_int_equal (log_cursor_put (s->log, &cursor, &ticket), 0);
+    }
+    for (uint64_t seq = 11; seq <= 30; seq++) {
+        const struct kit_batch_spec spec = big_spec (seq);
+        kit_append_batch (s->log, &spec);
+    }
+    kit_sync (s->log);
+    log_destroy (&s->log);
+    kit_segment_path (s->directory, 1, path);
+    assert_int_equal (unlink (path), 0);    /* the snapshots alone tell of them */
+    kit_segment_path (s->directory, 2, path);
+    assert_int_equal (unlink (path), 0);
+    assert_int_equal (log_open (s->directory, &s->options, NULL, &s->log), 0);
+    for (unsigned i = 0; i < 10; i++) {
+        memcpy (last, name, sizeof last);
+        assert_int_equal (log_cursor_next (s->log, last, name), 0);
+        assert_int_equal (name[1], '0' + (int) i);
+    }
+    memcpy (last, name, sizeof last);
+    assert_int_equal (log_cursor_next (s->log, last, name), FM_ERR_END);
+}
 
 static void what_cannot_be_recorded_is_refused (void **state)
 {
@@ -447,13 +568,30 @@ static void retention_stands_still_where_no_segment_behind_can_be_read (void **s
     assert_int_equal (access (path, F_OK), 0);
 }
 
+static void what_is_lost_is_counted_up_to_its_bound (void **state)
+{
+    (void) state;
+    struct log_lost_list list = { 0 };
+    for (uint64_t i = 0; i < LOG_LOST_MAX + 2; i++)
+        assert_int_equal (log_lost_add (&list, &(struct log_lost) { .stream = kit_stream (1), .first_seq = i + 1, .end_seq = i + 2 }), 0);
+    assert_int_equal (list.count, LOG_LOST_MAX);
+    assert_int_equal (list.items[LOG_LOST_MAX - 1].first_seq, LOG_LOST_MAX);
+    log_lost_release (&list);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
 #define CASE(name) cmocka_unit_test_setup_teardown (name, log_set_up, log_tear_down)
         CASE (options_out_of_their_bounds_are_refused),
         CASE (what_is_no_journals_directory_is_refused_with_what_it_is),
+        CASE (a_segment_of_a_newer_version_is_refused_and_left_as_it_is),
+        CASE (a_look_at_a_log_whose_only_segment_cannot_be_read_says_which),
         CASE (what_cannot_be_recorded_is_refused),
+        CASE (a_write_beyond_the_quota_is_tried_again),
+        CASE (a_table_of_one_stream_holds_each_in_its_turn),
+        CASE (cursors_of_many_bytes_are_told_in_several_records_of_a_snapshot),
+        CASE (what_is_lost_is_counted_up_to_its_bound),
         CASE (a_forgotten_stream_waits_for_a_place_in_the_table),
         CASE (what_retention_takes_from_under_a_look_is_no_damage),
         CASE (unreadable_ends_of_a_log_that_is_looked_at_are_told),

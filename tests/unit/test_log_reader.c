@@ -96,6 +96,58 @@ static void a_reader_of_one_stream_sees_only_that (void **state)
     log_reader_destroy (&r);
 }
 
+/* A segment without the topic is left out: only the stream that is read is told to be through it. */
+static void a_reader_of_one_stream_is_told_of_it_alone_what_a_skipped_segment_held (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    struct log_reader *r;
+    const struct fm_id stream = kit_stream (1);
+    const struct fm_slice pattern = slice_of ("s2.*");
+    uint64_t next = 1;
+    unsigned batches = 0;
+    struct log_item item;
+    int rc;
+    fill_segments (s, 4);
+    assert_int_equal (log_reader_new (s->log, &r), 0);
+    assert_int_equal (log_reader_filter (r, &stream, &pattern, 1), 0);
+    while ((rc = log_reader_next (r, &item)) == 0) {
+        assert_true (id_equal (&item.stream, &stream));
+        assert_int_equal (item.first_seq, next);
+        next = item.end_seq;
+        if (item.bytes.len > 0) {
+            const struct kit_batch_spec spec = big_spec (item.first_seq);
+            assert_true (kit_item_is (&item, &spec));
+            batches++;
+        }
+    }
+    assert_int_equal (rc, FM_ERR_END);
+    assert_int_equal (next, 41);
+    assert_int_equal (batches, 10);
+    log_reader_destroy (&r);
+}
+
+/* It was the open one when the reader came to its end. */
+static void a_segment_that_was_sealed_and_damaged_meanwhile_is_read_on (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    struct log_reader *r;
+    char path[256];
+    assert_int_equal (log_reader_new (s->log, &r), 0);
+    for (uint64_t seq = 1; seq <= 30; seq++) {
+        const struct kit_batch_spec spec = big_spec (seq);
+        kit_append_batch (s->log, &spec);
+        kit_sync (s->log);
+        if (seq <= 5)
+            expect_batch (r, spec);
+    }
+    kit_segment_path (s->directory, 1, path);
+    kit_flip (path, -20);                   /* the trailer */
+    for (uint64_t seq = 6; seq <= 30; seq++)
+        expect_batch (r, big_spec (seq));
+    expect_end (r);
+    log_reader_destroy (&r);
+}
+
 static void seek_offset_stands_before_the_record_that_holds_it (void **state)
 {
     struct log_setting *s = setting_of (state);
@@ -405,6 +457,8 @@ int main (void)
         CASE (a_reader_follows_the_log_as_it_grows),
         CASE (a_filtered_reader_sees_what_matches_and_how_far_the_rest_goes),
         CASE (a_reader_of_one_stream_sees_only_that),
+        CASE (a_reader_of_one_stream_is_told_of_it_alone_what_a_skipped_segment_held),
+        CASE (a_segment_that_was_sealed_and_damaged_meanwhile_is_read_on),
         CASE (seek_offset_stands_before_the_record_that_holds_it),
         CASE (seek_into_a_batch_returns_the_whole_batch),
         CASE (seek_time_finds_the_first_record_that_is_not_older),

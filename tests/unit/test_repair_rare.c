@@ -161,14 +161,17 @@ static void a_hole_over_the_end_of_the_snapshots_is_mended_on_both_sides (void *
     char path[256];
     (void) places_of (h->whole, 3, places, 4096);
     kit_segment_path (h->damaged, 3, path);
-    const uint64_t end = snapshot_end_of (h->whole, 3);
-    wipe_bytes (path, end - 60, places[1].end_pos);
-    const struct report r = repair (h->damaged, h->other, false);
-    assert_int_equal (r.refetched, places[0].record.count + places[1].record.count);
-    assert_int_equal (r.left, 0);
-    assert_int_equal (find (h->damaged).count, 0);
-    assert_int_equal (contents (h->damaged).gaps, 0);
-    assert_int_equal (contents (h->damaged).end_offset, contents (h->whole).end_offset);
+    const uint64_t from[] = { snapshot_end_of (h->whole, 3) - 60, SEGMENT_RECORDS_POS };    /* within their last record; all of them */
+    for (size_t i = 0; i < sizeof from / sizeof *from; i++) {
+        begin (state);
+        wipe_bytes (path, from[i], places[1].end_pos);
+        const struct report r = repair (h->damaged, h->other, false);
+        assert_int_equal (r.refetched, places[0].record.count + places[1].record.count);
+        assert_int_equal (r.left, 0);
+        assert_int_equal (find (h->damaged).count, 0);
+        assert_int_equal (contents (h->damaged).gaps, 0);
+        assert_int_equal (contents (h->damaged).end_offset, contents (h->whole).end_offset);
+    }
 }
 
 /* What was known where segment 3 begins is then known from the first one's snapshots, and the records since. */
@@ -188,9 +191,11 @@ static void a_lost_segment_behind_damaged_snapshots_is_made_again (void **state)
             kit_flip (path, 4096 + 100);
         else
             assert_int_equal (unlink (path), 0);
+        const struct report dry = repair (h->damaged, h->other, true);      /* all must be found with the snapshots still damaged */
         const struct report r = repair (h->damaged, h->other, false);
         assert_int_equal (r.left, 0);
         assert_true (r.refetched > 0);
+        assert_int_equal (dry.refetched, r.refetched);
         expect_mended (h);
     }
 }
@@ -221,6 +226,23 @@ static void the_oldest_segment_stays_lost (void **state)
     }
     log_reader_destroy (&r);
     log_destroy (&log);
+}
+
+/* Who only looks has no segment behind it from which it could be told what was in it. */
+static void a_lost_last_segment_is_left_by_a_dry_run (void **state)
+{
+    const struct hospital *h = *state;
+    char path[256];
+    uint64_t last = 1;
+    for (kit_segment_path (h->damaged, last + 1, path); access (path, F_OK) == 0; kit_segment_path (h->damaged, last + 1, path))
+        last++;
+    kit_segment_path (h->damaged, last, path);
+    wipe_bytes (path, 0, kit_file_size (path));
+    assert_int_equal (find (h->damaged).count, 1);
+    const struct report r = repair (h->damaged, h->other, true);
+    assert_int_equal (r.refetched, 0);
+    assert_int_equal (r.remade, 0);
+    assert_int_equal (find (h->damaged).count, 1);
 }
 
 /* Nothing tells what lies between the first segment, whose snapshots are damaged, and the third. */
@@ -292,6 +314,52 @@ static void a_gap_whose_reason_cannot_be_told_comes_from_another_holder (void **
     (void) repair (mine, theirs, false);
     assert_int_equal (find (mine).count, 0);
     expect_one_gap (mine, FACTMESH__GAP_REASON__GAP_NOT_HELD);
+    kit_remove (mine);
+    kit_remove (theirs);
+}
+
+/* The facts of stream 1 come back; the gaps of streams 2 and 3 and the facts of stream 2, which nobody has, stay where they are in the segment that is made anew,
+ * byte for byte, and are told. */
+static void what_nobody_has_stays_beside_what_is_put_back (void **state)
+{
+    (void) state;
+    static struct place batches[8], gaps[4];
+    char mine[128], theirs[128], path[256];
+    uint64_t seed, offset;
+    kit_directory (mine);
+    kit_directory (theirs);
+    for (int i = 0; i < 2; i++) {
+        struct log *log = open_log (i ? theirs : mine, false, NULL);
+        kit_append_batch (log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 1, .count = 2, .payload_len = 64 });
+        for (unsigned stream = 2; stream <= 3 && i == 0; stream++) {
+            const struct fm_id id = kit_stream (stream);
+            kit_append_batch (log, &(struct kit_batch_spec) { .stream = stream, .first_seq = 1, .count = 2, .payload_len = 64 });
+            assert_int_equal (log_append_gap (log, &id, 3, 9, 40, &offset), 0);
+            kit_append_batch (log, &(struct kit_batch_spec) { .stream = stream, .first_seq = 9, .count = 2, .payload_len = 64 });
+        }
+        kit_append_batch (log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 3, .count = 2, .payload_len = 64 });
+        kit_sync (log);
+        assert_int_equal (log_mark_idle (log), 0);
+        log_destroy (&log);
+    }
+    assert_int_equal (records_of (mine, 1, RECORD_BATCH, batches, 8, &seed), 6);
+    assert_int_equal (records_of (mine, 1, RECORD_GAP, gaps, 4, &seed), 2);
+    kit_segment_path (mine, 1, path);
+    kit_flip (path, (int64_t) batches[1].pos + RECORD_HEADER_LEN + 1);
+    kit_flip (path, (int64_t) gaps[0].pos + RECORD_HEADER_LEN + 1);
+    kit_flip (path, (int64_t) gaps[1].pos + RECORD_HEADER_LEN + 1);
+    const size_t nobodys = find (mine).count;
+    kit_flip (path, (int64_t) batches[0].pos + RECORD_HEADER_LEN + 1);
+    assert_int_equal (find (mine).count, nobodys + 1);
+    const struct report r = repair (mine, theirs, false);
+    assert_int_equal (r.refetched, 2);
+    assert_int_equal (r.left, 2 + 6 + 6);
+    /* Sound again as soon as the bits are. */
+    assert_int_equal (find (mine).count, nobodys);
+    kit_flip (path, (int64_t) batches[1].pos + RECORD_HEADER_LEN + 1);
+    kit_flip (path, (int64_t) gaps[0].pos + RECORD_HEADER_LEN + 1);
+    kit_flip (path, (int64_t) gaps[1].pos + RECORD_HEADER_LEN + 1);
+    assert_int_equal (find (mine).count, 0);
     kit_remove (mine);
     kit_remove (theirs);
 }
@@ -506,8 +574,10 @@ int main (void)
         CASE (a_hole_over_the_end_of_the_snapshots_is_mended_on_both_sides),
         CASE (a_lost_segment_behind_damaged_snapshots_is_made_again),
         CASE (the_oldest_segment_stays_lost),
+        CASE (a_lost_last_segment_is_left_by_a_dry_run),
         CASE (a_segment_of_which_nothing_is_known_is_left_lost_and_told),
         CASE (a_gap_whose_reason_cannot_be_told_comes_from_another_holder),
+        CASE (what_nobody_has_stays_beside_what_is_put_back),
         CASE (a_gap_that_is_none_is_damage_though_its_sums_fit),
         CASE (what_is_put_back_is_told_to_repeat_what_lies_before_it),
         CASE (what_a_holder_sends_is_cut_to_what_was_asked_for),
