@@ -66,7 +66,6 @@ int blob_handle_lease (struct blob_store *s, struct blob_handle *h, uint64_t lea
 void blob_handle_info (const struct blob_handle *h, struct blob_info *ret_info);
 /* Write the first lease of a file that nobody reads yet. */
 int blob_lease_write (struct blob_store *s, int fd, const struct blob_header *h, uint64_t lease_ms, struct blob_lease *ret_lease);
-void blob_quarantine (struct blob_store *s, const uint8_t digest[BLOB_DIGEST_LEN], const char *why);
 
 /* The names of a folder, sorted; to be freed. */
 struct blob_names {

@@ -1,5 +1,6 @@
 #include "blob_inner.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -78,10 +79,7 @@ void blob_store_destroy (struct blob_store **store)
     if (!s)
         return;
     *store = NULL;
-    while (s->uploads) {
-        struct blob_upload *u = s->uploads;
-        blob_upload_close (&u);
-    }
+    assert (!s->uploads);               /* whoever opened one closed it */
     const int dirs[] = { s->quarantine, s->upload, s->blobs, s->root };
     for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++)
         if (dirs[i] >= 0)
@@ -123,53 +121,12 @@ static void close_dir (struct blob_store *s, int dir)
     (void) blob_fs (s)->close (blob_fs (s)->context, dir);      /* read-only: nothing to lose */
 }
 
-/* --- Quarantine. */
-
 static bool exists (struct blob_store *s, int dir, const char *name)
 {
     const int fd = blob_fs (s)->open (blob_fs (s)->context, dir, name, O_RDONLY, 0);
     if (fd >= 0)
         close_dir (s, fd);
     return fd >= 0;
-}
-
-/* Never over what is there: it may be another damaged copy. */
-static int move_away (struct blob_store *s, int folder, const char *text)
-{
-    const struct fs *fs = blob_fs (s);
-    char name[BLOB_DIGEST_TEXT_LEN + 32];
-    if (s->quarantine < 0) {
-        const int rc = make_folder (s, s->root, "quarantine", &s->quarantine);
-        if (rc)
-            return rc;
-    }
-    unsigned n = 0;
-    do
-        (void) snprintf (name, sizeof name, "%s.%u.blob", text, n);     /* fits */
-    while (exists (s, s->quarantine, name) && ++n < QUARANTINE_TRIES);
-    int rc = fs->rename (fs->context, folder, text, s->quarantine, name);
-    if (!rc)
-        rc = fs->sync_dir (fs->context, s->quarantine);
-    return rc ? rc : fs->sync_dir (fs->context, folder);
-}
-
-void blob_quarantine (struct blob_store *s, const uint8_t digest[BLOB_DIGEST_LEN], const char *why)
-{
-    char text[BLOB_DIGEST_TEXT_LEN + 1], notice[256];
-    int folder;
-    pthread_mutex_lock (&s->lock);
-    int rc = blob_folder_open (s, digest[0], false, &folder);
-    if (!rc) {
-        rc = move_away (s, folder, blob_digest_text (digest, text));
-        close_dir (s, folder);
-    }
-    pthread_mutex_unlock (&s->lock);
-    if (rc == FM_ERR_UNKNOWN || rc == -ENOENT)
-        return;                         /* another reader was faster */
-    (void) snprintf (notice, sizeof notice, "%s; %s%s", why, rc ? "it could not be put into quarantine/: " : "it is in quarantine/ now, and can be stored again",
-                     rc ? fm_error_text (rc) : "");
-    if (s->options.damaged)
-        s->options.damaged (s->options.damaged_arg, digest, notice);
 }
 
 /* --- One file. */
@@ -216,6 +173,66 @@ static int check_head (struct blob_store *s, const uint8_t digest[BLOB_DIGEST_LE
     return 0;
 }
 
+/* --- Quarantine. */
+
+/* Never over what is there: it may be another damaged copy. */
+static int move_away (struct blob_store *s, int folder, const char *text)
+{
+    const struct fs *fs = blob_fs (s);
+    char name[BLOB_DIGEST_TEXT_LEN + 32];
+    if (s->quarantine < 0) {
+        const int rc = make_folder (s, s->root, "quarantine", &s->quarantine);
+        if (rc)
+            return rc;
+    }
+    unsigned n = 0;
+    do
+        (void) snprintf (name, sizeof name, "%s.%u.blob", text, n);     /* fits */
+    while (exists (s, s->quarantine, name) && ++n < QUARANTINE_TRIES);
+    int rc = fs->rename (fs->context, folder, text, s->quarantine, name);
+    if (!rc)
+        rc = fs->sync_dir (fs->context, s->quarantine);
+    return rc ? rc : fs->sync_dir (fs->context, folder);
+}
+
+/* Is the file that bears the name the damaged one? Another reader may have put that away, and the content been stored again since: then it is whole, and has
+ * another salt. 0; FM_ERR_UNKNOWN: it is not there any more; -errno. */
+static int find_damaged (struct blob_store *s, int folder, const char *text, const uint8_t digest[BLOB_DIGEST_LEN], const struct blob_header *damaged)
+{
+    struct blob_handle h = { .fd = blob_fs (s)->open (blob_fs (s)->context, folder, text, O_RDONLY, 0) };
+    if (h.fd < 0)
+        return h.fd == -ENOENT ? FM_ERR_UNKNOWN : h.fd;
+    const int rc = check_head (s, digest, &h);
+    blob_handle_close (s, &h);
+    if (rc)
+        return rc == FM_ERR_CORRUPT ? 0 : rc;
+    return damaged && memcmp (damaged->salt, h.header.salt, BLOB_SALT_LEN) == 0 ? 0 : FM_ERR_UNKNOWN;
+}
+
+/* header: of the damaged file, NULL: that is what is damaged. */
+static void put_away (struct blob_store *s, const uint8_t digest[BLOB_DIGEST_LEN], const struct blob_header *header, const char *why)
+{
+    char text[BLOB_DIGEST_TEXT_LEN + 1], notice[256];
+    int folder;
+    pthread_mutex_lock (&s->lock);
+    int rc = blob_folder_open (s, digest[0], false, &folder);
+    if (!rc) {
+        rc = find_damaged (s, folder, blob_digest_text (digest, text), digest, header);
+        if (!rc)
+            rc = move_away (s, folder, text);
+        close_dir (s, folder);
+    }
+    pthread_mutex_unlock (&s->lock);
+    if (rc == FM_ERR_UNKNOWN)
+        return;                         /* another reader was faster */
+    (void) snprintf (notice, sizeof notice, "%s; %s%s", why, rc ? "it could not be put into quarantine/: " : "it is in quarantine/ now, and can be stored again",
+                     rc ? fm_error_text (rc) : "");
+    if (s->options.damaged)
+        s->options.damaged (s->options.damaged_arg, digest, notice);
+}
+
+/* --- Opening a file, and its lease. */
+
 int blob_handle_open (struct blob_store *s, const uint8_t digest[BLOB_DIGEST_LEN], struct blob_handle *ret_handle)
 {
     const struct fs *fs = blob_fs (s);
@@ -237,7 +254,7 @@ int blob_handle_open (struct blob_store *s, const uint8_t digest[BLOB_DIGEST_LEN
         if (rc == FM_ERR_CORRUPT) {
             char why[160];
             (void) snprintf (why, sizeof why, "%s", fm_error_detail ());
-            blob_quarantine (s, digest, why);
+            put_away (s, digest, NULL, why);
             return error_set (FM_ERR_CORRUPT, "blob %s is damaged here: %s", blob_digest_text (digest, text), why);
         }
         return rc;
@@ -353,7 +370,7 @@ static int damaged (struct blob_reader *r, uint64_t block)
 {
     char text[BLOB_DIGEST_TEXT_LEN + 1], why[96];
     (void) snprintf (why, sizeof why, "bytes %llu to %llu do not check", (unsigned long long) (block * BLOB_BLOCK), (unsigned long long) (block * BLOB_BLOCK + r->len - 1));
-    blob_quarantine (r->store, r->info.digest, why);
+    put_away (r->store, r->info.digest, &r->handle.header, why);
     r->block = UINT64_MAX;
     return error_set (FM_ERR_CORRUPT, "blob %s is damaged here: %s", blob_digest_text (r->info.digest, text), why);
 }

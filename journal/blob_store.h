@@ -54,6 +54,7 @@ struct blob_info {
 
 /* Make the folders where they are not there. A start costs the same, whatever is stored. -errno. */
 int blob_store_open (const char *directory, const struct blob_store_options *options, struct blob_store **ret_store);
+/* Its uploads and readers were closed before. */
 void blob_store_destroy (struct blob_store **store);
 
 /* --- Storing. */

@@ -134,8 +134,10 @@ static int sweep_uploads (struct blob_store *s, struct blob_sweep *sweep)
 {
     struct parts parts = { .names = calloc (PARTS_MAX, sizeof parts.names[0]) };
     int rc = parts.names ? blob_fs (s)->list (blob_fs (s)->context, s->upload, add_part, &parts) : -ENOMEM;
-    for (size_t i = 0; i < parts.count && !rc; i++)
-        rc = remove_part (s, parts.names[i], &sweep->uploads_removed);
+    for (size_t i = 0; i < parts.count; i++) {
+        const int failed = remove_part (s, parts.names[i], &sweep->uploads_removed);
+        rc = rc ? rc : failed;          /* one that can't be removed keeps no other */
+    }
     free (parts.names);
     return rc;
 }

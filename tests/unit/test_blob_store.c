@@ -73,6 +73,47 @@ static void blobs_are_listed_in_order_page_by_page (void **state)
     blob_store_destroy (&store);
 }
 
+static void a_list_and_a_sweep_go_on_within_a_folder (void **state)
+{
+    (void) state;
+    struct blob_store *store = must_open ();
+    struct use use = { .others = 0 };
+    struct blob_sweep sweep = { .folder = 0 };
+    struct blob_info info;
+    size_t sizes[2], count;
+    bool more;
+    sizes_of_one_folder (sizes);
+    must_put (store, sizes[1], true);
+    must_put (store, sizes[0], true);
+    assert_int_equal (blob_store_list (store, NULL, &info, 1, &count, &more), 0);
+    assert_true (count == 1 && more && info.size == sizes[0]);
+    assert_int_equal (blob_store_list (store, info.digest, &info, 1, &count, &more), 0);
+    assert_true (count == 1 && !more && info.size == sizes[1]);
+
+    digest_of (sizes[0], use.digest);
+    kit.clock.now_ns += 2 * HOUR;
+    assert_int_equal (blob_store_sweep (store, &sweep, 1, is_used, &use), FM_ERR_FULL);
+    assert_true (use.asked == 1 && sweep.removed == 0);
+    assert_int_equal (blob_store_sweep (store, &sweep, 1, is_used, &use), 0);
+    assert_true (use.asked == 2 && sweep.removed == 1);
+    assert_int_equal (read_back (store, sizes[0], 0), 0);
+    assert_int_equal (read_back (store, sizes[1], 0), FM_ERR_UNKNOWN);
+    blob_store_destroy (&store);
+}
+
+static void without_options_a_lease_is_an_hour_by_the_real_clock (void **state)
+{
+    (void) state;
+    struct blob_store *store = NULL;
+    struct blob_info info;
+    bool new;
+    const uint64_t before = clock_real.unix_ns (NULL);
+    assert_int_equal (blob_store_open (kit.root, NULL, &store), 0);
+    assert_int_equal (try_put (store, 1000, &info, &new), 0);
+    assert_true (info.lease_ns >= before + HOUR && info.lease_ns <= clock_real.unix_ns (NULL) + HOUR);
+    blob_store_destroy (&store);
+}
+
 /* --- Refusing. */
 
 static void bytes_that_are_not_what_was_said_are_refused (void **state)
@@ -113,6 +154,7 @@ static void limits_are_kept (void **state)
     blob_upload_discard (&one);
     for (size_t i = 0; i < BLOB_UPLOADS_MAX; i++)
         blob_upload_discard (&uploads[i]);
+    blob_upload_close (&one);           /* none: nothing to do */
     blob_store_destroy (&store);
 }
 
@@ -327,6 +369,8 @@ int main (void)
         CASE (a_blob_comes_back_byte_for_byte),
         CASE (the_same_content_is_stored_once),
         CASE (blobs_are_listed_in_order_page_by_page),
+        CASE (a_list_and_a_sweep_go_on_within_a_folder),
+        CASE (without_options_a_lease_is_an_hour_by_the_real_clock),
         CASE (bytes_that_are_not_what_was_said_are_refused),
         CASE (limits_are_kept),
         CASE (an_upload_goes_on_where_it_was_cut),
