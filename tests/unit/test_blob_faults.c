@@ -465,6 +465,7 @@ static void what_goes_or_rots_while_it_is_asked_about_is_not_swept (void **state
 static void what_is_not_the_stores_stays_and_does_not_keep_it_from_its_work (void **state)
 {
     (void) state;
+    enum { EACH = 8 };
     struct blob_store *store = must_open ();
     struct blob_upload *cut = NULL;
     struct use use = { .others = 0 };
@@ -478,23 +479,23 @@ static void what_is_not_the_stores_stays_and_does_not_keep_it_from_its_work (voi
     blob_path (1000, path);
     (void) snprintf (beside, sizeof beside, "%s.txt", path);
     assert_int_equal (link (path, beside), 0);
-    /* Among uploads: a folder, a name that leads nowhere, and one that was cut. */
-    (void) snprintf (path, sizeof path, "%s/blobs/upload/a.part", kit.root);
-    assert_int_equal (mkdir (path, 0777), 0);
-    (void) snprintf (path, sizeof path, "%s/blobs/upload/b.part", kit.root);
+    /* Among uploads: folders, a name that leads nowhere, and those that were cut, in any order. */
+    for (uint8_t i = 0; i < EACH; i++) {
+        (void) snprintf (path, sizeof path, "%s/blobs/upload/folder-%u.part", kit.root, i);
+        assert_int_equal (mkdir (path, 0777), 0);
+        assert_int_equal (blob_upload_open (store, slice (&i, 1), slice (NULL, 0), &cut), 0);
+        blob_upload_close (&cut);
+    }
+    (void) snprintf (path, sizeof path, "%s/blobs/upload/nowhere.part", kit.root);
     assert_int_equal (symlink ("nowhere", path), 0);
-    assert_int_equal (blob_upload_open (store, slice ("cut", 3), slice (NULL, 0), &cut), 0);
-    blob_upload_close (&cut);
     assert_int_equal (blob_store_list (store, NULL, &info, 1, &count, &more), 0);
     assert_true (count == 1 && !more);
     kit.clock.now_ns += 30 * HOUR;
     assert_int_equal (blob_store_sweep (store, &sweep, 100, is_used, &use), -EISDIR);
-    assert_true (sweep.removed == 1 && sweep.uploads_removed == 1);
+    assert_true (sweep.removed == 1 && sweep.uploads_removed == EACH);
     assert_int_equal (access (beside, F_OK), 0);
 
     /* A file where a folder of blobs should be, and a folder where a blob should be. */
-    (void) snprintf (path, sizeof path, "%s/blobs/upload/a.part", kit.root);
-    assert_int_equal (rmdir (path), 0);
     (void) snprintf (path, sizeof path, "%s/blobs/ff", kit.root);
     FILE *file = fopen (path, "w");
     assert_non_null (file);
