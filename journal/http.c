@@ -35,7 +35,7 @@ struct request {
     char why[256];
     uint64_t swallowed;
     struct blob_reader *reader;         /* of a GET */
-    uint64_t first, end;
+    uint64_t first;                     /* of what is sent */
 };
 
 /* --- Answers. */
@@ -88,10 +88,17 @@ static unsigned status_of (int rc)
     }
 }
 
+/* An errno has no detail of its own: what is there is of something else. */
+static const char *reason_of (int rc)
+{
+    const char *detail = fm_error_detail ();
+    return rc > FM_TIMEOUT || !*detail ? fm_error_text (rc) : detail;
+}
+
 static enum MHD_Result refuse_for (struct http *h, struct MHD_Connection *c, int rc, const char *why)
 {
     const unsigned status = status_of (rc);
-    return refuse (h, c, status, *why ? why : fm_error_text (rc), status == MHD_HTTP_SERVICE_UNAVAILABLE ? "Retry-After" : NULL, "1");
+    return refuse (h, c, status, why, status == MHD_HTTP_SERVICE_UNAVAILABLE ? "Retry-After" : NULL, "1");
 }
 
 static const char *header (struct MHD_Connection *c, const char *name)
@@ -105,15 +112,9 @@ static ssize_t send_some (void *arg, uint64_t position, char *buffer, size_t max
 {
     struct request *r = arg;
     struct fm_slice bytes;
-    const uint64_t at = r->first + position;
-    if (at >= r->end)
-        return MHD_CONTENT_READER_END_OF_STREAM;
-    if (blob_reader_at (r->reader, at, &bytes) != 0)
+    if (blob_reader_at (r->reader, r->first + position, &bytes) != 0)
         return MHD_CONTENT_READER_END_WITH_ERROR;       /* the connection breaks: what came is too short, and shows it */
-    const uint64_t left = r->end - at;
-    size_t len = bytes.len < max ? bytes.len : max;
-    if (len > left)
-        len = (size_t) left;
+    const size_t len = bytes.len < max ? bytes.len : max;       /* max: never beyond the length that the response has */
     memcpy (buffer, bytes.data, len);
     journal_count (r->http->context, JOURNAL_BLOB_BYTES_READ, len);
     return (ssize_t) len;
@@ -149,12 +150,11 @@ static enum MHD_Result send_blob (struct request *r, struct MHD_Connection *c, c
         return refuse (r->http, c, MHD_HTTP_RANGE_NOT_SATISFIABLE, "the range begins behind the blob's end", "Content-Range", text);
     }
     r->first = range.first;
-    r->end = range.end;
     /* While there is still a status to say it with. */
     struct fm_slice bytes;
     const int rc = range.first < range.end ? blob_reader_at (r->reader, range.first, &bytes) : 0;
     if (rc)
-        return refuse_for (r->http, c, rc, fm_error_detail ());
+        return refuse_for (r->http, c, rc, reason_of (rc));
     struct MHD_Response *response = MHD_create_response_from_callback (range.end - range.first, SEND_BYTES, send_some, r, NULL);
     if (!response)
         return MHD_NO;
@@ -176,7 +176,7 @@ static enum MHD_Result get (struct request *r, struct MHD_Connection *c)
     char etag[BLOB_DIGEST_TEXT_LEN + 3], digest[BLOB_DIGEST_TEXT_LEN + 1];
     const int rc = blob_reader_open (r->http->store, r->digest, &r->reader);
     if (rc)
-        return refuse_for (r->http, c, rc, fm_error_detail ());
+        return refuse_for (r->http, c, rc, reason_of (rc));
     (void) snprintf (etag, sizeof etag, "\"%s\"", blob_digest_text (r->digest, digest));
     if (!names_etag (header (c, "If-None-Match"), etag))
         return send_blob (r, c, etag);
@@ -214,9 +214,8 @@ static int begin_upload (struct request *r, struct MHD_Connection *c)
 
 static void body_failed (struct request *r, int rc)
 {
-    const char *detail = fm_error_detail ();
     r->rc = rc;
-    (void) snprintf (r->why, sizeof r->why, "%s", rc > FM_TIMEOUT || !*detail ? fm_error_text (rc) : detail);
+    (void) snprintf (r->why, sizeof r->why, "%s", reason_of (rc));
     if (r->upload)
         blob_upload_discard (&r->upload);
 }
@@ -256,7 +255,7 @@ static enum MHD_Result end_upload (struct request *r, struct MHD_Connection *c)
         return refuse (r->http, c, MHD_HTTP_UNPROCESSABLE_CONTENT, fm_error_detail (), NULL, NULL);
     }
     if (rc)
-        return refuse_for (r->http, c, rc, fm_error_detail ());
+        return refuse_for (r->http, c, rc, reason_of (rc));
     journal_count (r->http->context, is_new ? JOURNAL_BLOBS_STORED : JOURNAL_BLOBS_KNOWN, 1);
     (void) snprintf (location, sizeof location, "%s/%s", prefix, blob_digest_text (info.digest, digest));
     (void) snprintf (text, sizeof text, "{\"sha256\":\"%s\",\"size\":%llu}\n", digest, (unsigned long long) info.size);
@@ -303,7 +302,7 @@ static int begin (struct http *h, struct MHD_Connection *c, const char *url, con
     else if (is_put (method) && !(r->named && strcmp (method, "POST") == 0)) {
         rc = begin_upload (r, c);
         if (rc)
-            *ret_result = refuse_for (h, c, rc, fm_error_detail ());
+            *ret_result = refuse_for (h, c, rc, reason_of (rc));
     } else if (!r->named || (strcmp (method, "GET") != 0 && strcmp (method, "HEAD") != 0)) {
         rc = FM_ERR_ARGUMENT;
         *ret_result = refuse (h, c, MHD_HTTP_METHOD_NOT_ALLOWED, "not with this path", "Allow", r->named ? "GET, HEAD, PUT" : "PUT, POST");
@@ -385,6 +384,8 @@ int http_new (struct journal_context *context, struct blob_store *store, const c
     atomic_init (&h->uploads, 0);
     /* Not epoll: with it libmicrohttpd 0.9.75 misses, every other time, that a client hung up in the middle of a body, until the time-out. */
     const unsigned flags = MHD_USE_POLL_INTERNAL_THREAD | (addresses->ai_family == AF_INET6 ? MHD_USE_IPv6 : 0);
+    /* Not MHD_OPTION_LISTENING_ADDRESS_REUSE: that lets several journals listen at one port, and the kernel deal connections out among them. A port whose
+     * last connections linger is taken all the same. */
     /* Its threads are not where the program's signals are handled. */
     sigset_t all, before;
     sigfillset (&all);
@@ -393,7 +394,7 @@ int http_new (struct journal_context *context, struct blob_store *store, const c
     h->daemon = MHD_start_daemon (flags, 0, NULL, NULL, handle, h, MHD_OPTION_SOCK_ADDR, addresses->ai_addr, MHD_OPTION_THREAD_POOL_SIZE, (unsigned) HTTP_THREADS,
                                   MHD_OPTION_CONNECTION_LIMIT, (unsigned) HTTP_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) HTTP_IDLE_S,
                                   MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) HTTP_CONNECTION_BYTES, MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
-                                  MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
+                                  MHD_OPTION_END);
     const int code = errno;
     (void) pthread_sigmask (SIG_SETMASK, &before, NULL);        /* it was valid a moment ago */
     freeaddrinfo (addresses);
