@@ -235,7 +235,7 @@ int cli_where (const struct cli *cli, const char *option, const char *text, cons
 
 /* --- Signals. */
 
-static volatile sig_atomic_t caught;
+static volatile sig_atomic_t caught, comes_again;
 static int signal_event = -1;
 
 static void on_signal (int number)
@@ -246,7 +246,16 @@ static void on_signal (int number)
     /* An eventfd of a few signals cannot be full. */
     const ssize_t n = write (signal_event, &one, sizeof one);
     (void) n;
+    if (comes_again)
+        (void) alarm (1);
     errno = saved_errno;
+}
+
+static void on_alarm (int number)
+{
+    (void) number;
+    if (comes_again)
+        (void) alarm (1);
 }
 
 int cli_catch_signals (const struct cli *cli)
@@ -261,6 +270,15 @@ int cli_catch_signals (const struct cli *cli)
     (void) sigaction (SIGTERM, &action, NULL);
     (void) signal (SIGPIPE, SIG_IGN);
     return CLI_OK;
+}
+
+void cli_signal_again (bool again)
+{
+    struct sigaction action = { .sa_handler = on_alarm };
+    (void) sigemptyset (&action.sa_mask);
+    (void) sigaction (SIGALRM, &action, NULL);
+    comes_again = again;
+    (void) alarm (again && caught ? 1 : 0);
 }
 
 int cli_signal_fd (void)

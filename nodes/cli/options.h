@@ -88,6 +88,8 @@ int cli_where (const struct cli *cli, const char *option, const char *text, cons
 int cli_catch_signals (const struct cli *cli);
 int cli_signal_fd (void);
 int cli_signalled (void); /* the signal's number, 0: none */
+/* While a call waits that only EINTR ends: a signal that comes between two of its waits would not be seen, so a SIGALRM follows each second. */
+void cli_signal_again (bool again);
 bool cli_is_signalled (void);
 
 /* --- The mesh. */

@@ -135,7 +135,9 @@ static int ask (struct request *r, struct fm_node *node)
         fm_publisher_close (&publisher);
         return cli_fail (&r->cli, rc, "cannot ask");
     }
+    cli_signal_again (true);
     rc = fm_request_many (requester, &r->fact, timeout_ms, r->all ? 0 : (unsigned) r->count, print, r, &count);
+    cli_signal_again (false);
     /* The request belongs on a disk, too, where there is a journal; who asks need not wait for that. */
     (void) fm_publisher_wait_synced (publisher, 0, rc == FM_TIMEOUT ? 0 : 200);
     fm_requester_close (&requester);
