@@ -85,6 +85,12 @@ static void of_more_journals_than_may_be_asked_some_are_in_the_order_of_their_id
     assert_done (blob_link_journals (&link, ids, MAX, &count));
     assert_int_equal (count, 1);
     assert_int_equal (ids[0].bytes[1], 8);
+    /* Of the two processes the younger one lives. */
+    script.journals[1].started_ns = 2;
+    script.journals[2].started_ns = 1;
+    assert_done (blob_link_connect (&link, &script.journals[1].id));
+    assert_int_equal (link.peer.bytes[1], 1);
+    blob_link_release (&link, false);
 }
 
 static void a_refusal_that_passes_is_waited_out (void **state)

@@ -505,6 +505,51 @@ static void notices_that_nobody_takes_are_counted (void **state)
     assert_string_equal (r.lost, "count=5 more notices than the queue of 64 holds");
 }
 
+/* The node's thread is held while a flood comes: then it is longer than what is answered in a second. */
+static uint64_t wait_at_gate (void *arg, uint64_t now_ns)
+{
+    struct slow_reader *r = arg;
+    (void) now_ns;
+    (void) pthread_mutex_lock (&r->gate);
+    (void) pthread_mutex_unlock (&r->gate);
+    return UINT64_MAX;
+}
+
+static void a_flood_is_not_read_to_its_end_and_others_are_answered (void **state)
+{
+    enum { SENT = 30000, ROUNDS = 20 };
+    (void) state;
+    struct slow_reader gate = { .gate = PTHREAD_MUTEX_INITIALIZER };
+    struct fm_node *node = open_node (NULL, "a");
+    const struct node_worker worker = { .arg = &gate, .tick = wait_at_gate };
+    struct stranger flood, other;
+    assert_done (node_add_worker (node, &worker));
+    stranger_open (&flood, node);
+    stranger_open (&other, node);
+    /* How much of it has come when the gate opens is the kernel's: once more, if it was read as fast as it came. */
+    for (int round = 0; round < ROUNDS && counter (node, "control_shed") == 0; round++) {
+        (void) pthread_mutex_lock (&gate.gate);
+        node_wake (node);
+        for (int i = 0; i < SENT; i++)
+            zmq_send (flood.dealer, "garbage", 7, 0);
+        (void) pthread_mutex_unlock (&gate.gate);
+        expect_error (&flood, FACTMESH__ERROR_CODE__ERROR_MALFORMED, 0);
+        Factmesh__Ping ping = FACTMESH__PING__INIT;
+        Factmesh__Control control = FACTMESH__CONTROL__INIT;
+        ping.node = control_put_id (&other.id);
+        control.body_case = FACTMESH__CONTROL__BODY_PING;
+        control.ping = &ping;
+        control.request = 5;
+        stranger_send (&other, &control, "test");
+        expect_error (&other, FACTMESH__ERROR_CODE__ERROR_UNKNOWN_NODE, 5);
+    }
+    assert_in_range (counter (node, "control_shed"), 1, ROUNDS * SENT);
+    node_remove_worker (node, &gate);
+    stranger_close (&flood);
+    stranger_close (&other);
+    fm_node_close (&node);
+}
+
 static void more_seeds_than_there_is_room_for_are_refused (void **state)
 {
     (void) state;
@@ -658,6 +703,7 @@ int main (void)
         cmocka_unit_test (answers_that_are_none_are_counted_and_the_next_is_taken),
         cmocka_unit_test (a_seed_that_keeps_us_out_is_told_with_its_reason),
         cmocka_unit_test (notices_that_nobody_takes_are_counted),
+        cmocka_unit_test (a_flood_is_not_read_to_its_end_and_others_are_answered),
         cmocka_unit_test (more_seeds_than_there_is_room_for_are_refused),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);

@@ -208,11 +208,31 @@ static void a_restored_journal_is_told_once_and_live_goes_on (void **state)
     assert_int_equal (fm_subscription_commit (s, 100), FM_ERR_NO_JOURNAL);
 }
 
+/* It was there before we were: where it begins for us only our base says. What is known meanwhile may be in the midst. */
+static void a_stream_that_only_the_journal_can_place_waits_for_it (void **state)
+{
+    (void) state;
+    as.first = (struct live_replay) { .start_offset = START, .next_offset = START, .remaining_bytes = 1 };
+    open_from_start ();
+    expect_nothing (10);
+    live_leave (journal);
+    publish (1, 5, 2);
+    expect_nothing (3 * SUBSCRIPTION_PATIENCE_MS);
+    assert_int_equal (script_asked (publisher, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 0);
+    const struct kit_batch_spec batch = facts (1, 1, 6);
+    as.first = (struct live_replay) { .start_offset = START, .next_offset = START + 6, .caught_up = true, .batches = &batch, .batch_count = 1 };
+    live_come_back (journal);
+    expect_facts (1, 1, 7);
+}
+
 static void who_falls_behind_and_catches_up_by_live_is_told_so (void **state)
 {
     (void) state;
-    open_with ((struct fm_subscription_options) { .from = FM_FROM_START, .held_bytes = 1000 });
+    publisher = live_peer_add (answer, false);
     live_of (publisher)->mute_fences = true;    /* so that the session stays */
+    open_with ((struct fm_subscription_options) { .from = FM_FROM_START, .held_bytes = 1000 });
+    expect_nothing (10);
+    assert_int_equal (caught_up, 1);
     publish (1, 1, 1);
     expect_facts (1, 1, 2);
     for (uint64_t seq = 10; seq < 30; seq++)    /* above a hole */
@@ -227,6 +247,7 @@ static void who_falls_behind_and_catches_up_by_live_is_told_so (void **state)
     expect_nothing (3 * SUBSCRIPTION_PATIENCE_MS);
     assert_int_equal (caught_up, 2);
     assert_int_equal (fell_behind, 1);
+    assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 1);
 }
 
 /* ------------------------------------------------------------------ the newest of each key */
@@ -394,6 +415,7 @@ int main (void)
         CASE (a_batch_that_cannot_be_read_is_a_gap_of_its_offsets),
         CASE (what_came_live_is_dropped_when_the_journal_says_that_the_end_is_far),
         CASE (a_restored_journal_is_told_once_and_live_goes_on),
+        CASE (a_stream_that_only_the_journal_can_place_waits_for_it),
         CASE (who_falls_behind_and_catches_up_by_live_is_told_so),
         CASE (newest_facts_of_a_lost_session_go_on_up_to_the_same_end),
         CASE (a_journal_that_knows_no_cursor_leaves_the_start_to_the_options),
