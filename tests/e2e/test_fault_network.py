@@ -105,12 +105,12 @@ def the_link_from_publisher_to_subscriber(lab):
 def the_link_from_subscriber_to_journal_while_it_replays(lab):
     s = Setting(lab)
     s.during(1)
-    # So slow that the replay lasts: what it asks for comes over this link alone, its own commits go over it.
+    # So slow, also while it loses packets, that the replay lasts: what it asks for comes over this link alone, its own commits go over it.
     late = s.mesh.subscriber("late", "flow.>", "--progress", "100", "--cursor", "late", "--synced", ready=False)
     for rule in ({"drop": 1}, {"loss": 100000}, {"drop": 1}, {"reset": 1}):
         s.net.between(late, s.journal, rate=300000)
         s.during(0.5, s.near, s.sure)
-        s.net.between(late, s.journal, **rule)
+        s.net.between(late, s.journal, rate=300000, **rule)
         s.during(0.4, s.near, s.sure)
     s.net.heal()
     healed, want = time.monotonic(), s.mesh.synced(s.pub) // 100 * 100
