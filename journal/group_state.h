@@ -16,7 +16,7 @@
  *          lost: its member died, left, or let the lease run out. What was begun by a member that only vanished is held back until its lease has run out:
  *          it may be cut off, and still at it. So is, after a restart, what somebody had in hand, until he says so.
  *
- * Invariants (checked by tests/unit/test_group_state):
+ * Invariants (checked by tests/unit/test_group_schedules):
  *   1. Of each key at most one entry is HANDED or BEGUN, and none below it of that key waits: what is handed out of a key is its first entry that is
  *      not parked. LATER therefore holds its key back, PARKED lets it go on.
  *   2. Tokens of a group grow, also over a restart (group_state_restart).

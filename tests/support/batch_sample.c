@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "chance.h"
 #include "topic.h"
 
 uint8_t sample_noise[8192];
@@ -11,10 +12,7 @@ static uint64_t seed;
 
 uint64_t sample_u64 (void)
 {
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed;
+    return chance_next (&seed);
 }
 
 uint64_t sample_below (uint64_t n)

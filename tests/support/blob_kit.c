@@ -1,5 +1,7 @@
 #include "blob_kit.h"
 
+#include "chance.h"
+
 enum { PIECE = 100000, RESUME_BLOCKS = 2, LOOKS = 3 };
 
 uint8_t content[CONTENT_MAX];
@@ -17,12 +19,8 @@ int blob_set_up (void **state)
 {
     (void) state;
     uint64_t x = 88172645463325252u;
-    for (size_t i = 0; i < sizeof content; i++) {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        content[i] = (uint8_t) x;
-    }
+    for (size_t i = 0; i < sizeof content; i++)
+        content[i] = (uint8_t) chance_next (&x);
     memset (&kit, 0, sizeof kit);
     kit_clock_init (&kit.clock);
     kit.clock.now_ns = clock_real.unix_ns (NULL);

@@ -9,16 +9,15 @@
 
 #include <cmocka.h>
 
+#include "chance.h"
+
 enum { LINKS = 8192, MESSAGES = 65536 };
 
 static uint64_t chance_state;
 
 uint64_t world_chance (uint64_t below)
 {
-    chance_state ^= chance_state << 13;
-    chance_state ^= chance_state >> 7;
-    chance_state ^= chance_state << 17;
-    return (chance_state * UINT64_C (2685821657736338717) >> 16) % below;
+    return (chance_next (&chance_state) * UINT64_C (2685821657736338717) >> 16) % below;
 }
 
 /* --- The simulated world. */

@@ -135,12 +135,7 @@ static inline void ask (struct fm_publisher *p, uint64_t from, uint64_t end)
     control.body_case = FACTMESH__CONTROL__BODY_REPLAY_OPEN;
     control.replay_open = &open;
     assert_int_equal (hand_over (&control, 'a'), 0);
-    size_t before;
-    do {
-        before = fake.reply_count;
-        fake.now += MS;
-        (void) publisher_tick (p, fake.now);
-    } while (fake.reply_count > before);
+    serve_all (p);
 }
 
 /* Take the answer: the batches from `from` on, byte for byte as they were sent. Returns the sequence behind the last; *ret_gap_end: of the gap, of

@@ -285,6 +285,17 @@ static inline struct fm_publisher *open_publisher (const struct fm_publisher_opt
     return p;
 }
 
+/* Until nothing more is sent. */
+static inline void serve_all (struct fm_publisher *p)
+{
+    size_t before;
+    do {
+        before = fake.reply_count;
+        fake.now += 1000000;
+        (void) publisher_tick (p, fake.now);
+    } while (fake.reply_count > before);
+}
+
 static inline uint64_t publish (struct fm_publisher *p, const char *topic, struct fm_slice payload)
 {
     const struct fm_fact fact = { .topic = slice_of (topic), .payload = payload };

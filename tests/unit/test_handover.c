@@ -14,6 +14,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "../support/chance.h"
 #include "handover.h"
 
 enum { SCHEDULES = 120000, BATCHES_MAX = 80, SEQ_MAX = 400, LINK_MAX = 256, TOPICS = 4, HELD_BYTES_MAX = 10 };
@@ -52,10 +53,7 @@ static uint64_t only_seed;
 
 static uint64_t rnd (struct world *w, uint64_t below)
 {
-    w->rng ^= w->rng << 13;
-    w->rng ^= w->rng >> 7;
-    w->rng ^= w->rng << 17;
-    return w->rng % below;
+    return chance_below (&w->rng, below);
 }
 
 static void fault (const struct world *w, const char *what, uint64_t seq)

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "../support/chance.h"
 #include "../support/intake_kit.h"
 #include "factmesh.pb-c.h"
 
@@ -70,10 +71,7 @@ static uint64_t only_seed;
 
 static uint64_t rnd (struct world *w, uint64_t below)
 {
-    w->rng ^= w->rng << 13;
-    w->rng ^= w->rng >> 7;
-    w->rng ^= w->rng << 17;
-    return w->rng % below;
+    return chance_below (&w->rng, below);
 }
 
 #define CHECK(w, condition) \

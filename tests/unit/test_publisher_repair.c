@@ -57,17 +57,6 @@ static const Factmesh__Control *answer (void)
     return fake.reply_taken < fake.reply_count ? fake.replies[fake.reply_taken++] : NULL;
 }
 
-/* Tick until nothing more is sent. */
-static void serve_all (struct fm_publisher *p)
-{
-    size_t before;
-    do {
-        before = fake.reply_count;
-        fake.now += MS;
-        (void) publisher_tick (p, fake.now);
-    } while (fake.reply_count > before);
-}
-
 static void payload_of (uint64_t seq, uint8_t *bytes, size_t len)
 {
     for (size_t i = 0; i < len; i++)

@@ -83,19 +83,16 @@ static void a_torn_end_costs_what_is_torn (void **state)
     struct window_file *f = open_new (1 << 16);
     for (int i = 0; i < 10; i++)
         assert_int_equal (append (f, 2, 50), 0);
-    window_file_close (&f, false);
-    window_release (&window);
+    stop (&f);
     size_t len;
     uint8_t *bytes = file_read (&len);
     const size_t end = WINDOW_FILE_RING_POS + (size_t) kept.items[9].place + WINDOW_FILE_RECORD_HEAD + kept.items[9].len;
     for (size_t cut = WINDOW_FILE_RING_POS + (size_t) kept.items[9].place; cut < end; cut++) {
         file_write (bytes, cut);
-        identity.epoch++;
-        assert_int_equal (open_file (&fs_real, 1 << 16, false, &f), 0);
+        f = start_again (1 << 16);
         assert_int_equal (found.batches, 9);
         check_item (window_last (&window), 8);
-        window_file_close (&f, false);
-        window_release (&window);
+        stop (&f);
     }
     free (bytes);
 }
@@ -106,8 +103,7 @@ static void a_damaged_record_costs_itself_alone (void **state)
     struct window_file *f = open_new (1 << 16);
     for (int i = 0; i < 10; i++)
         assert_int_equal (append (f, 2, 50), 0);
-    window_file_close (&f, false);
-    window_release (&window);
+    stop (&f);
     size_t len;
     uint8_t *bytes = file_read (&len);
     const size_t begin = WINDOW_FILE_RING_POS + (size_t) kept.items[4].place;
@@ -115,15 +111,13 @@ static void a_damaged_record_costs_itself_alone (void **state)
         bytes[at] ^= (uint8_t) (1u << at % 8);
         file_write (bytes, len);
         bytes[at] ^= (uint8_t) (1u << at % 8);
-        identity.epoch++;
-        assert_int_equal (open_file (&fs_real, 1 << 16, false, &f), 0);
+        f = start_again (1 << 16);
         assert_int_equal (found.batches, 9);
         assert_true (found.damaged_bytes > 0);
         assert_null (window_find (&window, kept.items[4].first_seq));
         check_item (window_find (&window, kept.items[3].first_seq), 3);
         check_item (window_find (&window, kept.items[5].first_seq), 5);
-        window_file_close (&f, false);
-        window_release (&window);
+        stop (&f);
     }
     free (bytes);
 }
@@ -135,8 +129,7 @@ static void a_record_at_a_wrong_place_is_none (void **state)
     struct window_file *f = open_new (1 << 16);
     for (int i = 0; i < 3; i++)
         assert_int_equal (append (f, 1, 400), 0);
-    window_file_close (&f, false);
-    window_release (&window);
+    stop (&f);
     size_t len;
     uint8_t *bytes = file_read (&len);
     const size_t record = (size_t) (kept.items[1].place - kept.items[0].place);
@@ -144,8 +137,7 @@ static void a_record_at_a_wrong_place_is_none (void **state)
     memcpy (ring + kept.items[1].place, ring + kept.items[0].place, record);    /* the first once more, over the second */
     file_write (bytes, len);
     free (bytes);
-    identity.epoch++;
-    assert_int_equal (open_file (&fs_real, 1 << 16, false, &f), 0);
+    f = start_again (1 << 16);
     assert_int_equal (found.batches, 2);
     assert_int_equal (found.refused, 0);                /* seen for what it is before its batch is looked at */
     assert_null (window_find (&window, kept.items[1].first_seq));
@@ -157,8 +149,7 @@ static void a_file_that_is_not_this_streams_or_not_whole_is_refused_and_left_alo
     (void) state;
     struct window_file *f = open_new (1 << 16);
     assert_int_equal (append (f, 2, 50), 0);
-    window_file_close (&f, false);
-    window_release (&window);
+    stop (&f);
     identity.epoch++;
     size_t len;
     uint8_t *bytes = file_read (&len);
@@ -204,10 +195,8 @@ static void a_batch_that_cannot_be_ours_is_left_out (void **state)
     assert_int_equal (append (f, 2, 50), 0);
     kept.next_seq = next_seq;
     assert_int_equal (append (f, 2, 50), 0);
-    window_file_close (&f, false);
-    window_release (&window);
-    identity.epoch++;
-    assert_int_equal (open_file (&fs_real, 1 << 16, false, &f), 0);
+    stop (&f);
+    f = start_again (1 << 16);
     assert_int_equal (found.batches, 2);
     assert_int_equal (found.refused, 3);
     check_item (window_first (&window), 0);
@@ -222,8 +211,7 @@ static void noise_in_the_ring_harms_nothing (void **state)
     struct window_file *f = open_new (1 << 16);
     for (int i = 0; i < 40; i++)
         assert_int_equal (append (f, 1 + (uint32_t) i % 3, sample_below (700)), 0);
-    window_file_close (&f, false);
-    window_release (&window);
+    stop (&f);
     size_t len;
     uint8_t *bytes = file_read (&len), *noisy = malloc (len);
     for (int round = 0; round < 300; round++) {
@@ -236,8 +224,7 @@ static void noise_in_the_ring_harms_nothing (void **state)
                 memmove (noisy + at, noisy + WINDOW_FILE_RING_POS + sample_below (len - WINDOW_FILE_RING_POS - 64), 64);
         }
         file_write (noisy, len - sample_below (2000));
-        identity.epoch++;
-        assert_int_equal (open_file (&fs_real, 1 << 16, false, &f), 0);
+        f = start_again (1 << 16);
         size_t i = 0;
         for (const struct window_item *item = window_first (&window); item; item = window_find_from (&window, item->end_seq), i++) {
             while (i < kept.count && kept.items[i].first_seq != item->first_seq)
@@ -245,8 +232,7 @@ static void noise_in_the_ring_harms_nothing (void **state)
             assert_true (i < kept.count);
             check_item (item, i);
         }
-        window_file_close (&f, false);
-        window_release (&window);
+        stop (&f);
     }
     free (noisy);
     free (bytes);
@@ -281,8 +267,7 @@ static void golden_write (void)
     }
     for (size_t i = 0; i < GOLDEN_END - GOLDEN_FIRST; i++)
         assert_int_equal (append (f, 1, i * 40), 0);
-    window_file_close (&f, false);
-    window_release (&window);
+    stop (&f);
     copy_file (directory, golden_directory, "stream");
     copy_file (directory, golden_directory, "window");
 }
@@ -329,8 +314,7 @@ static void an_open_that_fails_anywhere_loses_nothing (void **state)
     struct window_file *f = open_new (1 << 16);
     for (int i = 0; i < 20; i++)
         assert_int_equal (append (f, 2, 300), 0);
-    window_file_close (&f, false);
-    window_release (&window);
+    stop (&f);
     unsigned n = 0;
     int rc;
     do {
@@ -339,17 +323,14 @@ static void an_open_that_fails_anywhere_loses_nothing (void **state)
         rc = open_file (fail_fs_seam (fail), 1 << 16, true, &f);
         if (rc == 0) {
             check_restored ();
-            window_file_close (&f, false);
-            window_release (&window);
+            stop (&f);
         }
         const bool failed = fail_fs_happened (fail);
         fail_fs_fail (fail, FAIL_ANY, 0, 0);
-        identity.epoch++;
-        assert_int_equal (open_file (&fs_real, 1 << 16, false, &f), 0);
+        f = start_again (1 << 16);
         check_restored ();
         assert_int_equal (kept.first, 0);
-        window_file_close (&f, false);
-        window_release (&window);
+        stop (&f);
         if (!failed)
             break;
     } while (true);
@@ -387,12 +368,10 @@ static void after_a_failed_sync_nothing_more_is_taken (void **state)
     fail_fs_fail (fail, FAIL_SYNC, 1, -EIO);
     assert_int_equal (append (f, 1, 100), -EIO);
     assert_int_equal (append (f, 1, 100), -EIO);            /* though this sync would not fail */
-    window_file_close (&f, false);
-    window_release (&window);
+    stop (&f);
     fail_fs_power_loss (fail, 1, 0);
     fail_fs_destroy (&fail);
-    identity.epoch++;
-    assert_int_equal (open_file (&fs_real, 1 << 16, false, &f), 0);
+    f = start_again (1 << 16);
     check_restored ();
     done (f);
 }
@@ -407,8 +386,7 @@ static void what_was_synced_survives_power_loss (void **state)
         struct window_file *f = NULL;
         int rc = open_file (&fs_real, 4096 * 2, false, &f);
         assert_int_equal (rc, 0);
-        window_file_close (&f, false);
-        window_release (&window);
+        stop (&f);
         fail_fs_power_off (fail, n);
         rc = open_file (fail_fs_seam (fail), 4096 * 2, true, &f);
         for (unsigned i = 0; rc == 0 && i < 120; i++) {
@@ -416,18 +394,15 @@ static void what_was_synced_survives_power_loss (void **state)
             while (kept.first < kept.count && kept.count - kept.first > 4)
                 kept.first++;
             if (rc == 0 && i == 60) {
-                window_file_close (&f, false);
-                window_release (&window);
+                stop (&f);
                 identity.epoch++;
                 rc = open_file (fail_fs_seam (fail), 4096 * 2, true, &f);
                 if (rc == 0)
                     check_restored ();
             }
         }
-        if (f) {
-            window_file_close (&f, false);
-            window_release (&window);
-        }
+        if (f)
+            stop (&f);
         losses += fail_fs_happened (fail);
         fail_fs_power_loss (fail, n, n % 3 * 50);
         fail_fs_destroy (&fail);

@@ -15,8 +15,7 @@ static void make_file (void)
     struct window_file *f = open_new (1 << 16);
     for (int i = 0; i < 20; i++)
         assert_int_equal (append (f, 2, 300), 0);
-    window_file_close (&f, false);
-    window_release (&window);
+    stop (&f);
     identity.epoch++;
 }
 
@@ -45,8 +44,7 @@ static void whatever_cannot_be_read_fails_the_open_and_loses_nothing (void **sta
     }
     assert_true (n > 4);
     check_restored ();
-    window_file_close (&f, false);
-    window_release (&window);
+    stop (&f);
     fail_fs_destroy (&fail);
     identity.epoch++;
     expect_all ();
@@ -82,8 +80,7 @@ static void a_file_that_becomes_shorter_or_has_no_size_harms_nothing (void **sta
     ends_at = WINDOW_FILE_RING_POS;             /* all of the ring is gone when it is read: nothing is there, and nothing is made up */
     assert_int_equal (open_file (&odd, 1 << 16, false, &f), 0);
     assert_int_equal (found.batches, 0);
-    window_file_close (&f, false);
-    window_release (&window);
+    stop (&f);
     file_write (before, len);
     free (before);
     expect_all ();
@@ -128,10 +125,8 @@ static void what_is_no_batch_is_left_out (void **state)
     assert_int_equal (append (f, 2, 50), 0);
     assert_int_equal (window_file_append (f, slice ("no batch at all", 15), start_now (), &place), 0);
     assert_int_equal (append (f, 2, 50), 0);
-    window_file_close (&f, false);
-    window_release (&window);
-    identity.epoch++;
-    assert_int_equal (open_file (&fs_real, 1 << 16, false, &f), 0);
+    stop (&f);
+    f = start_again (1 << 16);
     assert_int_equal (found.batches, 2);
     assert_int_equal (found.refused, 1);
     check_item (window_first (&window), 0);
@@ -157,8 +152,7 @@ static void a_file_that_cannot_be_made_anew_loses_nothing (void **state)
         happened = fail_fs_happened (fail);
         fail_fs_fail (fail, FAIL_ANY, 0, 0);
         assert_int_equal (rc, happened && n > 1 ? -EIO : 0);        /* the first removes what a crash left: nothing, mostly */
-        window_file_close (&f, false);
-        window_release (&window);
+        stop (&f);
     }
     assert_true (n > 20);
     fail_fs_destroy (&fail);

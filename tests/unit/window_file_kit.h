@@ -143,6 +143,21 @@ static inline int open_file (const struct fs *fs, uint64_t capacity, bool sync, 
     return rc;
 }
 
+/* Until the next start. */
+static inline void stop (struct window_file **f)
+{
+    window_file_close (f, false);
+    window_release (&window);
+}
+
+static inline struct window_file *start_again (uint64_t capacity)
+{
+    struct window_file *f;
+    identity.epoch++;
+    assert_int_equal (open_file (&fs_real, capacity, false, &f), 0);
+    return f;
+}
+
 /* The item is what was kept as number i. */
 static inline void check_item (const struct window_item *item, size_t i)
 {
