@@ -7,34 +7,6 @@
 #include "batch_fields.h"
 #include "error.h"
 
-static const uint8_t *get_first (const uint8_t *p, const uint8_t *end, struct fm_fact_id *ret_id)
-{
-    struct fm_slice bytes, stream = { 0 };
-    const uint8_t *const behind = wire_get_slice (p, end, &bytes);
-    uint64_t seq = 0;
-    if (!behind)
-        return NULL;
-    p = bytes.data;
-    end = p + bytes.len;
-    while (p && p < end) {
-        uint32_t tag;
-        p = wire_get_tag (p, end, &tag);
-        if (!p)
-            return NULL;
-        if (tag == FACT_ID_STREAM)
-            p = wire_get_slice (p, end, &stream);
-        else if (tag == FACT_ID_SEQ)
-            p = wire_get_varint (p, end, &seq);
-        else
-            p = tag >> 3 <= 2 ? NULL : wire_skip (p, end, tag);
-    }
-    if (!p || stream.len != ID_LEN)
-        return NULL;
-    memcpy (ret_id->stream.bytes, stream.data, ID_LEN);
-    ret_id->seq = seq;
-    return behind;
-}
-
 /* One of the run. NULL: it is none. */
 static const uint8_t *get_one (const uint8_t *p, const uint8_t *end, struct batch_duplicate *ret_duplicate)
 {
@@ -54,7 +26,7 @@ static const uint8_t *get_one (const uint8_t *p, const uint8_t *end, struct batc
         if (tag == DUPLICATE_SEQ)
             p = wire_get_varint (p, end, &d.seq);
         else if (tag == DUPLICATE_FIRST)
-            p = get_first (p, end, &d.first);
+            p = batch_get_fact_id (p, end, &d.first);
         else
             p = tag >> 3 <= 2 ? NULL : wire_skip (p, end, tag);
     }

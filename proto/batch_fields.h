@@ -1,9 +1,10 @@
-/* batch_fields: the tags of Batch, Topic, Fact and what lies within, as factmesh.proto numbers them. For the
- * batch_*.c files alone; tests/unit/test_batch checks each against the generated code. */
+/* batch_fields: the tags of Batch, Topic, Fact and what lies within, as factmesh.proto numbers them, and what more than one of the batch_*.c files
+ * reads. For them alone; tests/unit/test_batch checks each tag against the generated code. */
 
 #ifndef FM_PROTO_BATCH_FIELDS_H
 #define FM_PROTO_BATCH_FIELDS_H
 
+#include "fm_types.h"
 #include "wire.h"
 
 enum batch_tag {
@@ -61,5 +62,8 @@ enum blob_tag {
     BLOB_SIZE = WIRE_TAG (2, WIRE_VARINT),
     BLOB_MEDIA_TYPE = WIRE_TAG (3, WIRE_LEN)
 };
+
+/* A FactId with its length in front. NULL: malformed. */
+const uint8_t *batch_get_fact_id (const uint8_t *p, const uint8_t *end, struct fm_fact_id *ret_id);
 
 #endif

@@ -62,7 +62,7 @@ static const uint8_t *get_limited (const uint8_t *p, const uint8_t *end, size_t 
     return p && ret_s->len <= max ? p : NULL;
 }
 
-static const uint8_t *get_fact_id (const uint8_t *p, const uint8_t *end, struct fm_fact_id *ret_id)
+const uint8_t *batch_get_fact_id (const uint8_t *p, const uint8_t *end, struct fm_fact_id *ret_id)
 {
     struct fm_slice bytes, stream = { 0 };
     const uint8_t *behind = wire_get_slice (p, end, &bytes);
@@ -158,11 +158,11 @@ static const uint8_t *get_rare (const uint8_t *tag_pos, uint32_t tag, const uint
     case FACT_CORRELATION:
         return get_limited (p, end, CORRELATION_MAX, &f->correlation);
     case FACT_CAUSATION:
-        return get_fact_id (p, end, &f->causation);
+        return batch_get_fact_id (p, end, &f->causation);
     case FACT_IDENTITY:
         return get_limited (p, end, IDENTITY_MAX, &f->identity);
     case FACT_CORRECTS:
-        return get_fact_id (p, end, &f->corrects);
+        return batch_get_fact_id (p, end, &f->corrects);
     case FACT_HEADER:
         return get_headers (tag_pos, end, &f->headers);
     case FACT_FLAGS:
