@@ -184,6 +184,14 @@ static void send_fence (struct live_set *set, struct peer *peer, uint64_t now_ns
     ready_push (set, peer);
 }
 
+static void fence (struct live_set *set, struct peer *peer, uint64_t now_ns)
+{
+    set->unfenced += peer->live.fenced;
+    peer->live.fenced = false;
+    peer->fence_wait_ms = LIVE_SET_FENCE_MS;
+    send_fence (set, peer, now_ns);
+}
+
 static int peer_subscribe (const struct live_set *set, void *socket)
 {
     for (size_t i = 0; i < set->filter_count; i++) {
@@ -289,9 +297,7 @@ static void connect_first (struct live_set *set, struct peer *peer, uint64_t now
         return;
     }
     peer->connect_ns = 0;
-    peer->live.fenced = false;
-    set->unfenced++;
-    send_fence (set, peer, now_ns);
+    fence (set, peer, now_ns);
 }
 
 static void add_peer (struct live_set *set, const struct node_peer *info, uint64_t now_ns)
@@ -317,7 +323,6 @@ static void add_peer (struct live_set *set, const struct node_peer *info, uint64
     }
     peer->live.info = *info;
     peer->fd = -1;
-    peer->fence_wait_ms = LIVE_SET_FENCE_MS;
     /* Without a connection it is known all the same: it may be a journal, which needs none. */
     peer->live.fenced = true;
     if (info->live[0])
@@ -379,8 +384,11 @@ static void take_mail (struct live_set *set, const struct mail *mail, uint64_t n
             due_by (set, now_ns);
             add_peer (set, &mail->info, now_ns);
         } else {
+            const bool is_journal_now = mail->info.is_journal && !peer->live.info.is_journal;
             peer->live.info = mail->info;
             set->changes++;
+            if (is_journal_now && peer->socket)
+                fence (set, peer, now_ns);      /* as of a journal that comes: a node is a member before its log is recovered */
         }
     } else {
         /* Another address: a new connection, the old one is drained. */

@@ -128,6 +128,29 @@ static void one_that_moves_is_drained_and_connected_to_anew (void **state)
     zmq_close (old);
 }
 
+/* Its process joins the mesh first, and has a log to recover: what its receivers do when a journal comes waits for that. */
+static void a_peer_that_becomes_a_journal_is_fenced_again (void **state)
+{
+    (void) state;
+    struct scripted *peer = live_peer_add (script_silence, false);
+    open_set ();
+    run (10);
+    assert_int_equal (taken[LIVE_FENCE], 1);
+    assert_true (live_set_fenced (set));
+    live_up (peer);                     /* no news */
+    run (10);
+    assert_int_equal (taken[LIVE_FENCE], 0);
+    live_of (peer)->is_journal = true;
+    live_up (peer);
+    run (10);
+    assert_int_equal (taken[LIVE_FENCE], 1);
+    assert_true (live_set_peer (set, 0)->info.is_journal);
+    assert_true (live_set_fenced (set));
+    live_up (peer);
+    run (10);
+    assert_int_equal (taken[LIVE_FENCE], 0);
+}
+
 static void more_peers_than_there_is_room_for_are_told (void **state)
 {
     (void) state;
@@ -227,6 +250,7 @@ int main (void)
         CASE (a_connection_that_cannot_be_made_is_tried_again),
         CASE (a_silent_connection_is_made_anew_as_soon_as_it_can),
         CASE (one_that_moves_is_drained_and_connected_to_anew),
+        CASE (a_peer_that_becomes_a_journal_is_fenced_again),
         CASE (more_peers_than_there_is_room_for_are_told),
         CASE (more_news_than_there_is_room_for_lose_nobody),
         CASE (who_asks_again_says_when),
