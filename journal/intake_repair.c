@@ -275,10 +275,7 @@ static void look_after (struct intake *in, struct intake_stream *s)
         case INTAKE_TODO_ASK_OWNER:
         case INTAKE_TODO_ASK_JOURNAL:
             ask (in, s, &todo);
-            if (!may_act (in, s)) {
-                s->due_ns = in->now;
-                return;
-            }
+            assert (may_act (in, s));       /* its question is in flight, or the place that it was to take is free */
             break;
         case INTAKE_TODO_TAKE:
             intake_record_held (in, s);

@@ -379,6 +379,29 @@ static void a_journal_that_says_not_yet_or_is_none_now_is_asked_again (void **st
     expect_log (j, whole, 2);
 }
 
+/* An answer that says that it is of the epoch that waits, though it stands before it: held, and recorded when that epoch has come. */
+static void what_an_answer_brings_of_the_epoch_that_waits_is_recorded_when_that_has_come (void **state)
+{
+    struct fake_journal *j = *state;
+    struct kit_batch_spec recorded[] = { spec_of (1, 1, 4), spec_of (1, 5, 1) }, next = spec_of (1, 100, 1);
+    recorded[1].epoch = next.epoch = 3;
+    recorded[1].epoch_first_seq = 5;
+    next.epoch_first_seq = 100;
+    script_up (0, false);
+    script_up (1, false);
+    script_batch (0, &recorded[0]);
+    script_head (0, 1, 1, 9);
+    script_settle ();
+    const uint64_t session = script_expect_question (0, 1, 5, 10);
+    script_batch (1, &next);
+    script_settle ();
+    script_answer_batch (session, &recorded[1]);
+    assert_int_equal (script_next_seq (j, 1), 5);
+    script_skip (j->context.options.epoch_quiet_ms);
+    (void) script_expect_question (1, 1, 6, 100);   /* its publisher has the rest */
+    expect_log (j, recorded, 2);
+}
+
 /* All places for questions are taken: who has one may change whom it asks, the others wait; a silent holder's place is free in the end. */
 static void with_all_questions_in_flight_nobody_is_passed_over (void **state)
 {
@@ -629,6 +652,7 @@ int main (void)
         CASE (that_a_stream_ended_is_told_again_ever_more_rarely_until_somebody_publishes_it),
         CASE (what_answers_bring_is_checked_like_what_comes_live),
         CASE (a_journal_that_says_not_yet_or_is_none_now_is_asked_again),
+        CASE (what_an_answer_brings_of_the_epoch_that_waits_is_recorded_when_that_has_come),
         CASE (with_all_questions_in_flight_nobody_is_passed_over),
         CASE (a_holder_that_cannot_be_asked_counts_as_not_asked),
         CASE (room_in_the_log_is_waited_for_and_nothing_is_lost),
