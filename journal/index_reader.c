@@ -132,9 +132,8 @@ int index_reader_new (struct journal_context *context, struct index_reader **ret
 void index_reader_destroy (struct index_reader **reader)
 {
     struct index_reader *r = *reader;
-    if (!r)
-        return;
-    index_db_close (&r->db);
+    if (r)
+        index_db_close (&r->db);
     free (r);
     *reader = NULL;
 }

@@ -372,6 +372,15 @@ static void send_end (struct server *s, struct session *x, const struct replay_h
     (void) send_message (s, x, now);
 }
 
+/* It is caught up: until the synced end moves, or it has something to say. */
+static void wait_for_data (struct server *s, struct session *x, uint64_t now)
+{
+    const uint64_t due = replay_due (x->replay);
+    place_move (s, x, SESSION_DATA, now);
+    if (due < s->data_due_ns)
+        s->data_due_ns = due;
+}
+
 /* One step of one session, which is READY. */
 static void session_turn (struct server *s, struct session *x, uint64_t now)
 {
@@ -407,13 +416,9 @@ static void session_turn (struct server *s, struct session *x, uint64_t now)
         x->share -= SERVER_TURN_BYTES / 4;              /* it read, though it sent nothing */
         place_move (s, x, SESSION_READY, now);
         break;
-    case REPLAY_STEP_WAIT: {
-        const uint64_t due = replay_due (x->replay);
-        place_move (s, x, SESSION_DATA, now);
-        if (due < s->data_due_ns)
-            s->data_due_ns = due;
+    case REPLAY_STEP_WAIT:
+        wait_for_data (s, x, now);
         break;
-    }
     case REPLAY_STEP_DONE:
         send_end (s, x, &header, now);
         break;

@@ -401,8 +401,11 @@ static void an_asker_whose_queue_stays_full_is_forgotten_in_the_end (void **stat
 }
 
 /* More sessions than readers of the log, all in the midst of it. */
-enum { SESSIONS = SERVER_READERS_MAX + 20 };
+enum { RESTING = 20, SESSIONS = SERVER_READERS_MAX + RESTING };
 
+static struct heard heard_by[SESSIONS + 1];     /* of each session */
+
+/* The first RESTING have given up their readers to the last ones. */
 static void fill_readers (struct fake_journal *j)
 {
     server_destroy (&server);
@@ -410,7 +413,8 @@ static void fill_readers (struct fake_journal *j)
     assert_int_equal (server_new (&j->context, &server), 0);
     for (unsigned i = 0; i < SESSIONS; i++) {
         ask_to_follow ((uint8_t) (1 + i % 100), 1 + i, 1, NULL);
-        (void) wait_data (1 + i);
+        heard_by[1 + i] = (struct heard) { .session = 1 + i };
+        take_batches (&heard_by[1 + i], wait_data (1 + i));
     }
 }
 
@@ -425,6 +429,48 @@ static void more_sessions_than_readers_all_come_to_the_end (void **state)
     }
     assert_int_equal (journal_counter (&j->context, JOURNAL_SESSIONS_DROPPED), 0);
     assert_int_equal (journal_counter (&j->context, JOURNAL_SESSIONS_REFUSED), 0);
+}
+
+/* Segments' files that are open in this process. */
+static unsigned open_segments (void)
+{
+    unsigned count = 0;
+    for (int fd = 0; fd < 2 * SESSIONS; fd++) {
+        char link[32], path[300] = "";
+        (void) snprintf (link, sizeof link, "/proc/self/fd/%d", fd);
+        const ssize_t len = readlink (link, path, sizeof path - 1);
+        count += len > 4 && strcmp (path + len - 4, ".seg") == 0;
+    }
+    return count;
+}
+
+/* All of these have their turn; the first one needs a reader, and those that have none wait behind all that have. */
+static void a_reader_is_taken_from_one_that_has_one (void **state)
+{
+    enum { WHOLE = SESSIONS - RESTING, ASKED = WHOLE + 2, CREDIT = FACTS * PAYLOAD / 2 };         /* for one batch */
+    struct fake_journal *j = *state;
+    unsigned asked[ASKED] = { 1 };
+    const unsigned others = open_segments ();
+    fill_readers (j);
+    for (unsigned i = 0; i < WHOLE; i++)
+        asked[1 + i] = RESTING + 1 + i;
+    asked[ASKED - 1] = 2;
+    pthread_mutex_lock (&fake.lock);            /* the server's thread waits in its answer to the first of these */
+    assert_int_equal (hand_over_status (slice (NULL, 0), 0), 0);
+    for (unsigned i = 0; i < ASKED; i++)
+        assert_int_equal (hand_over_credit ((uint8_t) (1 + (asked[i] - 1) % 100), asked[i], CREDIT), 0);
+    pthread_mutex_unlock (&fake.lock);
+    (void) fake_wait_reply (FACTMESH__CONTROL__BODY_STATUS_REPLY);
+    for (unsigned i = 0; i < ASKED; i++) {
+        const Factmesh__ReplayData *d = fake_wait_reply (FACTMESH__CONTROL__BODY_REPLAY_DATA)->replay_data;
+        assert_true (d->session <= SESSIONS && d->n_batches == 1);
+        take_batches (&heard_by[d->session], d);
+    }
+    for (unsigned i = 0; i < ASKED; i++)
+        assert_int_equal (heard_by[asked[i]].batches, 1);
+    assert_int_equal (hand_over_status (slice (NULL, 0), 0), 0);
+    (void) fake_wait_reply (FACTMESH__CONTROL__BODY_STATUS_REPLY);
+    assert_int_equal (open_segments (), others + SERVER_READERS_MAX);
 }
 
 /* One that gave its reader up needs a descriptor to go on. */
@@ -470,6 +516,7 @@ int main (void)
         CASE (sessions_that_are_silent_for_too_long_are_ended_and_those_that_follow_kept_alive),
         CASE (an_asker_whose_queue_stays_full_is_forgotten_in_the_end),
         CASE (more_sessions_than_readers_all_come_to_the_end),
+        CASE (a_reader_is_taken_from_one_that_has_one),
         CASE (a_session_that_cannot_go_on_ends_with_an_error_and_no_other_does),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
