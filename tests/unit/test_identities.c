@@ -27,7 +27,7 @@ struct made {
     struct batch_scratch scratch;
 };
 
-static uint8_t padding[40000];
+static uint8_t padding[23 << 20];
 
 /* Facts [first_seq, first_seq + count) of a stream; topics "a.b" and "a.c" in turns. */
 static void make (struct made *m, unsigned stream, uint64_t first_seq, const struct fm_slice *identities, uint32_t count, size_t payload_len)
@@ -67,7 +67,8 @@ static uint8_t *with_front (const struct made *m, struct fm_slice front, size_t 
 {
     uint8_t *bytes = malloc (front.len + m->len);
     assert_non_null (bytes);
-    memcpy (bytes, front.data, front.len);
+    if (front.len)
+        memcpy (bytes, front.data, front.len);
     memcpy (bytes + front.len, m->bytes, m->len);
     *ret_len = front.len + m->len;
     return bytes;
@@ -415,6 +416,42 @@ static void beyond_the_horizon_an_identity_is_new (void **state)
     drop (&m);
 }
 
+/* A record has a bound: of a batch so large what does not fit beside it is not told. */
+static void what_a_journal_says_of_a_batch_fits_into_its_record (void **state)
+{
+    (void) state;
+    const struct fm_slice ids[] = { slice_of ("x"), slice_of ("x"), slice_of ("x") };
+    struct made m;
+    make (&m, 3, 1000, ids, 3, 1000);
+    const size_t others = m.len - 3 * 1000 + 3 * 2 * 2; /* a large fact's length, and its payload's, take two bytes more */
+    drop (&m);
+    for (uint32_t fit = 0; fit < 3; fit++) {
+        const size_t room = BATCH_DUPLICATES_HEAD + fit * (size_t) BATCH_DUPLICATE_MAX + BATCH_DUPLICATE_MAX / 2;
+        struct identities x;
+        struct fm_slice front;
+        uint32_t count;
+        identities_init (&x, 64);
+        make (&m, 3, 1000, ids, 3, (RECORD_BODY_MAX - room - others) / 3);
+        assert_true (RECORD_BODY_MAX - m.len >= room && RECORD_BODY_MAX - m.len < room + BATCH_DUPLICATE_MAX / 2);
+        assert_int_equal (identities_decide (&x, &m.batch, &front, &count), 0);
+        assert_int_equal (count, fit);
+        assert_true (front.len <= RECORD_BODY_MAX - m.len);
+        size_t len;
+        uint8_t *bytes = with_front (&m, front, &len);
+        struct batch_scratch scratch = { 0 };
+        struct batch b;
+        struct batch_duplicates d;
+        assert_int_equal (batch_decode (bytes, len, slice (NULL, 0), &scratch, &b), 0);
+        batch_duplicates_init (&d, &b);
+        for (uint32_t i = 0; i < 3; i++)
+            assert_int_equal (batch_duplicates_meet (&d, 1000 + i), i > 0 && i <= fit);
+        batch_scratch_release (&scratch);
+        free (bytes);
+        identities_release (&x);
+        drop (&m);
+    }
+}
+
 /* The next batch of a stream: identities from a number of texts that grows slowly, and none at times. */
 static int record_next (struct log *log, struct identities *x, unsigned stream, size_t payload_len)
 {
@@ -646,6 +683,7 @@ int main (void)
         cmocka_unit_test (a_cut_batch_keeps_what_is_said_of_its_facts),
         cmocka_unit_test (the_table_remembers_the_last_ones_and_no_more),
         cmocka_unit_test (beyond_the_horizon_an_identity_is_new),
+        cmocka_unit_test (what_a_journal_says_of_a_batch_fits_into_its_record),
         CASE (the_first_with_an_identity_is_a_fact_and_the_others_repeat_it),
         CASE (what_was_not_recorded_is_nobodys_first),
         CASE (a_start_remembers_what_its_log_tells),

@@ -180,6 +180,32 @@ static void a_segment_sealed_with_a_hole_is_never_skipped (void **state)
     assert_int_equal (verified.damaged, 1);     /* the hole, not the footer */
 }
 
+/* What was recorded as void lies right behind what is damaged: each is told as what it is, once. */
+static void a_recorded_gap_beside_damage_is_told_as_it_was_recorded (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    const struct fm_id stream = kit_stream (2);
+    const struct kit_batch_spec first = { .stream = 2, .first_seq = 1, .count = 2, .payload_len = 20 }, lost = { .stream = 2, .first_seq = 3, .count = 2, .payload_len = 20 },
+                                last = { .stream = 2, .first_seq = 9, .count = 2, .payload_len = 20 };
+    struct log_reader *r;
+    char path[256];
+    uint64_t offset;
+    kit_append_batch (s->log, &first);
+    kit_append_batch (s->log, &lost);
+    assert_int_equal (log_append_gap (s->log, &stream, 5, 9, FACTMESH__GAP_REASON__GAP_VOID, &offset), 0);
+    kit_append_batch (s->log, &last);
+    kit_sync (s->log);
+    kit_segment_path (s->directory, 1, path);
+    wipe (path, &lost, &lost);
+    assert_int_equal (log_reader_new (s->log, &r), 0);
+    expect_batch (r, first);
+    expect_gap (r, &stream, 3, 5, FACTMESH__GAP_REASON__GAP_DAMAGED);
+    expect_gap (r, &stream, 5, 9, FACTMESH__GAP_REASON__GAP_VOID);
+    expect_batch (r, last);
+    expect_end (r);
+    log_reader_destroy (&r);
+}
+
 static void a_missing_segment_is_told_stream_by_stream (void **state)
 {
     struct log_setting *s = setting_of (state);
@@ -269,6 +295,7 @@ int main (void)
         CASE (damage_in_a_sealed_segment_is_told_stream_by_stream),
         CASE (a_hole_at_a_streams_start_or_end_is_told_too),
         CASE (a_segment_sealed_with_a_hole_is_never_skipped),
+        CASE (a_recorded_gap_beside_damage_is_told_as_it_was_recorded),
         CASE (a_missing_segment_is_told_stream_by_stream),
         CASE (a_damaged_footer_costs_time_and_nothing_else),
 #undef CASE

@@ -221,6 +221,50 @@ static void a_seek_that_cannot_read_now_says_so (void **state)
     fail_fs_destroy (&f);
 }
 
+/* A segment's file that goes just before the n-th of them is opened. */
+static struct {
+    unsigned opens, n;
+    char path[256];
+} going;
+
+static int open_when_it_goes (void *context, int dir, const char *name, int flags, mode_t mode)
+{
+    if (strstr (name, ".seg") && ++going.opens == going.n)
+        assert_int_equal (unlink (going.path), 0);
+    return fs_real.open (context, dir, name, flags, mode);
+}
+
+/* The segment is open, and where its stream's records lie is to be looked up, which opens it once more. */
+static void a_segment_that_goes_while_a_sequence_is_sought_in_it_is_read_all_the_same (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    static struct fs fs;
+    const struct fm_id stream = kit_stream (1);
+    fs = fs_real;
+    fs.open = open_when_it_goes;
+    fill_segments (s, 4);
+    s->options.fs = &fs;
+    reopen (s);
+    kit_segment_path (s->directory, 2, going.path);
+    going.n = 0;
+    for (int goes = 0; goes < 2; goes++) {
+        struct log_reader *r;
+        uint64_t offset;
+        assert_int_equal (log_reader_new (s->log, &r), 0);
+        going.opens = 0;
+        assert_int_equal (log_reader_seek_seq (r, &stream, 17, &offset), 0);
+        assert_int_equal (offset, PER_SEGMENT + 8);     /* its seventh, behind the small one */
+        assert_true (goes ? going.opens == going.n : going.opens > 1);
+        going.n = going.opens;
+        for (uint64_t seq = 17; seq <= 21; seq++)
+            expect_batch (r, big_spec (seq));
+        log_reader_destroy (&r);
+    }
+    assert_int_not_equal (access (going.path, F_OK), 0);
+    s->options.fs = NULL;
+    reopen (s);
+}
+
 /* Of a stream, what no pattern matches: the segment is left out, and how far the stream went in it is told. */
 static void a_stream_whose_topics_are_not_wanted_is_told_how_far_it_goes (void **state)
 {
@@ -384,6 +428,7 @@ int main (void)
         CASE (a_damaged_cookie_waits_for_room_to_be_put_right),
         CASE (a_quota_is_a_full_disk),
         CASE (a_seek_that_cannot_read_now_says_so),
+        CASE (a_segment_that_goes_while_a_sequence_is_sought_in_it_is_read_all_the_same),
         CASE (a_stream_whose_topics_are_not_wanted_is_told_how_far_it_goes),
         CASE (a_footer_that_is_lost_under_a_reader_loses_no_fact),
         CASE (a_table_with_one_place_knows_each_stream_all_the_same),

@@ -282,14 +282,28 @@ static void more_gaps_among_the_newest_than_a_message_holds_are_each_told_once (
     session_close (x);
 }
 
+/* The index says that each of offsets 1 to `last` is a newest fact, and only the first and the last of them can be read. */
+static void expect_first_and_last (struct replay_setting *s, uint64_t last)
+{
+    static const uint64_t offsets[] = { 1, 2, 3, 4 };
+    struct fake_index index = fake_index_of (offsets, last);
+    Factmesh__Cursor cursor = FACTMESH__CURSOR__INIT;
+    Factmesh__ReplayOpen open = from_latest (&cursor, 0);
+    kit_sync (s->log);
+    struct session *x = open_latest (s, &index, &open);
+    session_run (x);
+    assert_true (x->caught_up);
+    assert_int_equal (x->seen_count, 2);
+    assert_fact (x, 0, 1, 1);
+    assert_fact (x, 1, 1, last);
+    assert_int_equal (session_covered (x, 1), last);
+    session_close (x);
+}
+
 /* The index cannot know what is within: no fact of it is among the newest. */
 static void a_batch_of_a_newer_version_hides_no_other (void **state)
 {
     struct replay_setting *s = replay_setting_of (state);
-    static const uint64_t offsets[] = { 1, 2, 3 };
-    struct fake_index index = fake_index_of (offsets, 3);
-    Factmesh__Cursor cursor = FACTMESH__CURSOR__INIT;
-    Factmesh__ReplayOpen open = from_latest (&cursor, 0);
     for (uint64_t seq = 1; seq <= 3; seq++) {
         const struct kit_batch_spec spec = { .stream = 1, .first_seq = seq, .count = 1, .payload_len = 10 };
         struct kit_batch k;
@@ -301,14 +315,23 @@ static void a_batch_of_a_newer_version_hides_no_other (void **state)
         assert_int_equal (offset, seq);
         kit_batch_release (&k);
     }
-    kit_sync (s->log);
-    struct session *x = open_latest (s, &index, &open);
-    session_run (x);
-    assert_true (x->caught_up);
-    assert_int_equal (x->seen_count, 2);
-    assert_fact (x, 0, 1, 1);
-    assert_fact (x, 1, 1, 3);
-    session_close (x);
+    expect_first_and_last (s, 3);
+}
+
+/* Of its batch the header can be read, and the facts before it. */
+static void a_fact_that_cannot_be_read_hides_none_before_it_and_no_other_batch (void **state)
+{
+    struct replay_setting *s = replay_setting_of (state);
+    const struct kit_batch_spec damaged = { .stream = 1, .first_seq = 1, .count = 3, .payload_len = 10 }, whole = { .stream = 1, .first_seq = 4, .count = 1, .payload_len = 10 };
+    struct kit_batch k;
+    uint64_t offset;
+    kit_batch_make (&damaged, &k);
+    const size_t fact_len = (k.len - k.batch.facts_pos) / 3;
+    memset (k.bytes + k.batch.facts_pos + fact_len, 0xFF, 2 * fact_len);
+    assert_int_equal (log_append (s->log, &k.batch, &offset), 0);
+    kit_batch_release (&k);
+    assert_int_equal (kit_append_batch (s->log, &whole), 4);
+    expect_first_and_last (s, 4);
 }
 
 /* Each read fails in turn: the session ends with that, and one that is opened then has all. */
@@ -363,6 +386,7 @@ int main (void)
         CASE (from_latest_without_an_index_or_with_a_stream_is_refused),
         CASE (more_gaps_among_the_newest_than_a_message_holds_are_each_told_once),
         CASE (a_batch_of_a_newer_version_hides_no_other),
+        CASE (a_fact_that_cannot_be_read_hides_none_before_it_and_no_other_batch),
         CASE (newest_facts_that_cannot_be_read_now_end_the_session),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);

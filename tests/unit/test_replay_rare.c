@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "../support/replay_kit.h"
 #include "covered.h"
@@ -170,6 +171,49 @@ static void a_position_beyond_what_expired_tells_no_gap (void **state)
     session_close (x);
 }
 
+/* A segment is lost, and so are the snapshots of the one behind it, which would tell whose facts were in it. Who reads one stream is told all the same. */
+static void what_is_missing_between_two_facts_of_a_stream_is_told_where_nothing_tells_whose_facts_were_lost (void **state)
+{
+    struct replay_setting *s = replay_setting_of (state);
+    const struct fm_id one = kit_stream (1);
+    struct log_segment_info segments[16];
+    size_t count, gaps = 0;
+    char path[256];
+    append_turns (s, 2, 60, 1, 50000, NULL, 1);
+    assert_int_equal (log_segment_list (s->log, segments, 16, &count), 0);
+    assert_true (count > 4);
+    /* Odd offsets are stream 1's. */
+    const uint64_t first_seq = segments[1].first_offset / 2 + 1, end_seq = segments[1].end_offset / 2 + 1;
+    log_destroy (&s->log);
+    kit_segment_path (s->directory, 2, path);
+    assert_int_equal (unlink (path), 0);
+    kit_segment_path (s->directory, 3, path);
+    kit_flip (path, 4096 + 100);
+    assert_int_equal (log_open (s->directory, &s->options, NULL, &s->log), 0);
+    const Factmesh__ReplayOpen open = range_of (&one, 3, 60);
+    struct session *x = session_open (s, &open);
+    session_run (x);
+    assert_int_equal (x->last, REPLAY_STEP_DONE);
+    uint64_t next_seq = 3;
+    for (size_t i = 0; i < x->seen_count; i++) {
+        next_seq = next_seq == first_seq ? end_seq : next_seq;
+        assert_int_equal (x->seen[i].first_seq, next_seq++);
+    }
+    assert_int_equal (next_seq, 60);
+    for (size_t i = 0; i < x->gap_count; i++) {
+        assert_int_equal (x->gaps[i].reason, FACTMESH__GAP_REASON__GAP_DAMAGED);
+        if (id_is_zero (&x->gaps[i].stream))
+            continue;                               /* of offsets */
+        assert_true (id_equal (&x->gaps[i].stream, &one));
+        assert_int_equal (x->gaps[i].first_seq, first_seq);
+        assert_int_equal (x->gaps[i].end_seq, end_seq);
+        gaps++;
+    }
+    assert_int_equal (gaps, 1);
+    assert_int_equal (session_covered (x, 1), 59);
+    session_close (x);
+}
+
 /* Each stream's loss is told with its range, and what is left comes. */
 static void a_session_that_retention_overtakes_tells_each_streams_gap (void **state)
 {
@@ -330,6 +374,7 @@ int main (void)
     const struct CMUnitTest tests[] = {
         CASE (more_streams_than_a_message_tells_are_told_in_several),
         CASE (a_position_beyond_what_expired_tells_no_gap),
+        CASE (what_is_missing_between_two_facts_of_a_stream_is_told_where_nothing_tells_whose_facts_were_lost),
         RETAINING (a_session_that_retention_overtakes_tells_each_streams_gap),
         CASE (an_end_in_the_past_ends_the_session_when_all_is_read_and_one_to_come_does_not),
         CASE (the_last_ones_are_found_in_shares),
