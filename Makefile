@@ -147,7 +147,7 @@ $(UNIT_BIN): $(BUILD)/tests/support/test_filter.o
 $(BUILD)/tests/unit/test_simulation: $(call obj,$(SIM_SRC))
 
 # Its allocations, and those of the code under test, go through tests/support/fail_memory.c.
-$(BUILD)/tests/unit/test_no_memory $(BUILD)/tests/unit/test_no_memory_mesh: LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
+$(addprefix $(BUILD)/tests/unit/,test_no_memory test_no_memory_mesh test_http): LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
 
 $(BUILD)/tests/unit/test_shop: $(call obj,$(addprefix nodes/shop/,csv.c mbox.c order.c outbox.c store.c))
 $(BUILD)/tests/unit/test_shop_email: $(call obj,$(addprefix nodes/shop/,mbox.c order.c store.c))

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include "../support/blob_kit.h"
+#include "../support/fail_memory.h"
 #include "http.h"
 #include "http_range.h"
 
@@ -164,6 +165,23 @@ static void a_disk_that_is_full_or_broken_is_said_by_its_status (void **state)
     assert_int_equal (counted (JOURNAL_HTTP_REFUSED), 3);
 }
 
+/* There is nothing to say it with: the connection ends. */
+static void a_request_for_which_there_is_no_memory_is_cut_and_the_next_one_is_not (void **state)
+{
+    (void) state;
+    char answer[ANSWER_MAX];
+    const int fd = dial ();
+    fail_memory_at (1);
+    say (fd, "GET /blobs HTTP/1.1\r\nHost: here\r\n\r\n");
+    hear (fd, NULL, answer);
+    close (fd);
+    assert_true (fail_memory_happened ());
+    fail_memory_at (0);
+    assert_string_equal (answer, "");
+    assert_int_equal (counted (JOURNAL_HTTP_REQUESTS), 0);
+    expect ("PUT", "/blobs", "", "hello", 201, "\"size\":5}");
+}
+
 /* Each is asked to go on before the next one comes. */
 static void more_uploads_than_may_be_are_told_to_come_again (void **state)
 {
@@ -274,6 +292,7 @@ int main (void)
         CASE (a_lease_and_the_longest_type_are_kept),
         CASE (a_get_with_a_body_has_its_answer),
         CASE (a_disk_that_is_full_or_broken_is_said_by_its_status),
+        CASE (a_request_for_which_there_is_no_memory_is_cut_and_the_next_one_is_not),
         CASE (more_uploads_than_may_be_are_told_to_come_again),
         CASE (an_address_that_cannot_be_is_refused),
         CASE (two_do_not_share_a_port),

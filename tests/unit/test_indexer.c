@@ -4,7 +4,11 @@
 #include "index_kit.h"
 
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+
+#include "log_state.h"
 
 /* A file is where its directory should be. */
 static void start_without_an_index (struct setting *s)
@@ -26,6 +30,44 @@ static void requests_wait_for_an_index_that_cannot_be_written_yet (void **state)
     assert_int_equal (unlink (s->index), 0);
     assert_int_equal (mkdir (s->index, 0777), 0);
     expect_fact (newest_of (1, 7, s->end));
+}
+
+/* What its file and its log may have, for this process. */
+static struct rlimit let_files_grow_to (rlim_t bytes)
+{
+    struct rlimit before, now;
+    assert_int_equal (getrlimit (RLIMIT_FSIZE, &before), 0);
+    now = before;
+    now.rlim_cur = bytes;
+    assert_int_equal (setrlimit (RLIMIT_FSIZE, &now), 0);
+    return before;
+}
+
+/* Wherever room ends while it is made: told, tried again, and whole when there is room. */
+static void an_index_for_which_there_is_no_room_is_made_when_there_is (void **state)
+{
+    enum { STEP = 4096, STEPS = 32 };
+    struct setting *s = *state;
+    unsigned failed = 0;
+    (void) signal (SIGXFSZ, SIG_IGN);
+    for (rlim_t step = 0; step < STEPS; step++) {
+        const struct rlimit before = let_files_grow_to (step * STEP);
+        start (s);
+        ask_latest (1, 7);
+        while (!fake_noticed ("INDEX-FAILED") && !fake_reply_within (1))
+            continue;
+        assert_int_equal (setrlimit (RLIMIT_FSIZE, &before), 0);
+        if (fake_noticed ("INDEX-FAILED")) {
+            failed++;
+            fake.skipped_ns += (uint64_t) INDEXER_RETRY_MS * FAKE_NS_PER_MS;
+            wake_raise (&s->j.context.bells[BELL_INDEXER].wake);
+            expect_fact (newest_of (1, 7, s->end));
+            expect_all_right (s);
+        }
+        stop (s);
+        assert_int_equal (unlink (s->path), 0);
+    }
+    assert_true (failed > STEPS / 4);
 }
 
 /* --- What is refused. */
@@ -185,6 +227,36 @@ static void what_has_expired_is_forgotten (void **state)
     }
 }
 
+/* The index forgets it a while later. */
+static void what_expired_a_moment_ago_is_left_out_of_links (void **state)
+{
+    enum { CONVERSATION = 6, LARGE = 1200000 };
+    struct setting *s = *state;
+    struct log *log = s->j.context.log;
+    static uint8_t large[LARGE];
+    uint64_t ticket, first_offset;
+    assert_int_equal (log_cursor_put (log, &(struct log_cursor) { .name = "large", .cursor = slice (large, LARGE) }, &ticket), 0);
+    append_facts (&s->j, FACTS + 1, 2 * FACTS + 1);     /* in a segment of their own */
+    s->end = 2 * FACTS + 1;
+    start (s);
+    ask_links (0, CONVERSATION);
+    expect_links (s, 0, CONVERSATION);
+    log->options.retain_bytes = 1;
+    assert_int_equal (log_retain (log, &first_offset), 0);
+    assert_int_equal (first_offset, FACTS + 1);
+    ask_links (0, CONVERSATION);
+    const Factmesh__LinksReply *r = fake_wait_reply (FACTMESH__CONTROL__BODY_LINKS_REPLY)->links_reply;
+    size_t count = 0;
+    for (uint64_t n = first_offset; n < s->end; n++)
+        if (conversation_of (n) == CONVERSATION) {
+            assert_true (count < r->n_links);
+            assert_int_equal (r->links[count++]->offset, n);
+        }
+    assert_int_equal (count, r->n_links);
+    assert_true (count > 0 && !r->more);
+    assert_int_equal (fake.notice_count, 0);
+}
+
 /* Does the index say that the digest is pointed to? */
 static int is_used (struct setting *s, uint8_t digest)
 {
@@ -318,11 +390,13 @@ int main (void)
 #define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         CASE (requests_wait_for_an_index_that_cannot_be_written_yet),
+        CASE (an_index_for_which_there_is_no_room_is_made_when_there_is),
         CASE (a_name_that_is_none_is_refused),
         CASE (requests_that_wait_for_the_index_are_bounded_in_number_and_time),
         CASE (links_come_in_parts),
         CASE (links_that_cannot_be_read_now_are_refused),
         CASE (what_has_expired_is_forgotten),
+        CASE (what_expired_a_moment_ago_is_left_out_of_links),
         CASE (what_cannot_be_read_may_point_to_any_blob),
         CASE (a_reader_waits_for_the_index_and_gives_up_then),
         CASE (a_directory_whose_name_is_too_long_is_refused),
