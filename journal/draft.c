@@ -1,7 +1,7 @@
 #include "draft.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +9,6 @@
 
 enum {
     DRAFT_BUFFER = 1 << 20,
-    PATH_BYTES = 4096,
     DRAFT_HOLE = RECORD_HEADER_LEN          /* of a loss that left no bytes: shorter than any record, longer than none */
 };
 
@@ -94,7 +93,32 @@ static int put_hole (struct draft *d)
 
 /* --- Records. */
 
-int draft_copy (struct draft *d, int fd, uint64_t pos, uint64_t end, bool same_salt)
+/* Bytes that the file has are in the room that was reserved. */
+static int put_copy (struct draft *d, size_t len, uint64_t pos, bool same_salt)
+{
+    const uint64_t at = draft_pos (d);
+    if (!same_salt || at != pos)
+        record_move (d->record, d->out.seed, at, at);   /* all before it is synced before it is published */
+    return put_bytes (d, d->record, len);
+}
+
+int draft_copy (struct draft *d, struct segment_scan *scan, bool same_salt)
+{
+    const size_t len = (size_t) (scan->next_pos - scan->pos);
+    const uint8_t *body;
+    int rc = put_hole (d);
+    if (rc == 0)
+        rc = reserve (d, len);
+    if (rc == 0)
+        rc = scan_body (scan, &body);
+    if (rc)
+        return rc;
+    memcpy (d->record, body - RECORD_HEADER_LEN, len);
+    d->facts += scan->record.kind == RECORD_BATCH ? scan->record.count : 0;
+    return put_copy (d, len, scan->pos, same_salt);
+}
+
+int draft_copy_damaged (struct draft *d, int fd, uint64_t pos, uint64_t end, bool same_salt)
 {
     const size_t len = (size_t) (end - pos);
     int rc = put_hole (d);
@@ -104,16 +128,7 @@ int draft_copy (struct draft *d, int fd, uint64_t pos, uint64_t end, bool same_s
         return rc;
     memset (d->record, 0, len);
     const ssize_t n = scan_read (d->log->fs, fd, d->record, len, pos);
-    if (n < RECORD_HEADER_LEN)
-        return n < 0 ? (int) n : -EIO;
-    const uint64_t at = draft_pos (d);
-    if (!same_salt || at != pos)
-        record_move (d->record, d->out.seed, at, at);   /* all before it is synced before it is published */
-    struct record r;
-    record_peek (d->record, &r);
-    if (r.kind == RECORD_BATCH && record_body_ok (&r, d->record + RECORD_HEADER_LEN))
-        d->facts += r.count;
-    return put_bytes (d, d->record, len);
+    return n < 0 ? (int) n : put_copy (d, len, pos, same_salt);
 }
 
 int draft_body (struct draft *d, uint32_t body_len, uint8_t **ret_body)
@@ -210,17 +225,14 @@ static int drop_file (void *arg, const char *name)
  * replaced, so that no start finds it beside the new one. */
 static int drop_index (const struct log *log)
 {
-    char path[PATH_BYTES];
-    if (snprintf (path, sizeof path, "%s/index", log->directory) >= (int) sizeof path)
-        return error_set (-ENAMETOOLONG, "%s/index", log->directory);
-    struct index_directory d = { .log = log, .fd = log->fs->open_dir (log->fs->context, path, false) };
+    struct index_directory d = { .log = log, .fd = log->fs->open (log->fs->context, log->dir, "index", O_RDONLY | O_DIRECTORY, 0) };
     if (d.fd < 0)
-        return d.fd == -ENOENT ? 0 : error_set (d.fd, "cannot open %s: %s", path, strerror (-d.fd));
+        return d.fd == -ENOENT ? 0 : error_set (d.fd, "cannot open %s/index: %s", log->directory, strerror (-d.fd));
     int rc = log->fs->list (log->fs->context, d.fd, drop_file, &d);
     if (rc == 0)
         rc = log->fs->sync_dir (log->fs->context, d.fd);
     (void) log->fs->close (log->fs->context, d.fd);     /* a directory: nothing to lose */
-    return rc ? error_set (rc, "cannot empty %s: %s", path, strerror (-rc)) : 0;
+    return rc ? error_set (rc, "cannot empty %s/index: %s", log->directory, strerror (-rc)) : 0;
 }
 
 int draft_publish (struct draft *d, bool sealed)

@@ -31,8 +31,10 @@ void draft_release (struct draft *d);
 /* Where the next record goes. */
 uint64_t draft_pos (const struct draft *d);
 
-/* Copy a record that lies at [pos, end) of fd, whole or with a damaged body. */
-int draft_copy (struct draft *d, int fd, uint64_t pos, uint64_t end, bool same_salt);
+/* Copy the record that scan_next returned, which was whole when the segment was examined. FM_ERR_CORRUPT: it is not any more. */
+int draft_copy (struct draft *d, struct segment_scan *scan, bool same_salt);
+/* Copy what lies at [pos, end) of fd: a good header with a damaged body. */
+int draft_copy_damaged (struct draft *d, int fd, uint64_t pos, uint64_t end, bool same_salt);
 /* Room for the body of a new record; then draft_put writes it. */
 int draft_body (struct draft *d, uint32_t body_len, uint8_t **ret_body);
 int draft_put (struct draft *d, const struct record *r);

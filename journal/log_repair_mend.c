@@ -1,5 +1,7 @@
 /* log_repair_mend: a damaged segment that can be read: what becomes of each spot, and the segment made anew with it. */
 
+#include <errno.h>
+
 #include "error.h"
 #include "log_repair_inner.h"
 
@@ -60,9 +62,9 @@ static int write_spot (struct patient *p, struct draft *d, const struct spot *sp
             memcpy (body, spot->gap_body, RECORD_GAP_LEN);
             return draft_put (d, &spot->record);
         }
-        return draft_copy (d, p->view.fd, spot->pos, spot->end_pos, same_salt);
+        return draft_copy_damaged (d, p->view.fd, spot->pos, spot->end_pos, same_salt);
     case SPOT_BATCH:
-        return draft_copy (d, p->view.fd, spot->pos, spot->end_pos, same_salt);
+        return draft_copy_damaged (d, p->view.fd, spot->pos, spot->end_pos, same_salt);
     case SPOT_HOLE:
     case SPOT_SNAPSHOT:
         return draft_hole (d, p->view.fd, spot->pos, spot->end_pos);
@@ -110,6 +112,7 @@ static int write_segment (struct patient *p, bool new_snapshots, struct recover_
     }
     h.snapshot_end = new_snapshots ? 0 : h.snapshot_end;
     struct segment_scan scan = { .fd = -1 };
+    (void) error_set (0, "%s", "");         /* so that an older detail does not pass for ours */
     int rc = draft_init (&d, r->log, &h);
     if (rc == 0 && new_snapshots)
         rc = draft_snapshots (&d, state);
@@ -119,26 +122,28 @@ static int write_segment (struct patient *p, bool new_snapshots, struct recover_
     size_t next = 0;
     while (next < p->count && p->spots[next].pos < from)
         next++;
-    while (rc == 0 && ((rc = scan_next (&scan)) == 0 || rc == FM_ERR_CORRUPT)) {
-        const uint64_t pos = scan.pos, end = scan.next_pos;
-        const bool is_spot = next < p->count && p->spots[next].pos < end;
-        if (is_spot)
-            rc = 0;
-        while (next < p->count && p->spots[next].pos < end && rc == 0)
+    /* As it was examined, whatever can be read now: more of a spot, and it would be there twice; less of what was whole, and it stays where it is, for
+     * another run to read it, or to tell it as lost. */
+    for (uint64_t pos = from; rc == 0 && pos < p->records_end; pos = scan.next_pos) {
+        if (next < p->count && p->spots[next].pos == pos) {
+            scan.next_pos = p->spots[next].end_pos;
             rc = write_spot (p, &d, &p->spots[next++], same_salt);
-        if (!is_spot && rc == 0)
-            rc = draft_copy (&d, s->fd, pos, end, same_salt);
+            continue;
+        }
+        rc = scan_next (&scan);
+        if (rc == 0)
+            rc = draft_copy (&d, &scan, same_salt);
+        if (rc == FM_ERR_CORRUPT)
+            rc = error_set (-EIO, "what was whole at %llu cannot be read any more", (unsigned long long) pos);
     }
-    rc = rc == FM_ERR_END ? 0 : rc;
     for (; next < p->count && rc == 0; next++)
         rc = write_spot (p, &d, &p->spots[next], same_salt);
     if (rc == 0)
         rc = draft_publish (&d, h.number != r->view.active_number);
     scan_release (&scan);
     draft_release (&d);
-    return rc ? error_set (rc, "cannot make segment %llu of %s anew: %s", (unsigned long long) h.number,
-                           r->log->directory, fm_error_text (rc))
-              : 0;
+    const char *why = fm_error_detail ();
+    return rc ? error_set (rc, "cannot make segment %llu of %s anew: %s", (unsigned long long) h.number, r->log->directory, *why ? why : fm_error_text (rc)) : 0;
 }
 
 /* Everything of the file that is about to be replaced and is not whole. */
