@@ -121,8 +121,6 @@ static bool is_at (const struct cursor_table *t, uint32_t i, struct fm_slice nam
 
 int cursor_table_check (const struct cursor_table *t, const struct cursor_view *c)
 {
-    if (c->cursor.len > CURSOR_BYTES_MAX || c->filters.len > CURSOR_BYTES_MAX)
-        return FM_ERR_TOO_LARGE;
     const uint32_t i = lower_bound (t, c->name);
     size_t bytes = t->bytes + cursor_entry_len (c);
     if (is_at (t, i, c->name)) {

@@ -36,7 +36,7 @@ struct cursor_table {
 int cursor_table_init (struct cursor_table *t, uint32_t max);
 void cursor_table_release (struct cursor_table *t);
 
-/* May this one be put? FM_ERR_LIMIT, FM_ERR_TOO_LARGE or 0. */
+/* May this one be put? FM_ERR_LIMIT or 0. */
 int cursor_table_check (const struct cursor_table *t, const struct cursor_view *c);
 /* Put it, limits or not: what the log holds is never dropped because a limit was lowered. `entry` is malloc'ed and
  * encoded, and taken on success. Returns 0 or -ENOMEM. */
