@@ -171,6 +171,7 @@ static int walk_step (struct groups *gs, struct group *g, struct group_walk *w, 
 /* What older filters had left out, all of it: from now on the present ones were always in force. */
 static void end_skipped (struct group *g)
 {
+    g->skipped_next = g->skipped_end;   /* a gap reaches beyond */
     if (group_filters_add (&g->ever_filters, &g->config.filters))
         return;                         /* no memory: the next turn */
     g->filters_since = g->skipped_end;
@@ -184,8 +185,6 @@ static int read_skipped (struct groups *gs, struct group *g, unsigned *records)
     int rc = 0;
     for (; !rc && g->skipped_next < g->skipped_end && group_state_wants (g->state) && *records < GROUPS_TURN_RECORDS; ++*records) {
         rc = walk_step (gs, g, &g->skipped_walk, true, &g->skipped_next);
-        if (g->skipped_next > g->skipped_end)       /* a gap reaches beyond */
-            g->skipped_next = g->skipped_end;
         g->dirty = true;
     }
     if (g->skipped_end && (rc == FM_ERR_END || g->skipped_next >= g->skipped_end)) {

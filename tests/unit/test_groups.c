@@ -62,6 +62,36 @@ static void nothing_is_told_before_it_is_durable (void **state)
     groups_destroy (&groups);
 }
 
+/* Who waits for it does not ask again. */
+static void a_confirmation_that_cannot_be_sent_now_is_sent_later (void **state)
+{
+    struct fake_journal *j = *state;
+    const struct kit_batch_spec one = { .stream = 1, .first_seq = 1, .count = 2, .payload_len = 10 };
+    assert_int_equal (fake_open (j), 0);
+    assert_int_equal (kit_append_batch (j->context.log, &one), 1);
+    assert_int_equal (fake_sync (j), 0);
+    assert_int_equal (groups_new (&j->context, &groups), 0);
+    join ("g", 2);
+    const uint64_t member = sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_JOINED)->group_joined->member;
+    const Factmesh__Work *work = sync_until_reply (j, FACTMESH__CONTROL__BODY_WORK)->work;
+    assert_int_equal (work->n_items, 2);
+    fake_let_replies (-EAGAIN, 0, 0);
+    for (size_t i = 0; i < 2; i++)
+        group_say (member, work->items[i]->offset, work->items[i]->token, FACTMESH__OUTCOME_KIND__OUTCOME_DONE);
+    assert_null (fake_reply_within (QUIET_MS));
+    assert_int_equal (fake_sync (j), 0);
+    fake_wait_tries (4);                /* both, twice */
+    fake_let_replies (0, 0, 0);
+    for (int i = 0; i < 2; i++) {
+        const Factmesh__OutcomesConfirm *confirm = fake_wait_reply (FACTMESH__CONTROL__BODY_OUTCOMES_CONFIRM)->outcomes_confirm;
+        assert_int_equal (confirm->member, member);
+        assert_int_equal (confirm->n_refused, 0);
+    }
+    assert_null (fake_reply_within (QUIET_MS));
+    assert_int_equal (group_show ()->unfinished, 0);
+    groups_destroy (&groups);
+}
+
 static void a_group_that_could_not_be_loaded_is_refused_and_its_state_kept (void **state)
 {
     struct fake_journal *j = *state;
@@ -109,6 +139,35 @@ static void joins_that_wait_are_refused_when_the_log_becomes_read_only (void **s
     for (int i = 0; i < 2; i++)
         expect_error (FACTMESH__ERROR_CODE__ERROR_READ_ONLY, "a write or sync failed before its state was durable");
     assert_true (fake_noticed ("GROUP-NOT-STORED group=g"));
+}
+
+/* Much lies there: it is read and handed out turn by turn, and no turn waits for a clock or a bell. */
+static void what_lies_there_is_handed_out_without_a_pause (void **state)
+{
+    enum { FACTS = 24 * GROUPS_TURN_RECORDS, A_WHILE_MS = 8000 };
+    struct fake_journal *j = *state;
+    assert_int_equal (fake_open (j), 0);
+    for (uint64_t seq = 1; seq <= FACTS; seq++) {
+        const struct kit_batch_spec one = { .stream = 1, .first_seq = seq, .count = 1, .payload_len = 10 };
+        (void) kit_append_batch (j->context.log, &one);
+    }
+    assert_int_equal (fake_sync (j), 0);
+    assert_int_equal (groups_new (&j->context, &groups), 0);
+    join ("g", GROUP_CREDIT_MAX);
+    group_ask (&(struct group_ask) { .from = 'b', .group = slice_of ("g"), .credit = GROUP_CREDIT_MAX, .effect = FACTMESH__EFFECT__EFFECT_ONCE });
+    for (int i = 0; i < 2; i++)
+        (void) sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_JOINED);
+    const uint64_t from = node_now ();
+    static bool got[FACTS + 1];
+    for (size_t count = 0; count < FACTS;) {
+        const Factmesh__Work *work = fake_wait_reply (FACTMESH__CONTROL__BODY_WORK)->work;
+        for (size_t i = 0; i < work->n_items; i++, count++) {
+            assert_true (work->items[i]->offset <= FACTS && !got[work->items[i]->offset]);
+            got[work->items[i]->offset] = true;
+        }
+    }
+    assert_true (node_now () - from < (uint64_t) A_WHILE_MS * FAKE_NS_PER_MS);
+    groups_destroy (&groups);
 }
 
 /* Nothing more fits before the next write. */
@@ -290,17 +349,55 @@ static void a_place_can_be_set_anywhere_and_stays_within_the_log (void **state)
     }
 }
 
+/* While the log cannot be read to find it, the place stays where it is. */
+static void a_place_is_set_to_a_time_or_not_at_all (void **state)
+{
+    struct fake_journal *j = *state;
+    struct kit_clock clock;
+    uint64_t times[3];
+    kit_clock_init (&clock);
+    j->clock = &clock.clock;
+    j->fs = fail_fs_new ();
+    assert_int_equal (fake_open (j), 0);
+    assert_int_equal (groups_new (&j->context, &groups), 0);
+    join ("g", 3);
+    group_go (sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_JOINED)->group_joined->member);
+    for (uint64_t i = 0; i < 3; i++) {
+        const struct kit_batch_spec one = { .stream = 1, .first_seq = 1 + i, .count = 1, .payload_len = 10 };
+        times[i] = clock.now_ns;
+        assert_int_equal (kit_append_batch (j->context.log, &one), 1 + i);
+        assert_int_equal (fake_sync (j), 0);
+        kit_clock_advance (&clock, UINT64_C (1000000000));
+    }
+    Factmesh__GroupCommand seek = FACTMESH__GROUP_COMMAND__INIT;
+    seek.action = FACTMESH__GROUP_ACTION__GROUP_SEEK;
+    for (uint64_t i = 3; i-- > 0;) {
+        const uint64_t before = group_show ()->next_offset;
+        seek.time_ns = times[i];
+        fail_fs_fail (j->fs, FAIL_READ, 1, -ENXIO);
+        group_command (&seek);
+        expect_error (FACTMESH__ERROR_CODE__ERROR_INTERNAL, "");
+        assert_int_equal (group_show ()->next_offset, before);
+        group_command (&seek);
+        assert_int_equal (sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_REPLY)->group_reply->groups[0]->next_offset, 1 + i);
+    }
+    groups_destroy (&groups);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown (nothing_is_told_before_it_is_durable, set_up, tear_down),
+        cmocka_unit_test_setup_teardown (a_confirmation_that_cannot_be_sent_now_is_sent_later, set_up, tear_down),
         cmocka_unit_test_setup_teardown (a_group_that_could_not_be_loaded_is_refused_and_its_state_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown (joins_that_wait_are_refused_when_the_log_becomes_read_only, set_up, tear_down),
+        cmocka_unit_test_setup_teardown (what_lies_there_is_handed_out_without_a_pause, set_up, tear_down),
         cmocka_unit_test_setup_teardown (while_the_logs_buffer_is_full_joins_wait_and_deletions_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown (a_journal_that_ends_answers_nobody_who_waits_for_the_disk, set_up, tear_down),
         cmocka_unit_test_setup_teardown (who_says_nothing_for_long_or_is_down_is_forgotten, set_up, tear_down),
         cmocka_unit_test_setup_teardown (parked_facts_are_told_in_parts, set_up, tear_down),
         cmocka_unit_test_setup_teardown (a_place_can_be_set_anywhere_and_stays_within_the_log, set_up, tear_down),
+        cmocka_unit_test_setup_teardown (a_place_is_set_to_a_time_or_not_at_all, set_up, tear_down),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -180,6 +180,35 @@ static void what_is_damaged_or_expired_is_told_and_passed_over (void **state)
     counts_are (s, 19 - at.first_offset, 0, 0);
 }
 
+/* A damaged batch begins below the end of what older topics had left out, and ends above it. */
+static void a_gap_over_the_end_of_what_was_left_out_is_passed_by_both_readers (void **state)
+{
+    struct setting *s = *state;
+    append (s, 2, 10);
+    const struct kit_batch_spec spec = { .stream = 1, .first_seq = 3, .count = 4, .payload_len = 10, .topic = "a.b" };
+    (void) kit_append_batch (s->j.context.log, &spec);
+    s->next_seq = 7;
+    append (s, 1, 10);
+    char path[256];
+    kit_segment_path (s->j.directory, 1, path);
+    kit_flip (path, (int64_t) find_batch (path, &spec) + 20);
+    group_state_begin (s->g->state, 4);
+    const ProtobufCBinaryData before = control_put_slice (slice_of ("b"));
+    assert_int_equal (group_filters_copy (&before, 1, &s->g->skipped_filters), 0);
+    group_filters_release (&s->g->ever_filters);
+    assert_int_equal (group_filters_copy (&before, 1, &s->g->ever_filters), 0);
+    s->g->skipped_next = 1;
+    s->g->skipped_end = 4;
+    assert_int_equal (read_all (s), 0);
+    assert_true (fake_noticed ("GROUP-GAP group=g offsets=[3,7) reason=damaged"));
+    assert_int_equal (s->g->skipped_next, 0);
+    assert_int_equal (s->g->skipped_end, 0);
+    assert_int_equal (s->g->filters_since, 4);
+    assert_int_equal (place (s), 8);
+    hand_out (s);
+    expect_work (3, (const uint64_t[]) { 1, 2, 7 });
+}
+
 /* A record whose sum fits and whose contents lie: as if of a newer version, passed over, wherever the group begins in it. */
 static void a_batch_that_ends_too_early_is_passed_over (void **state)
 {
@@ -243,18 +272,83 @@ static void what_a_correction_corrects_cannot_be_read_now (void **state)
     append (s, 1, 10);
     append_correction (s, 1, 1);
     group_state_begin (s->g->state, 2);
-    /* The first read is the correction's. */
-    fail_fs_fail (s->j.fs, FAIL_READ, 2, -ENXIO);
-    assert_int_equal (read_all (s), 1000);
+    /* The first ones that fail are the group's own reads, then it is what they led to. */
+    unsigned long n = 0;
+    do {
+        assert_int_equal (place (s), 2);
+        counts_are (s, 0, 0, 0);
+        fail_fs_fail (s->j.fs, FAIL_READ, ++n, -ENXIO);
+    } while (read_all (s) == 1000);
+    fail_fs_fail (s->j.fs, FAIL_READ, 0, 0);
+    assert_true (n > 3);
     assert_true (fake_noticed ("GROUP-READ-FAILED group=g offset=2: No such device or address"));
-    assert_int_equal (place (s), 2);
-    assert_int_equal (read_all (s), 0);
+    assert_int_equal (place (s), 3);
+    counts_are (s, 1, 0, 0);
     hand_out (s);
     const Factmesh__Work *w = fake_wait_reply (FACTMESH__CONTROL__BODY_WORK)->work;
     assert_int_equal (w->n_items, 1);
     assert_int_equal (w->items[0]->offset, 2);
     assert_int_equal (w->items[0]->flags, FACTMESH__WORK_FLAG__WORK_CORRECTION);
     assert_int_equal (w->items[0]->root->seq, 1);
+}
+
+/* Whose root that was nobody can look up any more: the fact itself names one. */
+static void a_correction_of_what_expired_is_handed_out_at_once (void **state)
+{
+    struct setting *s = *state;
+    append (s, 15, LARGE);
+    groups_close (&s->gs);
+    fake_close (&s->j);
+    char path[256];
+    kit_segment_path (s->j.directory, 1, path);
+    assert_int_equal (remove (path), 0);
+    begin (s);
+    struct log_position at;
+    log_position (s->j.context.log, &at);
+    assert_true (at.first_offset > 2);
+    append_correction (s, 1, 2);
+    group_state_begin (s->g->state, at.synced_offset);
+    assert_int_equal (read_all (s), 0);
+    counts_are (s, 1, 0, 0);
+    hand_out (s);
+    const Factmesh__Work *w = fake_wait_reply (FACTMESH__CONTROL__BODY_WORK)->work;
+    assert_int_equal (w->n_items, 1);
+    assert_int_equal (w->items[0]->offset, at.synced_offset);
+    assert_int_equal (w->items[0]->flags, FACTMESH__WORK_FLAG__WORK_CORRECTION);
+    assert_int_equal (w->items[0]->root->seq, 2);
+}
+
+/* --- Bounds. */
+
+/* Facts of one key are done one after another: so many may wait. The rest waits in the log, and comes in its order. */
+static void no_more_is_looked_at_than_a_group_may_have_unfinished (void **state)
+{
+    enum { BATCH = 1000, BATCHES = GROUP_ENTRIES_MAX / BATCH + 2, END = BATCH * BATCHES + 1 };
+    struct setting *s = *state;
+    struct group_hand_out h;
+    for (unsigned i = 0; i < BATCHES; i++) {
+        const struct kit_batch_spec spec = { .stream = 1, .first_seq = 1 + i * BATCH, .count = BATCH, .payload_len = 1, .topic = "a.b", .key = "k" };
+        (void) kit_append_batch (s->j.context.log, &spec);
+    }
+    assert_int_equal (fake_sync (&s->j), 0);
+    assert_int_equal (read_all (s), 0);
+    assert_int_equal (place (s), 1 + GROUP_ENTRIES_MAX);
+    counts_are (s, GROUP_ENTRIES_MAX, 0, 0);
+    for (uint64_t offset = 1; offset < END; offset++) {
+        assert_int_equal (group_state_hand_out (s->g->state, node_now (), &h), 0);
+        assert_int_equal (h.offset, offset);
+        const struct group_report r = { .member = 1, .offset = offset, .token = h.token, .kind = GROUP_DONE };
+        assert_int_equal (group_state_outcome (s->g->state, &r, node_now (), 0), 0);
+        if (offset % 700 == 0 && offset < END - GROUP_ENTRIES_MAX) {
+            assert_int_equal (read_all (s), 0);
+            assert_int_equal (place (s), 1 + GROUP_ENTRIES_MAX + offset);
+            counts_are (s, GROUP_ENTRIES_MAX, 0, 0);
+        } else if (offset % 1000 == 0)
+            (void) read_all (s);
+    }
+    counts_are (s, 0, 0, 0);
+    assert_int_equal (place (s), END);
+    assert_int_equal (fake.notice_count, 0);
 }
 
 /* --- Handing out. */
@@ -349,9 +443,12 @@ int main (void)
     const struct CMUnitTest tests[] = {
         CASE (a_read_that_fails_is_told_once_and_tried_again),
         CASE (what_is_damaged_or_expired_is_told_and_passed_over),
+        CASE (a_gap_over_the_end_of_what_was_left_out_is_passed_by_both_readers),
         CASE (a_batch_that_ends_too_early_is_passed_over),
         CASE (a_correction_waits_a_while_for_what_it_corrects_and_is_parked_then),
         CASE (what_a_correction_corrects_cannot_be_read_now),
+        CASE (a_correction_of_what_expired_is_handed_out_at_once),
+        CASE (no_more_is_looked_at_than_a_group_may_have_unfinished),
         CASE (what_is_gone_when_its_turn_comes_is_told_and_forgotten),
         CASE (what_cannot_be_read_when_its_turn_comes_waits),
         CASE (much_work_goes_in_several_messages),

@@ -293,6 +293,22 @@ static void changed_topics_give_what_was_left_out_once (void **state)
     work_is (s, member, 0, NULL);
 }
 
+/* It had everything, then a alone: what it is to have of b is what came since. */
+static void what_a_group_of_everything_had_does_not_come_again (void **state)
+{
+    struct setting *s = *state;
+    append (s, "a|b");
+    uint64_t member = change_to (s, NULL, false);
+    work_is (s, member, 2, (const struct work[]) { { 1, 0 }, { 2, 0 } });
+    group_go (member);
+    member = change_to (s, "a", false);
+    append (s, "a|b");
+    work_is (s, member, 1, (const struct work[]) { { 3, 0 } });
+    group_go (member);
+    member = change_to (s, "b", true);
+    work_is (s, member, 1, (const struct work[]) { { 4, LATE } });
+}
+
 /* A batch of four facts on b and a, which correct what is not here: that holds the place of a group of a at the second one. Then it comes. */
 static void hold_within_a_batch (struct setting *s)
 {
@@ -365,6 +381,7 @@ int main (void)
         CASE (a_group_has_so_many_instances_and_no_more),
         CASE (a_journal_has_so_many_groups_and_no_more),
         CASE (changed_topics_give_what_was_left_out_once),
+        CASE (what_a_group_of_everything_had_does_not_come_again),
         CASE (topics_that_change_within_a_batch_give_what_was_left_out),
         CASE (what_was_left_out_ends_at_the_place_within_a_batch),
         CASE (a_join_that_waited_is_judged_by_what_the_group_is_then),

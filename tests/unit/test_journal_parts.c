@@ -231,6 +231,44 @@ static void a_finder_finds_each_fact_and_no_other (void **state)
     fake_end (&j);
 }
 
+/* Offsets and sequences of a gap, and facts that their batch has not though its header counts them: a record whose sum fits and whose contents lie. */
+static void a_finder_finds_nothing_where_no_fact_is (void **state)
+{
+    (void) state;
+    enum { GAP = 3, CUT = 4, LAST = 8 };
+    struct fake_journal j;
+    struct fact_finder *f;
+    struct kit_batch k;
+    struct fm_slice bytes;
+    const struct fm_id stream = kit_stream (1);
+    uint64_t offset;
+    fake_begin (&j);
+    assert_int_equal (fake_open (&j), 0);
+    kit_append_batch (j.context.log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 1, .count = 2, .payload_len = 10 });
+    assert_int_equal (log_append_gap (j.context.log, &stream, 3, 9, FACTMESH__GAP_REASON__GAP_VOID, &offset), 0);
+    assert_int_equal (offset, GAP);
+    kit_batch_make (&(struct kit_batch_spec) { .stream = 1, .first_seq = 9, .count = 4, .payload_len = 10 }, &k);
+    k.len -= 20;                        /* the last fact, and a bit of the third */
+    assert_int_equal (batch_decode (k.bytes, k.len, slice (NULL, 0), &k.scratch, &k.batch), 0);
+    assert_int_equal (log_append (j.context.log, &k.batch, &offset), 0);
+    kit_batch_release (&k);
+    assert_int_equal (offset, CUT);
+    assert_int_equal (kit_append_batch (j.context.log, &(struct kit_batch_spec) { .stream = 1, .first_seq = 13, .count = 1, .payload_len = 10 }), LAST);
+    assert_int_equal (fake_sync (&j), 0);
+    assert_int_equal (fact_finder_new (j.context.log, 0, &f), 0);
+    for (uint64_t at = 1; at <= LAST; at++)
+        assert_int_equal (fact_finder_at (f, at, &bytes), at == GAP || at == CUT + 2 || at == CUT + 3 ? FM_ERR_UNKNOWN : 0);
+    for (uint64_t seq = 1; seq <= 13; seq++) {
+        const struct fm_fact_id id = { .stream = stream, .seq = seq };
+        const bool there = seq <= 2 || seq == 9 || seq == 10 || seq == 13;
+        offset = 4711;
+        assert_int_equal (fact_finder_offset (f, &id, &offset), there ? 0 : FM_ERR_UNKNOWN);
+        assert_int_equal (offset, !there ? 4711 : seq <= 2 ? seq : CUT + (seq - 9));
+    }
+    fact_finder_destroy (&f);
+    fake_end (&j);
+}
+
 /* --- Roots of corrections. */
 
 static uint64_t append_correction (struct fake_journal *j, uint64_t seq, uint64_t corrects)
@@ -404,6 +442,7 @@ int main (void)
         cmocka_unit_test (a_slot_map_is_what_a_list_would_be),
         cmocka_unit_test (a_mailbox_keeps_order_and_its_bounds_and_news_always_fit),
         cmocka_unit_test (a_finder_finds_each_fact_and_no_other),
+        cmocka_unit_test (a_finder_finds_nothing_where_no_fact_is),
         cmocka_unit_test (a_root_is_found_through_its_chain_and_circles_and_strangers_are_refused),
         cmocka_unit_test (what_is_covered_is_what_was_put_until_it_is_cleared),
         cmocka_unit_test (no_more_streams_have_an_owner_than_there_are_places),
