@@ -1,4 +1,5 @@
-/* blobs: the thread, on a node without sockets: what is refused and with which code, whose an upload is, what a full disk and a silent asker leave. */
+/* blobs: the thread, on a node without sockets: what is refused and with which code, whose an upload is, what a full disk and a silent asker leave;
+ * and what goes when nobody needs it. */
 
 #include "fake_journal.h"
 
@@ -336,6 +337,90 @@ static void an_upload_without_a_word_is_put_to_rest_and_can_be_gone_on_with (voi
     expect_stored (s);
 }
 
+/* --- What nobody needs. */
+
+enum { MANY = 2 * BLOBS_SWEEP_LOOKS + 10 };
+
+/* What the indexer knows: blobs whose digest begins with an odd byte are in use. */
+struct uses {
+    bool passed;
+    unsigned asked;
+};
+
+static bool has_passed (void *arg, uint64_t offset)
+{
+    assert_int_equal (offset, 1);
+    return ((const struct uses *) arg)->passed;
+}
+
+static int is_used (void *arg, const uint8_t *digest)
+{
+    ((struct uses *) arg)->asked++;
+    return digest[0] % 2;
+}
+
+/* Their leases, of a millisecond, run out. */
+static void store_many (struct blob_store *store, uint8_t digests[MANY][BLOB_DIGEST_LEN], unsigned *ret_used)
+{
+    *ret_used = 0;
+    for (unsigned i = 0; i < MANY; i++) {
+        struct blob_upload *u;
+        struct blob_info info;
+        size_t taken;
+        bool is_new, ready;
+        assert_int_equal (blob_upload_open (store, slice_of ("many"), slice ("", 0), &u), 0);
+        assert_int_equal (blob_upload_resume (u, 1, &ready), 0);
+        assert_true (ready);
+        assert_int_equal (blob_upload_write (u, &i, sizeof i, &taken), 0);
+        assert_int_equal (blob_upload_sync (u), 0);
+        assert_int_equal (blob_upload_finish (u, NULL, sizeof i, 0, &info, &is_new), 0);
+        blob_upload_discard (&u);
+        memcpy (digests[i], info.digest, BLOB_DIGEST_LEN);
+        *ret_used += info.digest[0] % 2;
+    }
+    const uint64_t stored_ns = clock_real.unix_ns (NULL);
+    while (clock_real.unix_ns (NULL) <= stored_ns + FAKE_NS_PER_MS)
+        ;
+}
+
+static void many_blobs_are_looked_at_turn_by_turn_until_the_last_one (void **state)
+{
+    struct setting *s = *state;
+    static uint8_t digests[MANY][BLOB_DIGEST_LEN];
+    struct uses uses = { .passed = false };
+    const struct blobs_use use = { .arg = &uses, .passed = has_passed, .used = is_used };
+    struct blob_info info;
+    unsigned in_use;
+    uint64_t now = node_now ();
+    char text[64];
+    blobs_destroy (&s->blobs);
+    s->j.context.options.blob_sweep_ms = 1000;
+    s->j.context.options.blob_lease_ms = 1;
+    start (s);
+    store_many (blobs_store (s->blobs), digests, &in_use);
+    assert_true (in_use > MANY / 4 && in_use < MANY - MANY / 4);
+    assert_false (blobs_sweep (s->blobs, now, &use));           /* the index is behind */
+    assert_int_equal (uses.asked, 0);
+    uses.passed = true;
+    assert_true (blobs_sweep (s->blobs, now, &use));
+    assert_int_equal (uses.asked, BLOBS_SWEEP_LOOKS);
+    assert_true (blobs_sweep (s->blobs, now, &use));
+    assert_false (blobs_sweep (s->blobs, now, &use));
+    assert_int_equal (uses.asked, MANY);
+    for (unsigned i = 0; i < MANY; i++)
+        assert_int_equal (blob_store_stat (blobs_store (s->blobs), digests[i], &info), digests[i][0] % 2 ? 0 : FM_ERR_UNKNOWN);
+    (void) snprintf (text, sizeof text, "BLOBS-SWEPT blobs=%u: ", MANY - in_use);
+    assert_true (fake_noticed (text));
+    assert_int_equal (counted (s, JOURNAL_BLOBS_SWEPT), MANY - in_use);
+    /* The next round, when it is due, has the others to look at. */
+    assert_false (blobs_sweep (s->blobs, now + 999 * FAKE_NS_PER_MS, &use));
+    assert_int_equal (uses.asked, MANY);
+    now += UINT64_C (1000) * FAKE_NS_PER_MS;
+    while (blobs_sweep (s->blobs, now, &use))
+        ;
+    assert_int_equal (uses.asked, MANY + in_use);
+}
+
 /* --- Bounds. */
 
 /* While the thread is held up, chunks are refused before they fill the memory. */
@@ -370,6 +455,7 @@ int main (void)
         CASE (an_upload_is_its_askers_until_that_is_silent_or_gone),
         CASE (an_upload_that_another_way_in_has_open_is_to_wait),
         CASE (an_upload_without_a_word_is_put_to_rest_and_can_be_gone_on_with),
+        CASE (many_blobs_are_looked_at_turn_by_turn_until_the_last_one),
         CASE (chunks_that_wait_are_bounded),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);

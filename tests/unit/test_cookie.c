@@ -13,10 +13,11 @@
 
 #include "../support/log_setting.h"
 #include "bytes.h"
+#include "checksum.h"
 #include "cookie.h"
 #include "error.h"
 
-enum { AT_MAJOR = 8 };
+enum { AT_MAJOR = 8, AT_MESH_LEN = 48, AT_SUM = COOKIE_LEN - 8 };
 
 static void cookie_path (const struct log_setting *s, char path[256])
 {
@@ -93,11 +94,41 @@ static void a_cookie_of_a_newer_format_is_refused_and_left_as_it_is (void **stat
     s->log = NULL;
 }
 
+/* Its sum fits: nothing of ours wrote it. What it would read lies behind the name, and behind the cookie. */
+static void a_cookie_whose_mesh_has_an_impossible_length_is_made_anew (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    struct fm_id before, after;
+    uint64_t generation;
+    uint8_t good[COOKIE_LEN], bad[COOKIE_LEN], renewed[COOKIE_LEN];
+    assert_int_equal (work_append (s->log, 1, 100), 0);
+    kit_sync (s->log);
+    log_identity (s->log, &before, &generation);
+    log_destroy (&s->log);
+    read_cookie (s, good);
+    static const uint8_t lengths[] = { MESH_NAME_MAX + 1, 200, 255 };
+    for (size_t i = 0; i < sizeof lengths; i++) {
+        memcpy (bad, good, sizeof bad);
+        bad[AT_MESH_LEN] = lengths[i];
+        bytes_put_u64le (bad + AT_SUM, checksum (bad, AT_SUM));
+        write_cookie (s, bad);
+        reopen (s);
+        log_identity (s->log, &after, &generation);
+        assert_true (id_equal (&before, &after) && generation == 1);
+        assert_int_equal (work_check (s->log, 100).batches, 1);
+        log_destroy (&s->log);
+        read_cookie (s, renewed);
+        assert_int_equal (renewed[AT_MESH_LEN], good[AT_MESH_LEN]);
+    }
+    reopen (s);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown (whichever_bit_of_the_cookie_flips_the_journal_is_the_same, log_set_up, log_tear_down),
         cmocka_unit_test_setup_teardown (a_cookie_of_a_newer_format_is_refused_and_left_as_it_is, log_set_up, log_tear_down),
+        cmocka_unit_test_setup_teardown (a_cookie_whose_mesh_has_an_impossible_length_is_made_anew, log_set_up, log_tear_down),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -69,6 +69,33 @@ static void a_cursor_does_not_pass_a_hole_of_which_one_stream_is_not_done (void 
     assert_int_equal (fold (s->log, 5, 4), 10);     /* half a batch */
 }
 
+/* Whose facts they were nobody can tell any more: the cursor's owner is to hear of it. */
+static void a_cursor_does_not_pass_what_expired (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    uint64_t first;
+    fill_segments (s, 3);
+    s->options.retain_bytes = 2000000;
+    reopen (s);
+    assert_int_equal (log_retain (s->log, &first), 0);
+    assert_true (first > 5);
+    struct log_position at;
+    log_position (s->log, &at);
+    struct fold_position items[] = { { kit_stream (1), 1000 } };
+    const struct fold_positions positions = { items, 1 };
+    struct log_reader *reader;
+    struct recent *recent;
+    uint64_t base;
+    assert_int_equal (log_reader_new (s->log, &reader), 0);
+    assert_int_equal (recent_new (&recent), 0);
+    assert_int_equal (fold_base (reader, recent, &positions, 5, at.synced_offset, &base), 0);
+    assert_int_equal (base, 5);
+    assert_int_equal (fold_base (reader, recent, &positions, first, at.synced_offset, &base), 0);
+    assert_int_equal (base, first + 5);     /* the small fact's stream is not done */
+    recent_destroy (&recent);
+    log_reader_destroy (&reader);
+}
+
 /* As somebody sent it. */
 static void positions_are_sorted_once_each_and_name_streams (void **state)
 {
@@ -119,6 +146,7 @@ int main (void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (positions_are_sorted_once_each_and_name_streams),
         cmocka_unit_test_setup_teardown (a_cursor_does_not_pass_a_hole_of_which_one_stream_is_not_done, log_set_up, log_tear_down),
+        cmocka_unit_test_setup_teardown (a_cursor_does_not_pass_what_expired, log_set_up, log_tear_down),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
