@@ -121,7 +121,8 @@ static void note_recovery (struct journal *j)
     char id[ID_TEXT_LEN + 1];
     log_position (j->context.log, &at);
     if (r->torn_bytes || r->damaged_ranges)
-        journal_notice (&j->context, "JOURNAL-RECOVERED", "torn_bytes=%llu damaged_ranges=%llu: what was cut or damaged is in quarantine/",
+        journal_notice (&j->context, "JOURNAL-RECOVERED",
+                        "torn_bytes=%llu damaged_ranges=%llu: what was cut off is in quarantine/; what is damaged is a gap until factmesh repair mends it",
                         (unsigned long long) r->torn_bytes, (unsigned long long) r->damaged_ranges);
     journal_notice (&j->context, "JOURNAL-OPEN", "journal=%s generation=%llu %s segments=%llu first_offset=%llu end_offset=%llu bytes=%llu",
                     id_text (&j->context.journal, id), (unsigned long long) j->context.generation, r->created ? "created" : "opened",
@@ -217,7 +218,6 @@ void journal_status (struct journal *journal, struct journal_status *ret_status)
     *ret_status = (struct journal_status) {
         .journal = c->journal,
         .generation = c->generation,
-        .recovery = journal->recovery,
         .read_only = log_is_read_only (c->log),
     };
     log_position (c->log, &ret_status->position);

@@ -106,7 +106,6 @@ enum journal_counter {
 struct journal_status {
     struct fm_id journal;
     uint64_t generation;
-    struct log_recovery recovery;
     struct log_position position;
     bool read_only;
     uint64_t counters[JOURNAL_COUNTER_COUNT];

@@ -139,23 +139,11 @@ static int write_address (const struct journal_command *c, const char *address)
     return status;
 }
 
-static void tell_recovery (const struct journal_command *c, const struct log_recovery *r)
-{
-    char text[256];
-    if (r->torn_bytes || r->damaged_ranges) {
-        (void) snprintf (text, sizeof text,
-                         "directory=%s torn_bytes=%llu damaged_ranges=%llu; kept in quarantine/, the rest is served",
-                         c->directory, (unsigned long long) r->torn_bytes, (unsigned long long) r->damaged_ranges);
-        on_notice ((void *) (uintptr_t) &c->cli, "JOURNAL-RECOVERED", text);
-    }
-}
-
 static int serve (const struct journal_command *c, struct fm_node *node, struct journal *journal, uint64_t took_ms)
 {
     struct journal_status status;
     char id[ID_TEXT_LEN + 1];
     journal_status (journal, &status);
-    tell_recovery (c, &status.recovery);
     int rc = cli_catch_signals (&c->cli);
     if (rc == CLI_OK && c->address_file)
         rc = write_address (c, fm_node_address (node));

@@ -120,20 +120,18 @@ static void say_no_response (const struct respond *r, int status)
     if (status == EXEC_TIMED_OUT)
         cli_say (&r->cli, "no response: the handler ran for more than %d ms, and was killed", r->exec.timeout_ms);
     else if (status == EXEC_TOO_LONG)
-        cli_say (&r->cli, "no response: the handler wrote more than %d bytes, and was killed", (int) RESPONSE_MAX);
+        cli_say (&r->cli, "no response: the handler wrote more than %d bytes", (int) RESPONSE_MAX);
     else if (status == EXEC_STOPPED)
         cli_say (&r->cli, "no response: the handler took longer than its lease, and was killed");
     else
         cli_say (&r->cli, "no response: the handler ended with status %d", status);
 }
 
-/* Publish what the command wrote. FM_ERR_TOO_LARGE, -errno. */
+/* Publish what the command wrote. -errno. */
 static int publish (struct respond *r, const struct fm_work *work, int fd, size_t len)
 {
     char identity[IDENTITY_BYTES], id[FM_FACT_ID_TEXT];
     struct fm_fact response = r->response;
-    if (len > RESPONSE_MAX)
-        return error_set (FM_ERR_TOO_LARGE, "the handler's output has %zu bytes; at most %d", len, (int) RESPONSE_MAX);
     void *bytes = len ? mmap (NULL, len, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
     if (bytes == MAP_FAILED)
         return -errno;
@@ -170,8 +168,12 @@ static int answer (struct respond *r, const struct fm_work *work, int *ret_statu
     r->exec.stdout_fd = fd;
     r->exec.stdout_max = RESPONSE_MAX;
     int rc = exec_run (&r->exec, work, ret_status);
+    if (!rc && fstat (fd, &written) != 0)
+        rc = -errno;
+    if (!rc && *ret_status == 0 && written.st_size > RESPONSE_MAX)
+        *ret_status = EXEC_TOO_LONG;    /* it was done before that was seen */
     if (!rc && *ret_status == 0)
-        rc = fstat (fd, &written) == 0 ? publish (r, work, fd, (size_t) written.st_size) : -errno;
+        rc = publish (r, work, fd, (size_t) written.st_size);
     (void) close (fd);
     r->answered++;
     if (!rc && *ret_status)

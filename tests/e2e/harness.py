@@ -306,6 +306,14 @@ class Lab:
         process.address = wait_until("journal: its address file", address, 20, process)
         return process
 
+    def damage(self, directory, recorded):
+        """A bit of these bytes is flipped where a journal's only segment first has them."""
+        segment, = os.listdir(self.path(directory, "segments"))
+        with open(self.path(directory, "segments", segment), "r+b") as file:
+            at = file.read().index(recorded)
+            file.seek(at)
+            file.write(bytes([recorded[0] ^ 1]))
+
     def close(self, keep):
         for process in self.processes:
             if process.alive():

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 
-from harness import FACTMESH, check, main, wait_until
+from harness import FACTMESH, check, free_port, main, wait_until
 
 
 def expect(result, status, words=""):
@@ -98,7 +98,10 @@ def a_signal_ends_a_command_and_it_says_what_it_did(lab):
 def handlers_that_do_not_answer_are_told(lab):
     journal = lab.journal()
     lab.env["FACTMESH_SEED"] = journal.address
-    table = {"slow": ("--limit", "200ms", "--exec", "sleep 60"), "long": ("--exec", "head -c 1100000 /dev/zero; sleep 60"), "quick": ("--exec", "head -c 1100000 /dev/zero"),
+    # It has ended before the responder, which it stops meanwhile, looks how much it wrote.
+    quick = ("kill -STOP $PPID; until grep -q '^State:.T' /proc/$PPID/status; do :; done; head -c 1100000 /dev/zero; "
+             "setsid sh -c 'until grep -q \"^State:.Z\" /proc/$0/status; do :; done; kill -CONT $1' $$ $PPID >/dev/null &")
+    table = {"slow": ("--limit", "200ms", "--exec", "sleep 60"), "long": ("--exec", "head -c 1100000 /dev/zero; sleep 60"), "quick": ("--exec", quick),
              "failed": ("--exec", "exit 7"), "quiet": ("--quiet", "--exec", "exit 7"), "group": ("--group", "g", "--exec", "cat")}
     responders = {name: lab.start(f"respond-{name}", [FACTMESH, "respond", f"ask.{name}", "-n", "1", "--topic", f"ask.{name}", *argv], stdin=subprocess.DEVNULL)
                   for name, argv in table.items()}
@@ -111,8 +114,8 @@ def handlers_that_do_not_answer_are_told(lab):
     for name, process in responders.items():
         check(process.alive(), f"{name} took what is no request for one")
         process.terminate()
-    words = {"slow": "no response: the handler ran for more than 200 ms, and was killed", "long": "the handler wrote more than 1048576 bytes, and was killed",
-             "quick": "no response: ", "failed": "no response: the handler ended with status 7", "quiet": ""}
+    words = {"slow": "no response: the handler ran for more than 200 ms, and was killed", "long": "no response: the handler wrote more than 1048576 bytes",
+             "quick": "no response: the handler wrote more than 1048576 bytes", "failed": "no response: the handler ended with status 7", "quiet": ""}
     for name, said in words.items():
         # However late a request comes: on a busy machine its deadline has passed.
         responder = lab.start(f"again-{name}", [FACTMESH, "respond", f"ask.{name}", "-n", "1", "--expired-too", *table[name]], stdin=subprocess.DEVNULL)
@@ -155,6 +158,43 @@ def a_journal_takes_all_descriptors_that_it_may(lab):
     check(resource.prlimit(journal.pid, resource.RLIMIT_NOFILE) == (hard, hard), "its limit is what it was given")
 
 
+def what_a_journal_finds_damaged_is_told_and_the_rest_is_served(lab):
+    journal = lab.journal()
+    lab.env["FACTMESH_SEED"] = journal.address
+    for text in "the first", "the second", "the third":
+        lab.ok("pub", "told.a", text)
+    journal.kill9()
+    lab.damage("journal", b"the second")
+    journal = lab.journal(bind=journal.address)
+    told = [line.partition("JOURNAL-RECOVERED ")[2] for line in journal.err().splitlines() if "JOURNAL-RECOVERED" in line]
+    check(told == ["torn_bytes=0 damaged_ranges=1: what was cut off is in quarantine/; what is damaged is a gap until factmesh repair mends it"], f"it says {told}")
+    replayed = lab.factmesh("replay", "told.a")
+    check(replayed.out == b"the first\nthe third\n" and "damaged" in replayed.err, f"the replay: {replayed.out!r}, {replayed.err!r}")
+    check(journal.terminate() == 0, f"it ends with {journal.popen.returncode}")
+    check(lab.factmesh("verify", lab.path("journal")).status == 5, "verify does not find it")
+
+
+def a_journal_whose_disk_failed_ends_with_a_word(lab):
+    """Its files may not grow beyond so many bytes: from then on each write fails, as a broken disk's do."""
+    address, ready = f"tcp://127.0.0.1:{free_port()}", lab.path("ready")
+    journal = lab.start("journal", ["sh", "-c", 'trap "" XFSZ; exec "$@"', "sh", FACTMESH, "journal", lab.path("journal"), "--bind", address, "--address-file", ready],
+                        stdin=subprocess.DEVNULL)
+    wait_until("it serves", lambda: os.path.exists(ready), 20, journal)
+    lab.env["FACTMESH_SEED"] = address
+    lab.ok("pub", "disk.a", "before")
+    resource.prlimit(journal.pid, resource.RLIMIT_FSIZE, (1024, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    expect(lab.factmesh("pub", "disk.a", "after", "--ephemeral", "--timeout", "1s"), 3, "0 facts are recorded")
+    journal.line("JOURNAL-READ-ONLY", stream="err")
+    check(lab.ok("replay", "disk.a") == b"before\n", "what was recorded is not served")
+    check(journal.terminate() == 1, f"it ends with {journal.popen.returncode}")
+    said = journal.err().splitlines()[-1]
+    check(said == f"factmesh journal: {lab.path('journal')}: ends READ-ONLY: a write had failed, and nothing was recorded since; mend the disk and start it again", said)
+    again = lab.journal(bind=address)
+    lab.ok("pub", "disk.a", "mended")
+    check(lab.ok("replay", "disk.a") == b"before\nmended\n", "other facts than were acknowledged")
+    check(again.terminate() == 0, f"the next one ends with {again.popen.returncode}")
+
+
 main(contents_come_from_standard_input, readers_may_go, a_signal_ends_a_command_and_it_says_what_it_did, handlers_that_do_not_answer_are_told, waiting_ends_when_it_should,
-     a_journal_takes_all_descriptors_that_it_may,
+     a_journal_takes_all_descriptors_that_it_may, what_a_journal_finds_damaged_is_told_and_the_rest_is_served, a_journal_whose_disk_failed_ends_with_a_word,
      at_once=3)

@@ -103,6 +103,11 @@ def what_is_typed_wrongly_is_refused(lab):
     check(lab.run(SHOP, "-s", "tcp://127.0.0.1:1", "--mesh", "m", "generate", "2", "7").out == lab.run(SHOP, "generate", "2", "7").out, "a seed makes other lines")
 
 
+def order(number, email):
+    return json.dumps({"number": number, "date": "d", "customer": "", "country": "UK & <b>Co</b>", "email": email,
+                       "lines": [{"code": "a", "description": "1 < 2 & 3 > 2", "quantity": 2, "price": 1500}]})
+
+
 def what_is_no_order_harms_nobody(lab):
     """Facts of all kinds where orders are expected; a page that could break out of its HTML; a ledger that was told all of it before; a warehouse whose table is gone."""
     journal = lab.journal()
@@ -110,9 +115,6 @@ def what_is_no_order_harms_nobody(lab):
     shop = lab.path("shop")
     os.mkdir(shop)
 
-    def order(number, email):
-        return json.dumps({"number": number, "date": "d", "customer": "", "country": "UK & <b>Co</b>", "email": email,
-                           "lines": [{"code": "a", "description": "1 < 2 & 3 > 2", "quantity": 2, "price": 1500}]})
     for payload in ("not an order", order("1", "a@example.com"), order("2", "x" * 600 + "@example.com")):
         lab.ok("pub", "orders.placed", "--key", "k", payload)
     lab.ok("pub", "orders.fulfilled", "--key", "k", "not an order either")
@@ -153,4 +155,34 @@ def what_is_no_order_harms_nobody(lab):
         check(db.execute("SELECT count (*) FROM ledger").fetchone() == before and not db.execute("SELECT * FROM place").fetchall(), "a part of it was kept")
 
 
-main(the_story_ends_with_its_proof_and_the_proof_can_fail, what_is_typed_wrongly_is_refused, what_is_no_order_harms_nobody)
+def what_is_nowhere_any_more_is_told_by_who_follows(lab):
+    """The middle one of three orders is damaged in the only journal: the ledger has the others, and says that one is missing, once."""
+    journal, shop = lab.journal(), lab.path("shop")
+    lab.env["FACTMESH_SEED"] = journal.address
+    os.mkdir(shop)
+    for number in "first", "second", "third":
+        lab.ok("pub", "orders.placed", "--key", "k", order(number, "a@example.com"))
+    journal.kill9()
+    lab.damage("journal", b'"second"')
+    lab.journal(bind=journal.address)
+
+    def follow(orders):
+        """A run of audit until its ledger has so many; returns the gaps that it told."""
+        audit = lab.start("audit", [SHOP, "audit", shop], stdin=subprocess.DEVNULL)
+        audit.line("audit: open", 20)
+
+        def ledger():
+            with sqlite3.connect(os.path.join(shop, "audit.db"), timeout=10) as db:
+                return [number for number, in db.execute("SELECT number FROM ledger ORDER BY rowid")]
+        wait_until(f"the ledger has {orders}", lambda: ledger() == orders, 20, audit)
+        check(audit.terminate() == 0, f"audit does not end well: {audit.err()}")
+        return [line for line in audit.err().splitlines() if line.startswith("GAP ")]
+    told = follow(["first", "third"])
+    check(told == ["GAP sequences=1 reason=2: what was there is nowhere any more"], f"it says {told}")
+    lab.ok("pub", "orders.placed", "--key", "k", order("fourth", "a@example.com"))
+    told = follow(["first", "third", "fourth"])
+    check(not told, f"it says again {told}")
+
+
+main(the_story_ends_with_its_proof_and_the_proof_can_fail, what_is_typed_wrongly_is_refused, what_is_no_order_harms_nobody,
+     what_is_nowhere_any_more_is_told_by_who_follows)
