@@ -328,6 +328,8 @@ static void answer_blobs (struct scripted *j, const Factmesh__Control *question)
         factmesh__blob_info__init (&infos[i]);
         infos[i].sha256 = control_put_slice (slice (digests[i], blob_digest_len));
         infos[i].size = 100 + i;
+        infos[i].stored_ns = 1000000000;
+        infos[i].media_type = control_put_slice (slice_of (i == 1 ? "a\nb" : ""));
         pointers[reply.n_blobs++] = &infos[i];
     }
     reply.more = first + reply.n_blobs < 3;
@@ -342,6 +344,12 @@ static void blobs_are_listed_page_by_page (void **state)
     assert_int_equal (status, CLI_OK);
     assert_int_equal (count_of (out, "\n"), 3);
     assert_non_null (strstr (out, "{\"sha256\":\"0300000000000000000000000000000000000000000000000000000000000000\",\"size\":102,"));
+    ask ("blob ls");
+    assert_int_equal (status, CLI_OK);
+    assert_string_equal (out, "BLOB                                                                      BYTES  STORED                LEASE                 TYPE\n"
+                              "0100000000000000000000000000000000000000000000000000000000000000            100  1970-01-01T00:00:01Z  " EPOCH_BEGINS "Z  \n"
+                              "0200000000000000000000000000000000000000000000000000000000000000            101  1970-01-01T00:00:01Z  " EPOCH_BEGINS "Z  a?b\n"
+                              "0300000000000000000000000000000000000000000000000000000000000000            102  1970-01-01T00:00:01Z  " EPOCH_BEGINS "Z  \n");
     blob_digest_len = 0;
     ask ("blob ls");
     expect_said (CLI_ERROR, "the journal's answer names a blob of 0 bytes");

@@ -3,10 +3,15 @@
 #include "../../nodes/cli/bench.h"
 #include "scripted_library.h"
 
+enum { SIZE = 16, NUMBERS = 4 };
+static uint8_t payloads[NUMBERS][SIZE];
+
 static int set_up (void **state)
 {
     (void) state;
     bench_payload_init ();
+    for (size_t n = 1; n <= NUMBERS; n++)
+        bench_payload_put (payloads[n - 1], SIZE, n, UINT64_C (1000000000000) - 1000000);
     play_set_up ();
     return unsetenv ("FACTMESH_SEED") || unsetenv ("FACTMESH_MESH");
 }
@@ -72,9 +77,6 @@ static void publishing_that_fails_says_how_far_it_came (void **state)
 
 /* --- sub, replay. */
 
-enum { SIZE = 16, NUMBERS = 4 };
-static uint8_t payloads[NUMBERS][SIZE];
-
 /* A fact of bench: number n of a run, with a sequence of its stream. */
 #define BENCH_FACT(n, sequence) BENCH_FACT_CAME (n, sequence, false)
 #define REPLAYED_FACT(n, sequence) BENCH_FACT_CAME (n, sequence, true)
@@ -85,14 +87,6 @@ static const struct fm_event plain = { .kind = FM_EVENT_FACT, .fact = { .payload
 static const struct fm_event wrong = { .kind = FM_EVENT_FACT, .fact = { .id = { { { 's' } }, 9 }, .type = { BENCH_TYPE, sizeof BENCH_TYPE - 1 }, .payload = { "0123456789abcdefg", 17 } } };
 static const struct fm_event gap = { .kind = FM_EVENT_GAP, .gap = { { { 's' } }, 5, 8, FM_GAP_EXPIRED } };
 static const struct fm_event caught_up = { .kind = FM_EVENT_CAUGHT_UP }, fell_behind = { .kind = FM_EVENT_FELL_BEHIND };
-
-static int set_up_taking (void **state)
-{
-    for (size_t n = 1; n <= NUMBERS; n++)
-        bench_payload_put (payloads[n - 1], SIZE, n, UINT64_C (1000000000000) - 1000000);
-    (void) state;
-    return 0;
-}
 
 #define NO_AGE "age when received live, if the clocks agree: p50 0.0 us, p90 0.0 us, p99 0.0 us, p99.9 0.0 us, most 0.0 us\n"
 
@@ -314,7 +308,7 @@ int main (void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (publishing_is_told_as_it_went),
         cmocka_unit_test (publishing_that_fails_says_how_far_it_came),
-        cmocka_unit_test_setup (what_comes_is_counted_and_checked, set_up_taking),
+        cmocka_unit_test (what_comes_is_counted_and_checked),
         cmocka_unit_test (what_is_not_as_it_was_published_is_a_fault),
         cmocka_unit_test (of_too_many_streams_the_bytes_are_checked),
         cmocka_unit_test (taking_ends_as_it_should),

@@ -90,6 +90,11 @@ static void of_more_journals_than_may_be_asked_some_are_in_the_order_of_their_id
     script.journals[2].started_ns = 1;
     assert_done (blob_link_connect (&link, &script.journals[1].id));
     assert_int_equal (link.peer.bytes[1], 1);
+    /* One that went meanwhile. */
+    script_kill (&script.journals[3]);
+    assert_int_equal (blob_link_connect (&link, &script.journals[3].id), FM_ERR_UNKNOWN);
+    assert_int_equal (link.problem, FM_ERR_UNKNOWN);
+    assert_null (link.client);
     blob_link_release (&link, false);
 }
 
@@ -287,6 +292,43 @@ static void tell_of_another (struct scripted *j, const Factmesh__Control *questi
     say_info (j, question->request, true);
 }
 
+/* It waits for another's upload. Asked again it says where an upload stands, but of the question that it told to wait; the answer to this one follows. */
+static uint64_t told_to_wait, asked_last;
+
+static void say_stored_at_last (void *arg)
+{
+    say_stored (arg, asked_last);
+}
+
+static void answer_the_first_open_late (struct scripted *j, const Factmesh__Control *question)
+{
+    Factmesh__BlobPutState state = FACTMESH__BLOB_PUT_STATE__INIT;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.body_case = FACTMESH__CONTROL__BODY_BLOB_PUT_STATE;
+    control.blob_put_state = &state;
+    if (question->body_case != FACTMESH__CONTROL__BODY_BLOB_PUT_OPEN)
+        return;
+    asked_last = question->request;
+    state.wait = !told_to_wait;
+    state.upload = control_put_slice (slice_of ("key"));
+    state.limit = SIZE;
+    if (told_to_wait)
+        script_plan (100, say_stored_at_last, j);
+    else
+        told_to_wait = asked_last;
+    script_say (j, told_to_wait, &control);
+}
+
+static void an_upload_does_not_go_by_an_answer_to_an_earlier_question (void **state)
+{
+    (void) state;
+    struct scripted *j = script_journal (answer_the_first_open_late);
+    told_to_wait = 0;
+    assert_done (put ());
+    assert_int_equal (script_asked (j, FACTMESH__CONTROL__BODY_BLOB_PUT_OPEN), 2);
+    assert_int_equal (script_asked (j, FACTMESH__CONTROL__BODY_BLOB_PUT_CHUNK), 0);
+}
+
 static void who_asks_about_a_blob_asks_again_and_takes_no_other (void **state)
 {
     (void) state;
@@ -404,6 +446,7 @@ int main (void)
         CASE (a_journal_that_comes_back_elsewhere_is_found),
         CASE (what_was_asked_before_the_last_piece_is_not_heard),
         CASE (what_comes_in_pieces_is_asked_for_on_and_on),
+        CASE (an_upload_does_not_go_by_an_answer_to_an_earlier_question),
         CASE (who_asks_about_a_blob_asks_again_and_takes_no_other),
         CASE (a_payload_is_as_long_as_its_pointer_says),
         CASE (a_payload_that_is_too_large_for_a_fact_is_stored_and_pointed_to),

@@ -1,5 +1,6 @@
 /* How pub, sub, work, respond and a step of a cursor end when the library does what it seldom does: the words, the status, and what was done until then. */
 
+#include <poll.h>
 #include <sys/resource.h>
 
 #include "scripted_library.h"
@@ -163,6 +164,33 @@ static void respond_ends_as_it_should (void **state)
     library.left_ms = 1000;
 }
 
+/* --- request. */
+
+/* What looks for signals only where one ends a wait. */
+static void wait_for_a_signal (void)
+{
+    enum { PATIENCE_MS = 20000 };
+    if (poll (NULL, 0, PATIENCE_MS) == 0)
+        script_failed ("no signal ends the wait");
+}
+
+static void wait_again_and_again (void)
+{
+    (void) raise (SIGTERM);                     /* while nothing waits */
+    wait_for_a_signal ();
+    wait_for_a_signal ();                       /* what follows it may come while nothing waits, too */
+}
+
+static void a_signal_that_no_wait_met_ends_a_request_all_the_same (void **state)
+{
+    (void) state;
+    const struct play plays[] = {
+        { "request a x", STEPS ({ REQUEST, FM_INTERRUPTED, .before = wait_again_and_again }), 128 + SIGTERM },
+        { "request a x", STEPS ({ WAIT_MEMBERS, .signal = SIGINT }, { REQUEST, FM_INTERRUPTED, .before = wait_for_a_signal }), 128 + SIGINT },
+    };
+    PLAY_ALL (plays);
+}
+
 /* --- Beyond a cursor. */
 
 static void a_step_goes_over_facts_and_says_which (void **state)
@@ -211,6 +239,7 @@ int main (void)
         cmocka_unit_test (sub_tells_what_happens_to_it),
         cmocka_unit_test (work_ends_as_it_should),
         cmocka_unit_test (respond_ends_as_it_should),
+        cmocka_unit_test (a_signal_that_no_wait_met_ends_a_request_all_the_same),
         cmocka_unit_test (a_step_goes_over_facts_and_says_which),
     };
     return cmocka_run_group_tests (tests, set_up, NULL);

@@ -226,6 +226,30 @@ static void addresses_are_asked_beside_each_other_and_the_oldest_gives_way (void
     assert_int_equal (wanted.closed, first);
 }
 
+static void of_several_addresses_the_one_that_answers_stays (void **state)
+{
+    struct membership_member member;
+    const struct fm_id one = node_of (1);
+    uint32_t contacts[3];
+    (void) state;
+    membership_gossip (m, now_ns, info_at (1, 0, 3, 1));
+    for (unsigned i = 0; i < 3; i++) {
+        if (i == 0)
+            look ();
+        else
+            pass (STAGGER);
+        assert_int_equal (wanted.connect_count, 1);
+        contacts[i] = wanted.connects[0].contact;
+    }
+    membership_welcome (m, now_ns, contacts[1], info_at (1, 0, 3, 1));
+    look ();
+    assert_int_equal (wanted.kinds[MEMBERSHIP_CLOSE], 2);       /* the others, the newest first */
+    assert_int_equal (wanted.closed, contacts[0]);
+    assert_true (membership_find (m, &one, &member));
+    assert_int_equal (member.contact, contacts[1]);
+    assert_string_equal (member.address, "tcp://10.0.0.1:7001");
+}
+
 /* While it is asked somebody tells of a newer list, which names the address that is being asked once more. */
 static void an_address_is_not_asked_twice_at_a_time (void **state)
 {
@@ -313,6 +337,7 @@ int main (void)
         CASE (a_member_whose_address_refuses_us_has_been_replaced),
         CASE (who_does_not_say_who_it_is_is_not_waited_for),
         CASE (addresses_are_asked_beside_each_other_and_the_oldest_gives_way),
+        CASE (of_several_addresses_the_one_that_answers_stays),
         CASE (an_address_is_not_asked_twice_at_a_time),
         CASE (a_beacon_brings_the_dead_back_and_hearsay_does_not),
         CASE (what_a_node_said_of_itself_before_is_not_taken_back),

@@ -39,8 +39,8 @@ static void a_batch_leaves_when_it_has_all_the_topics_that_it_may (void **state)
     fm_publisher_close (&p);
 }
 
-/* Sixteen levels each: the table of levels has no room for one more while the batch is open. */
-static void a_batch_leaves_when_the_levels_of_its_topics_fill_the_table (void **state)
+/* Sixteen levels each: so many topics as a batch may have would just fill the table of levels. */
+static void a_batch_leaves_when_the_names_of_its_topics_fill_its_frame (void **state)
 {
     enum { FACTS = 3 * LEVEL_BATCH_TOPICS_MAX };
     static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
@@ -53,6 +53,47 @@ static void a_batch_leaves_when_the_levels_of_its_topics_fill_the_table (void **
     }
     assert_int_equal (fm_publisher_flush (p), 0);
     (void) expect_all (FACTS + 1);
+    fm_publisher_close (&p);
+}
+
+static bool frames_fail;
+
+static void release (void *bytes, void *hint)
+{
+    (void) hint;
+    free (bytes);
+}
+
+/* Instead of ZeroMQ's own. */
+int zmq_msg_init_size (zmq_msg_t *message, size_t len)
+{
+    void *const bytes = frames_fail ? NULL : malloc (len + 1);
+    errno = ENOMEM;
+    return bytes ? zmq_msg_init_data (message, bytes, len, release, NULL) : -1;
+}
+
+/* Each has its place in the table of levels, though its fact is refused, since the batch before it cannot leave; until that one's topic is the oldest there,
+ * and has to stay. */
+static void topics_that_no_memory_kept_out_of_a_batch_are_no_hindrance (void **state)
+{
+    (void) state;
+    static uint8_t payload[40000];
+    struct fm_publisher *p = open_publisher (NULL);
+    char topic[16];
+    uint64_t seq = 0;
+    while (p->open.count == 0)
+        assert_int_equal (publish (p, "first", slice (payload, sizeof payload)), ++seq);
+    frames_fail = true;
+    for (unsigned i = 0; i <= PUBLISHER_LEVELS_MAX; i++) {
+        (void) snprintf (topic, sizeof topic, "t%u", i);
+        const struct fm_fact fact = { .topic = slice_of (topic), .payload = slice (payload, sizeof payload) };
+        assert_int_equal (fm_publish (p, &fact, NULL), -ENOMEM);
+    }
+    assert_int_equal (p->open.count, 1);
+    frames_fail = false;
+    assert_int_equal (publish (p, "new", slice (payload, 1)), ++seq);
+    assert_int_equal (fm_publisher_flush (p), 0);
+    assert_int_equal (expect_all (seq + 1), seq);
     fm_publisher_close (&p);
 }
 
@@ -147,7 +188,8 @@ int main (void)
 {
     const struct CMUnitTest tests[] = {
         CASE (a_batch_leaves_when_it_has_all_the_topics_that_it_may),
-        CASE (a_batch_leaves_when_the_levels_of_its_topics_fill_the_table),
+        CASE (a_batch_leaves_when_the_names_of_its_topics_fill_its_frame),
+        CASE (topics_that_no_memory_kept_out_of_a_batch_are_no_hindrance),
         CASE (headers_and_blob_pointers_have_bounds),
         CASE (a_list_of_too_many_journals_is_refused),
         CASE (an_open_that_fails_at_the_end_leaves_nothing_behind),

@@ -83,8 +83,10 @@ static void a_session_that_ends_is_opened_again_where_it_was (void **state)
     end.session = as.session;
     control.body_case = FACTMESH__CONTROL__BODY_REPLAY_END;
     control.replay_end = &end;
+    const uint64_t ended_ns = script.now_ns;
     script_say (journal, as.session, &control);
     expect_facts (1, 4, 6);
+    assert_in_range (script.now_ns - ended_ns, 0, SUBSCRIPTION_OWED_MS / 2 * SCRIPT_MS);    /* not for its silence */
     const Factmesh__ReplayOpen *open = script_last (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN)->replay_open;
     assert_int_equal (open->start_case, FACTMESH__REPLAY_OPEN__START_FROM_CURSOR);
     assert_int_equal (open->from_cursor->offset, START + 3);
@@ -111,6 +113,45 @@ static void a_session_that_owes_more_and_is_silent_is_opened_again (void **state
     as.mute_sessions = false;
     as.first = (struct live_replay) { .start_offset = START + 3, .next_offset = START + 5, .caught_up = true, .batches = &more, .batch_count = 1 };
     expect_facts (1, 4, 6);
+}
+
+/* In messages of a few facts each; and only then what the session is owed. */
+static void answer_in_many_messages (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    enum { FACTS_A_MESSAGE = 20 };
+    for (uint64_t seq = open->from_seq; seq < open->end_seq; seq += FACTS_A_MESSAGE) {
+        const uint64_t left = open->end_seq - seq;
+        const struct kit_batch_spec batch = facts (1, seq, left < FACTS_A_MESSAGE ? (uint32_t) left : FACTS_A_MESSAGE);
+        live_say_replay (j, &(struct live_replay) { .session = open->session, .batches = &batch, .batch_count = 1 });
+    }
+    say ((struct live_replay) { .next_offset = START, .caught_up = true });
+}
+
+/* Its word stands behind all that the same journal brings for a hole, and the application takes its time. */
+static void a_session_is_not_silent_before_what_came_is_read (void **state)
+{
+    enum { HOLE_END = 3 + 2 * SUBSCRIPTION_NEAR_HOLE };
+    (void) state;
+    go_live ();
+    publish (1, 1, 2);
+    expect_facts (1, 1, 3);
+    live_leave (journal);
+    expect_nothing (100);
+    as.mute_sessions = true;
+    as.on_repair = answer_in_many_messages;
+    live_come_back (journal);
+    expect_nothing (500);
+    const size_t asked = script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN);
+    publish (1, HOLE_END, 1);
+    for (uint64_t seq = 3; seq < HOLE_END; seq++) {
+        expect_facts (1, seq, seq + 1);
+        script_pass (5);
+        if (seq % 20 == 0)
+            live_say_head (publisher, RESERVED_HEAD, 1, HOLE_END);  /* so that looks at the clock fall between any two steps */
+    }
+    expect_facts (1, HOLE_END, HOLE_END + 1);
+    expect_nothing (100);
+    assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), asked + 1);
 }
 
 static void what_nobody_asked_on_that_connection_changes_nothing (void **state)
@@ -410,6 +451,7 @@ int main (void)
         CASE (too_many_patterns_are_refused),
         CASE (a_session_that_ends_is_opened_again_where_it_was),
         CASE (a_session_that_owes_more_and_is_silent_is_opened_again),
+        CASE (a_session_is_not_silent_before_what_came_is_read),
         CASE (what_nobody_asked_on_that_connection_changes_nothing),
         CASE (offsets_that_the_journal_lacks_are_a_gap_without_a_stream),
         CASE (a_batch_that_cannot_be_read_is_a_gap_of_its_offsets),
