@@ -42,17 +42,37 @@ static void write_cookie (const struct log_setting *s, const uint8_t bytes[COOKI
     close (fd);
 }
 
+/* A journal with one batch: who it is, and its cookie. */
+static void record_one (struct log_setting *s, struct fm_id *ret_journal, uint8_t ret_cookie[COOKIE_LEN])
+{
+    uint64_t generation;
+    assert_int_equal (work_append (s->log, 1, 100), 0);
+    kit_sync (s->log);
+    log_identity (s->log, ret_journal, &generation);
+    log_destroy (&s->log);
+    read_cookie (s, ret_cookie);
+}
+
+/* With this cookie it starts as the one that it was, and has what it had. */
+static void start_with (struct log_setting *s, const uint8_t cookie[COOKIE_LEN], const struct fm_id *journal, uint8_t ret_renewed[COOKIE_LEN])
+{
+    struct fm_id now;
+    uint64_t generation;
+    write_cookie (s, cookie);
+    reopen (s);
+    log_identity (s->log, &now, &generation);
+    assert_true (id_equal (journal, &now) && generation == 1);
+    assert_int_equal (work_check (s->log, 100).batches, 1);
+    log_destroy (&s->log);
+    read_cookie (s, ret_renewed);
+}
+
 static void whichever_bit_of_the_cookie_flips_the_journal_is_the_same (void **state)
 {
     struct log_setting *s = setting_of (state);
-    struct fm_id before, after;
-    uint64_t generation;
+    struct fm_id before;
     uint8_t good[COOKIE_LEN], bad[COOKIE_LEN], renewed[COOKIE_LEN];
-    assert_int_equal (work_append (s->log, 1, 100), 0);
-    kit_sync (s->log);
-    log_identity (s->log, &before, &generation);
-    log_destroy (&s->log);
-    read_cookie (s, good);
+    record_one (s, &before, good);
     /* Every bit of the number that says which format it is, and one in nine of the rest. */
     for (unsigned bit = 0; bit < 8 * COOKIE_LEN; bit++) {
         const bool of_major = bit / 8 >= AT_MAJOR && bit / 8 < AT_MAJOR + 4;
@@ -60,13 +80,7 @@ static void whichever_bit_of_the_cookie_flips_the_journal_is_the_same (void **st
             continue;
         memcpy (bad, good, sizeof bad);
         bad[bit / 8] ^= (uint8_t) (1 << bit % 8);
-        write_cookie (s, bad);
-        reopen (s);
-        log_identity (s->log, &after, &generation);
-        assert_true (id_equal (&before, &after) && generation == 1);
-        assert_int_equal (work_check (s->log, 100).batches, 1);
-        log_destroy (&s->log);
-        read_cookie (s, renewed);
+        start_with (s, bad, &before, renewed);
         assert_int_not_equal (memcmp (renewed, bad, sizeof bad), 0);
     }
     reopen (s);
@@ -98,26 +112,15 @@ static void a_cookie_of_a_newer_format_is_refused_and_left_as_it_is (void **stat
 static void a_cookie_whose_mesh_has_an_impossible_length_is_made_anew (void **state)
 {
     struct log_setting *s = setting_of (state);
-    struct fm_id before, after;
-    uint64_t generation;
+    struct fm_id before;
     uint8_t good[COOKIE_LEN], bad[COOKIE_LEN], renewed[COOKIE_LEN];
-    assert_int_equal (work_append (s->log, 1, 100), 0);
-    kit_sync (s->log);
-    log_identity (s->log, &before, &generation);
-    log_destroy (&s->log);
-    read_cookie (s, good);
+    record_one (s, &before, good);
     static const uint8_t lengths[] = { MESH_NAME_MAX + 1, 200, 255 };
     for (size_t i = 0; i < sizeof lengths; i++) {
         memcpy (bad, good, sizeof bad);
         bad[AT_MESH_LEN] = lengths[i];
         bytes_put_u64le (bad + AT_SUM, checksum (bad, AT_SUM));
-        write_cookie (s, bad);
-        reopen (s);
-        log_identity (s->log, &after, &generation);
-        assert_true (id_equal (&before, &after) && generation == 1);
-        assert_int_equal (work_check (s->log, 100).batches, 1);
-        log_destroy (&s->log);
-        read_cookie (s, renewed);
+        start_with (s, bad, &before, renewed);
         assert_int_equal (renewed[AT_MESH_LEN], good[AT_MESH_LEN]);
     }
     reopen (s);
