@@ -25,7 +25,7 @@ struct oracle_epoch {
 };
 
 struct fact {
-    uint64_t seq, sum;
+    uint64_t seq, sum, published_ns;
     unsigned topic;
     const struct oracle_epoch *epoch;
     bool synced, handed_out;                /* by a synced subscription */
@@ -45,6 +45,11 @@ struct place {
     uint64_t acked, done, committed;        /* acknowledged since it was opened, ever; durably */
 };
 
+struct meeting {
+    struct fm_id node;
+    uint64_t at_ns;
+};
+
 struct watcher {
     char name[SIM_NAME_MAX];
     unsigned number;
@@ -53,7 +58,7 @@ struct watcher {
     bool synced, cursor;
     unsigned opened;
     bool from_end, anywhere, live_only;
-    struct fm_id met[PEERS_MAX];            /* live_only: who was known when it was opened */
+    struct meeting met[PEERS_MAX];          /* live_only: those who are older than it */
     size_t met_count;
     uint64_t opened_ns;
     struct place places[SIM_STREAMS_MAX];
@@ -156,7 +161,7 @@ struct oracle_epoch *oracle_epoch_begin (const struct fm_id *id, const struct no
     return e;
 }
 
-void oracle_published (struct oracle_epoch *e, uint64_t seq, unsigned topic, struct fm_slice payload)
+void oracle_published (struct oracle_epoch *e, uint64_t seq, unsigned topic, struct fm_slice payload, uint64_t asked_ns)
 {
     struct stream *s = e->stream;
     if (s->count && s->facts[s->count - 1].seq >= seq) {
@@ -168,7 +173,8 @@ void oracle_published (struct oracle_epoch *e, uint64_t seq, unsigned topic, str
         s->facts = realloc (s->facts, s->size * sizeof *s->facts);
         assert (s->facts);
     }
-    s->facts[s->count++] = (struct fact) { .seq = seq, .sum = sum_of (slice_of (sim_topics[topic]), payload), .topic = topic, .epoch = e };
+    s->facts[s->count++] = (struct fact) { .seq = seq, .sum = sum_of (slice_of (sim_topics[topic]), payload), .published_ns = asked_ns,
+                                              .topic = topic, .epoch = e };
     truth.facts++;
 }
 
@@ -247,10 +253,20 @@ void watcher_is_live_only (struct watcher *w, uint64_t opened_ns)
     w->met_count = 0;
 }
 
-void watcher_knows (struct watcher *w, const struct fm_id *node)
+static const struct meeting *meeting (const struct watcher *w, const struct fm_id *node)
 {
+    for (size_t i = 0; i < w->met_count; i++)
+        if (id_equal (&w->met[i].node, node))
+            return &w->met[i];
+    return NULL;
+}
+
+void watcher_knows (struct watcher *w, const struct node_peer *peer)
+{
+    if (peer->started_ns > w->opened_ns || meeting (w, &peer->node))
+        return;
     assert (w->met_count < PEERS_MAX);
-    w->met[w->met_count++] = *node;
+    w->met[w->met_count++] = (struct meeting) { .node = peer->node, .at_ns = sim_time () };
 }
 
 static uint64_t lower (const struct place *at)
@@ -259,8 +275,8 @@ static uint64_t lower (const struct place *at)
 }
 
 /* Where a stream begins for a watcher without a journal is all that its publisher's fence, or epoch, can say (SPEC.md, section 7, "Where P begins"). That
- * another publisher of it came and died meanwhile nobody knows; nor what was published before the watcher heard of its node, which stood still or was cut
- * off when the watcher was opened. */
+ * another publisher of it came and died meanwhile nobody knows, when that of `seq` is heard; nor what was published before a node that is older than the
+ * watcher, and stood still or was cut off when that was opened, had answered its fence. */
 static bool was_never_met (const struct watcher *w, const struct stream *s, const struct fact *f, uint64_t seq)
 {
     const size_t first = find_fact (s, seq);
@@ -268,10 +284,8 @@ static bool was_never_met (const struct watcher *w, const struct stream *s, cons
         return false;
     if (f->epoch->over && first < s->count && s->facts[first].epoch != f->epoch)
         return true;
-    for (size_t i = 0; i < w->met_count; i++)
-        if (id_equal (&w->met[i], &f->epoch->node))
-            return false;
-    return f->epoch->started_ns <= w->opened_ns;
+    const struct meeting *met = meeting (w, &f->epoch->node);
+    return f->epoch->started_ns <= w->opened_ns && (!met || f->published_ns < met->at_ns);
 }
 
 /* Nothing that matches was left out in (from, seq). */
@@ -379,15 +393,24 @@ static bool is_untold (const struct fact *f)
     return f->epoch->closed;
 }
 
+/* Is there anybody to tell it of this fact, which it does not have? */
+static bool is_wanting (const struct watcher *w, const struct stream *s, const struct fact *f)
+{
+    const struct place *at = &w->places[s - truth.streams];
+    if (!w->matches[f->topic] || f->seq <= lower (at) || (w->anywhere && at->last == 0))
+        return false;
+    return !is_untold (f) && !was_never_met (w, s, f, s->facts[s->count - 1].seq);
+}
+
 bool watcher_complete (const struct watcher *w, char *text, size_t size)
 {
     for (size_t i = 0; i < truth.stream_count; i++) {
         const struct stream *s = &truth.streams[i];
-        const struct place *at = &w->places[i];
-        for (size_t k = find_fact (s, lower (at) + 1); k < s->count && !(w->anywhere && at->last == 0); k++)
-            if (w->matches[s->facts[k].topic] && !is_forgiven (&s->facts[k]) && !is_untold (&s->facts[k])) {
+        const uint64_t last = lower (&w->places[i]);
+        for (size_t k = find_fact (s, last + 1); k < s->count; k++)
+            if (is_wanting (w, s, &s->facts[k]) && !is_forgiven (&s->facts[k])) {
                 (void) snprintf (text, size, "%s (%s) waits for %" PRIu64 " (%s) of stream %s, behind %" PRIu64, w->name, w->patterns + 1,
-                                 s->facts[k].seq, sim_topics[s->facts[k].topic], stream_text (s), lower (at));
+                                 s->facts[k].seq, sim_topics[s->facts[k].topic], stream_text (s), last);
                 return false;
             }
     }
@@ -443,7 +466,7 @@ void oracle_check_logs (void)
                     sim_fail ("G6: %s was told that %" PRIu64 " of stream %s is lost, which the journal has", w->name, f->seq, stream_text (s));
                     return;
                 }
-                if (w->matches[f->topic] && f->seq > lower (&w->places[i]) && !is_untold (f) && !(w->anywhere && w->places[i].last == 0)) {
+                if (is_wanting (w, s, f)) {
                     sim_fail ("G5: %s (%s) has not got %" PRIu64 " (%s) of stream %s, which the journal has", w->name, w->patterns + 1, f->seq,
                               sim_topics[f->topic], stream_text (s));
                     return;

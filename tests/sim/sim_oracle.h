@@ -28,7 +28,8 @@ void oracle_journal_shaken (void);
 
 struct oracle_epoch;
 struct oracle_epoch *oracle_epoch_begin (const struct fm_id *stream, const struct node_peer *node);
-void oracle_published (struct oracle_epoch *e, uint64_t seq, unsigned topic, struct fm_slice payload);
+/* asked_ns: when its publisher began. */
+void oracle_published (struct oracle_epoch *e, uint64_t seq, unsigned topic, struct fm_slice payload, uint64_t asked_ns);
 void oracle_synced (struct oracle_epoch *e, uint64_t seq);
 /* It ended; or was out of reach for so long that a journal may give it up. */
 void oracle_epoch_over (struct oracle_epoch *e);
@@ -47,8 +48,8 @@ void watcher_at_end (struct watcher *w);
 void watcher_begins_anywhere (struct watcher *w);
 /* No journal was there: each stream begins where its publisher's fence, or its epoch, says. */
 void watcher_is_live_only (struct watcher *w, uint64_t opened_ns);
-/* A peer that it knew then. */
-void watcher_knows (struct watcher *w, const struct fm_id *node);
+/* A peer that it knew then, or whose fence is answered now. */
+void watcher_knows (struct watcher *w, const struct node_peer *peer);
 void watcher_event (struct watcher *w, const struct fm_event *e);
 void watcher_acked (struct watcher *w);
 /* What was acknowledged is durable. */

@@ -54,11 +54,12 @@ static int publish (struct party *p, struct fm_publisher *out, unsigned topic)
     memcpy (bytes, &number, sizeof number);
     const struct fm_fact fact = { .topic = slice_of (sim_topics[topic]), .payload = slice (bytes, len) };
     struct fm_fact_id id;
+    const uint64_t asked_ns = sim_time ();
     const int rc = fm_publish (out, &fact, &id);
     if (rc)
         return rc;
     /* Also when it died meanwhile: it may have left. */
-    oracle_published (p->epoch, id.seq, topic, fact.payload);
+    oracle_published (p->epoch, id.seq, topic, fact.payload, asked_ns);
     sim_trace ("publishes %" PRIu64 " %s, %zu bytes", id.seq, sim_topics[topic], len);
     return 0;
 }
@@ -252,6 +253,16 @@ static void tell_event (const struct fm_event *e)
         sim_trace ("%s", e->kind == FM_EVENT_CAUGHT_UP ? "has caught up" : "has fallen behind");
 }
 
+/* Who answered its fence. */
+static void meet (struct party *p, struct fm_subscription *in)
+{
+    for (size_t i = 0; in->fences_only && i < live_set_count (in->live); i++) {
+        const struct live_peer *peer = live_set_peer (in->live, i);
+        if (peer->fenced)
+            watcher_knows (p->watcher, &peer->info);
+    }
+}
+
 static void watch (struct party *p, struct fm_subscription *in)
 {
     while (!is_dead () && !p->leave) {
@@ -259,6 +270,7 @@ static void watch (struct party *p, struct fm_subscription *in)
         const int rc = fm_subscription_next (in, sim_parties.audit ? 5000 : 300, &e);
         if (is_dead ())
             return;
+        meet (p, in);
         if (rc == 0) {
             if (sim_traces)
                 tell_event (&e);
@@ -305,7 +317,7 @@ static void *subscriber_run (void *arg)
             if (in->fences_only)
                 watcher_is_live_only (p->watcher, in->opened_unix_ns);
             for (size_t i = 0; in->fences_only && i < live_set_count (in->live); i++)
-                watcher_knows (p->watcher, &live_set_peer (in->live, i)->info.node);
+                watcher_knows (p->watcher, &live_set_peer (in->live, i)->info);
             if (in->fences_only && !live_set_fenced (in->live))
                 watcher_begins_anywhere (p->watcher);
             sim_trace ("is open");

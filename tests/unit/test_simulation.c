@@ -31,6 +31,7 @@ static const uint64_t found_something[] = {
     1002102, /* a journal recorded more of a stream that had ended, after who lacked it had asked */
     1882853621110975, /* a journal that a subscription never met, and whose facts it took for lost */
     9901241, /* a journal that joined the mesh before its log was recovered, with facts that a live subscription had not heard of */
+    7739996, /* what a publisher published that was first heard of later: forgiven only where a fact came after it */
     1882850845524368, /* facts that came in the name of the process that had the address before */
 };
 
