@@ -344,6 +344,29 @@ static inline int reading_step (struct reading *x)
     return replay_latest_step (&x->latest, x->reader, NULL, 0, &x->none, &x->scratch, &sink);
 }
 
+/* All that there is: the newest of each key, in order, each once. */
+static inline void read_latest (struct setting *s, struct reading *x)
+{
+    const uint64_t until = node_now () + (uint64_t) FAKE_PATIENCE_MS * FAKE_NS_PER_MS;
+    x->latest.next = 1;
+    x->latest.end = s->end;
+    x->listed.count = 0;
+    while (x->latest.next < x->latest.end) {
+        const int rc = reading_step (x);
+        assert_true (rc == 0 || rc == -EAGAIN);
+        assert_true (node_now () < until);
+        if (rc)
+            (void) poll (NULL, 0, 1);
+    }
+    size_t at = 0;
+    for (uint64_t n = 1; n < s->end; n++)
+        if (newest_of (n % 2, n % KEYS, s->end) == n) {
+            assert_true (at < x->listed.count);
+            assert_int_equal (x->listed.offsets[at++], n);
+        }
+    assert_int_equal (at, x->listed.count);
+}
+
 static inline void reading_end (struct reading *x)
 {
     replay_latest_release (&x->latest);

@@ -341,6 +341,35 @@ static void a_reader_waits_for_the_index_and_gives_up_then (void **state)
     reading_end (&x);
 }
 
+/* Somebody else writes to its database, so that the indexer cannot, however soon it looks: whoever read from it before, and whoever comes, waits. */
+static void a_reader_is_told_nothing_by_an_index_that_is_behind (void **state)
+{
+    enum { MORE = 40 * BATCH };
+    struct setting *s = *state;
+    struct reading old, new;
+    sqlite3 *db;
+    make_index (s);
+    start (s);
+    reading_begin (&old, s);
+    read_latest (s, &old);
+    assert_int_equal (sqlite3_open (s->path, &db), SQLITE_OK);
+    assert_int_equal (sqlite3_exec (db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    append_facts (&s->j, s->end, s->end + MORE);
+    s->end += MORE;
+    reading_begin (&new, s);
+    old.latest.next = 1;
+    old.latest.end = s->end;
+    old.listed.count = 0;
+    assert_int_equal (reading_step (&old), -EAGAIN);
+    assert_int_equal (reading_step (&new), -EAGAIN);
+    assert_int_equal (old.listed.count + new.listed.count, 0);
+    assert_int_equal (sqlite3_close (db), SQLITE_OK);       /* with what it began */
+    read_latest (s, &old);
+    read_latest (s, &new);
+    reading_end (&old);
+    reading_end (&new);
+}
+
 static void a_directory_whose_name_is_too_long_is_refused (void **state)
 {
     struct setting *s = *state;
@@ -399,6 +428,7 @@ int main (void)
         CASE (what_expired_a_moment_ago_is_left_out_of_links),
         CASE (what_cannot_be_read_may_point_to_any_blob),
         CASE (a_reader_waits_for_the_index_and_gives_up_then),
+        CASE (a_reader_is_told_nothing_by_an_index_that_is_behind),
         CASE (a_directory_whose_name_is_too_long_is_refused),
         CASE (an_index_that_is_damaged_again_at_once_is_made_anew_a_while_later),
         CASE (an_asker_that_went_holds_up_no_other),

@@ -189,6 +189,28 @@ static void a_full_disk_stops_acknowledging_and_recovers_by_itself (void **state
     fail_fs_destroy (&disk);
 }
 
+/* Its disk takes nothing, so that it cannot be synced before the end, and the journal says so. */
+static void what_a_journal_received_and_ended_before_it_synced_is_fetched_from_the_window (void **state)
+{
+    (void) state;
+    struct fail_fs *disk = fail_fs_new ();
+    struct scene s = scene_on (disk);
+    struct fm_publisher_state at = { .received = 0 };
+    fail_fs_disk_full (disk, true);
+    publish_all (s.p, 301, 601);
+    for (const uint64_t until = node_now () + (uint64_t) PATIENCE_MS * 1000000; at.received < 600 && node_now () < until; (void) poll (NULL, 0, 5))
+        fm_publisher_state (s.p, &at);
+    assert_int_equal (at.received, 600);
+    assert_int_equal (at.synced, 300);
+    journal_destroy (&s.r->journal);
+    fail_fs_disk_full (disk, false);
+    recorder_start (s.r);
+    wait_synced (s.p);
+    expect_recorded (s.node, s.r, s.p, 600);
+    scene_end (&s);
+    fail_fs_destroy (&disk);
+}
+
 static void after_a_failed_sync_nothing_is_acknowledged_and_what_is_synced_is_served (void **state)
 {
     (void) state;
@@ -252,6 +274,7 @@ int main (void)
         cmocka_unit_test (a_publisher_that_starts_again_goes_on_and_what_is_between_is_void),
         cmocka_unit_test (a_copied_identity_is_refused_and_its_publisher_told),
         cmocka_unit_test (a_full_disk_stops_acknowledging_and_recovers_by_itself),
+        cmocka_unit_test (what_a_journal_received_and_ended_before_it_synced_is_fetched_from_the_window),
         cmocka_unit_test (after_a_failed_sync_nothing_is_acknowledged_and_what_is_synced_is_served),
         cmocka_unit_test (what_was_acknowledged_survives_power_loss),
     };
