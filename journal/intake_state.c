@@ -56,13 +56,19 @@ static void epoch_enter_when_due (struct intake_state *s, uint64_t now)
         epoch_enter (s, &s->next);
 }
 
+static enum intake_verdict refuse_claim (struct intake_state *s, const struct intake_batch *b)
+{
+    s->claim = (struct intake_claim) { .epoch = b->epoch, .node = b->from };
+    return INTAKE_REFUSE_OWNER;
+}
+
 /* A newer epoch than the one that is accepted. 0: the batch may come in. */
 static enum intake_verdict admit_newer (struct intake_state *s, const struct intake_batch *b, uint64_t now)
 {
     if (s->pending && b->epoch == s->next.epoch)
         return b->incarnation != s->next.incarnation ? INTAKE_CONFLICT
                : id_equal (&b->from, &s->next.owner) ? 0
-                                                     : INTAKE_REFUSE_OWNER;
+                                                     : refuse_claim (s, b);
     if (s->pending && b->epoch < s->next.epoch)
         return INTAKE_REFUSE_STALE;
     /* Its first sequences have been used: an identity that was copied back, say. */
@@ -106,7 +112,7 @@ static enum intake_verdict admit (struct intake_state *s, const struct intake_ba
     if (b->incarnation != s->now.incarnation || b->epoch == s->orphaned_epoch)
         return INTAKE_CONFLICT;
     if (s->owned && !id_equal (&s->now.owner, &b->from))
-        return INTAKE_REFUSE_OWNER;
+        return refuse_claim (s, b);
     if (s->owned) {
         owner_heard (s, now);
         return 0;
@@ -286,21 +292,32 @@ void intake_state_appended (struct intake_state *s, uint64_t end_seq, uint64_t e
     epoch_enter_when_due (s, now);
 }
 
+/* Who claims the epoch has its facts, and can be asked. */
+static void owner_left (struct intake_state *s, bool said_goodbye)
+{
+    s->owned = s->claim.epoch == s->now.epoch;
+    s->said_goodbye = said_goodbye && !s->owned;
+    if (!s->owned)
+        return;
+    s->now.owner = s->claim.node;
+    s->claim.epoch = 0;
+}
+
 bool intake_state_owner_gone (struct intake_state *s, const struct fm_id *node, bool said_goodbye, uint64_t now)
 {
+    if (id_equal (&s->claim.node, node))
+        s->claim.epoch = 0;
     if (s->pending && id_equal (&s->next.owner, node)) {
         s->pending = false;                 /* it came and went: what it sent is held, and no owner will fill the hole */
         epoch_enter (s, &s->next);
-        s->owned = false;
-        s->said_goodbye = said_goodbye;
+        owner_left (s, said_goodbye);
         return true;
     }
     if (!s->owned || !id_equal (&s->now.owner, node))
         return false;
-    s->owned = false;
-    s->said_goodbye = said_goodbye;
+    owner_left (s, said_goodbye);
     repair_reset (s);
-    if (s->pending)
+    if (s->pending && !s->owned)
         s->pending_until = now;             /* all that the older epoch sent has been read */
     epoch_enter_when_due (s, now);
     return true;
@@ -443,8 +460,8 @@ static uint64_t give_up_at (const struct intake_state *s)
     const struct intake_limits *l = s->limits;
     const bool synced_elsewhere = s->owned && s->gone_reason == FACTMESH__GAP_REASON__GAP_SYNCED && !between_epochs (s);
     uint64_t at = s->since;
-    if (!s->owned && !s->said_goodbye)
-        at += l->orphan_ns;
+    if (!s->owned)
+        at += s->said_goodbye ? l->holders_ns : l->orphan_ns;
     else if (synced_elsewhere || s->later)
         at += l->holders_ns;
     return at > l->settled_ns ? at : l->settled_ns;

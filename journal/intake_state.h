@@ -4,6 +4,8 @@
  * Words:   next_seq: all below is appended, or a gap record says why not.
  *          hole: [next_seq, ...) up to the first batch that is held, or to the highest sequence that is known to exist.
  *          owner: the node that a stream is accepted from. Another one may only come with a newer epoch.
+ *          claim: another node sends the same epoch and incarnation. It is the same process then, whose frames came first over the connection to who
+ *          had its address before; it is the owner as soon as that one is gone.
  *
  *            hole, owner there            owner has it no more
  *      IDLE ------------------> OWNER ---------------------------> JOURNAL --.
@@ -42,7 +44,8 @@ struct intake_limits {
     uint64_t answer_ns;                 /* a holder that brings nothing for so long is asked again, or passed over */
     uint64_t epoch_quiet_ns;            /* a newer epoch waits until the older one's owner has been quiet for so long, */
     uint64_t epoch_ns;                  /* but not longer than this */
-    uint64_t holders_ns;                /* wait for another holder: of what the publisher let go as synced, or that says `not yet` */
+    uint64_t holders_ns;                /* wait for another holder: of what the publisher let go as synced, or that says `not yet`; and for the process
+                                         * that sent it in the name of a node that said goodbye */
     uint64_t orphan_ns;                 /* wait for a publisher that vanished without a goodbye */
     uint64_t settled_ns;                /* monotonic: before, other journals may not be known yet */
 };
@@ -61,6 +64,11 @@ struct intake_epoch {
     uint64_t head;                      /* highest sequence known */
 };
 
+struct intake_claim {
+    uint64_t epoch;                     /* 0: none */
+    struct fm_id node;
+};
+
 struct intake_state {
     struct intake_limits *limits;
     uint64_t next_seq;
@@ -70,6 +78,7 @@ struct intake_state {
     bool said_goodbye;                  /* the last owner left in order */
     bool pending;                       /* `next` waits for the older epoch's owner */
     struct intake_epoch next;
+    struct intake_claim claim;
     uint64_t pending_until, pending_latest;
     uint64_t orphaned_epoch;            /* see invariant 5; 0: none */
 
@@ -134,7 +143,7 @@ bool intake_state_drop (struct intake_state *s, struct intake_item *ret_item);
 /* A head notice: the stream's sequences up to head exist. INTAKE_HAVE when it is believed. */
 enum intake_verdict intake_state_head (struct intake_state *s, const struct intake_batch *notice, uint64_t now);
 
-/* A node is gone. True when it was this stream's owner. */
+/* A node is gone. True when it was this stream's owner; the stream may have another one now. */
 bool intake_state_owner_gone (struct intake_state *s, const struct fm_id *node, bool said_goodbye, uint64_t now);
 
 /* A journal came or went: their numbers mean others now. */

@@ -377,7 +377,7 @@ static void a_publisher_that_vanished_is_waited_for_and_its_epoch_not_taken_agai
     drop_all (&s);
 }
 
-static void a_publisher_that_said_goodbye_is_not_waited_for (void **state)
+static void a_publisher_that_said_goodbye_is_waited_for_for_a_moment (void **state)
 {
     (void) state;
     struct intake_limits limits = limits_new ();
@@ -389,7 +389,88 @@ static void a_publisher_that_said_goodbye_is_not_waited_for (void **state)
     hold (&s, &b);
     assert_true (intake_state_owner_gone (&s, &node_a, true, 0));
     intake_state_todo (&s, 0, 0, &todo);
+    assert_int_equal (todo.kind, INTAKE_TODO_NOTHING);
+    assert_int_equal (todo.until_ns, limits.holders_ns);
+    intake_state_todo (&s, limits.holders_ns, 0, &todo);
     assert_int_equal (todo.kind, INTAKE_TODO_GAP);
+    drop_all (&s);
+}
+
+/* It left and started again at its address while the journal stood still: the old connection was made anew, and what the new process sent came in the name
+ * of the old one, whose goodbye is read before anybody has heard of the new one. */
+static void what_came_in_the_name_of_who_said_goodbye_is_asked_of_who_sent_it (void **state)
+{
+    (void) state;
+    struct intake_limits limits = limits_new ();
+    struct intake_state s;
+    struct intake_todo todo;
+    intake_state_init (&s, &limits, 5, 1, 10);
+    const struct intake_batch b = live_batch (8, 9, 2, 5, &node_a);
+    assert_int_equal (intake_state_batch (&s, &b, 0), INTAKE_HOLD);
+    hold (&s, &b);
+    assert_true (intake_state_owner_gone (&s, &node_a, true, 0));
+    intake_state_todo (&s, 0, 0, &todo);
+    assert_int_equal (todo.kind, INTAKE_TODO_NOTHING);
+    const struct intake_batch notice = live_batch (0, 9, 2, 5, &node_b);
+    assert_int_equal (intake_state_head (&s, &notice, limits.holders_ns - 1), INTAKE_HAVE);
+    intake_state_todo (&s, limits.holders_ns - 1, 0, &todo);
+    assert_int_equal (todo.kind, INTAKE_TODO_ASK_OWNER);
+    assert_int_equal (todo.first_seq, 5);
+    assert_int_equal (todo.end_seq, 8);
+    assert_true (id_equal (&s.now.owner, &node_b));
+    drop_all (&s);
+}
+
+/* Here both are known for a while, and nothing more comes of the new one when the old one is found dead. */
+static void who_was_refused_for_an_owner_is_asked_when_that_is_gone (void **state)
+{
+    (void) state;
+    struct intake_limits limits = limits_new ();
+    struct intake_state s;
+    struct intake_todo todo;
+    for (unsigned claimant_left = 0; claimant_left < 2; claimant_left++) {
+        intake_state_init (&s, &limits, 5, 1, 10);
+        const struct intake_batch b = live_batch (8, 9, 2, 5, &node_a), own = live_batch (8, 9, 2, 5, &node_b);
+        assert_int_equal (intake_state_batch (&s, &b, 0), INTAKE_HOLD);
+        hold (&s, &b);
+        assert_int_equal (intake_state_batch (&s, &own, 0), INTAKE_REFUSE_OWNER);
+        assert_true (id_equal (&s.now.owner, &node_a));
+        if (claimant_left)
+            assert_false (intake_state_owner_gone (&s, &node_b, true, 0));
+        assert_true (intake_state_owner_gone (&s, &node_a, false, 0));
+        intake_state_todo (&s, 0, 0, &todo);
+        assert_int_equal (s.owned, !claimant_left);
+        assert_int_equal (todo.kind, claimant_left ? INTAKE_TODO_NOTHING : INTAKE_TODO_ASK_OWNER);
+        if (!claimant_left) {
+            assert_true (id_equal (&s.now.owner, &node_b));
+            assert_true (intake_state_owner_gone (&s, &node_b, false, 0));      /* now nobody is left */
+            assert_false (s.owned);
+        }
+        drop_all (&s);
+    }
+}
+
+/* The same of an epoch that waits for the older one's owner. */
+static void who_was_refused_for_the_owner_of_a_newer_epoch_is_asked_when_that_is_gone (void **state)
+{
+    (void) state;
+    struct intake_limits limits = limits_new ();
+    struct intake_state s;
+    struct intake_todo todo;
+    intake_state_init (&s, &limits, 1, 0, 0);
+    const struct fm_id node_c = { .bytes = { 'c' } };
+    const struct intake_batch old = live_batch (1, 5, 1, 1, &node_a), b = live_batch (8, 9, 2, 6, &node_b), own = live_batch (8, 9, 2, 6, &node_c);
+    assert_int_equal (intake_state_batch (&s, &old, 0), INTAKE_APPEND);
+    intake_state_appended (&s, 5, 1, 10, 0);
+    assert_int_equal (intake_state_batch (&s, &b, 0), INTAKE_HOLD);
+    hold (&s, &b);
+    assert_true (s.pending);
+    assert_int_equal (intake_state_batch (&s, &own, 0), INTAKE_REFUSE_OWNER);
+    assert_true (intake_state_owner_gone (&s, &node_b, false, 0));
+    assert_true (s.owned && id_equal (&s.now.owner, &node_c) && s.now.epoch == 2);
+    intake_state_todo (&s, 0, 0, &todo);
+    assert_int_equal (todo.kind, INTAKE_TODO_ASK_OWNER);
+    assert_int_equal (todo.first_seq, 5);
     drop_all (&s);
 }
 
@@ -503,7 +584,10 @@ int main (void)
         cmocka_unit_test (no_gap_is_recorded_while_a_journal_that_is_known_has_not_answered),
         cmocka_unit_test (a_journal_that_says_not_yet_is_asked_again_before_a_gap_is_recorded),
         cmocka_unit_test (a_publisher_that_vanished_is_waited_for_and_its_epoch_not_taken_again),
-        cmocka_unit_test (a_publisher_that_said_goodbye_is_not_waited_for),
+        cmocka_unit_test (a_publisher_that_said_goodbye_is_waited_for_for_a_moment),
+        cmocka_unit_test (what_came_in_the_name_of_who_said_goodbye_is_asked_of_who_sent_it),
+        cmocka_unit_test (who_was_refused_for_an_owner_is_asked_when_that_is_gone),
+        cmocka_unit_test (who_was_refused_for_the_owner_of_a_newer_epoch_is_asked_when_that_is_gone),
         cmocka_unit_test (a_stream_that_nobody_publishes_is_forgotten),
         cmocka_unit_test (while_an_epoch_waits_others_than_its_publishers_are_refused),
         cmocka_unit_test (an_answer_of_another_life_is_refused),

@@ -235,7 +235,7 @@ static void a_peer_that_is_there_again_or_moved_still_owns_its_streams (void **s
     expect_log (j, batches, 2);
 }
 
-/* With a goodbye a hole above what is held is given up at once; where another node has the address, what came last may be that one's. */
+/* With a goodbye a hole above what is held is given up soon; where another node has the address, what came last may be that one's. */
 static void a_goodbye_counts_only_where_nobody_else_has_the_address (void **state)
 {
     struct fake_journal *j = *state;

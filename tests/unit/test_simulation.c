@@ -33,6 +33,8 @@ static const uint64_t found_something[] = {
     9901241, /* a journal that joined the mesh before its log was recovered, with facts that a live subscription had not heard of */
     7739996, /* what a publisher published that was first heard of later: forgiven only where a fact came after it */
     1882850845524368, /* facts that came in the name of the process that had the address before */
+    772006060, /* the same at a journal, which did not hear of the new process again before it gave up the old one */
+    773015350, /* and that of a journal that stood still, and read the old one's goodbye before it met the new one */
 };
 
 enum { SECONDS_DEFAULT = 8, RUNS_DEFAULT = 400, FIRST_SEED = 1, SHRINK_SECONDS = 4, RUN_SECONDS_MAX = 30 };
