@@ -358,9 +358,10 @@ static void peer_free (struct live_set *set, struct peer **peer)
     *peer = NULL;
 }
 
-/* Out of the set; still handed out once, with LIVE_PEER_GONE. */
+/* Out of the set; still handed out once, with LIVE_PEER_GONE. Its connection is closed before: what comes over it would make it ready again. */
 static void remove_peer (struct live_set *set, struct peer *peer)
 {
+    peer_disconnect (set, peer);
     for (size_t i = 0; i < set->peer_count; i++) {
         if (set->peers[i] == peer) {
             set->peers[i] = set->peers[--set->peer_count];

@@ -128,6 +128,33 @@ static void one_that_moves_is_drained_and_connected_to_anew (void **state)
     zmq_close (old);
 }
 
+/* Who has its address by now sends over the old connection, right when that one is given up. */
+static void what_comes_of_a_peer_that_was_told_as_gone_wakes_nobody (void **state)
+{
+    (void) state;
+    struct scripted *peer = live_peer_add (script_silence, false);
+    open_set ();
+    run (10);
+    const struct node_peer info = live_member (peer);
+    live_listener.down (live_listener.arg, &info.node, false);
+    live_set_look (set);
+    (void) live_set_update (set, script.now_ns);
+    script_pass (LIVE_SET_LINGER_MS);
+    assert_int_equal (live_set_update (set, script.now_ns), script.now_ns);     /* it is looked at once more */
+    zmq_msg_t message;
+    struct live_frame frame;
+    zmq_msg_init (&message);
+    assert_int_equal (live_set_receive (set, &message, &frame), 0);
+    assert_int_equal (frame.kind, LIVE_PEER_GONE);
+    live_say_head (peer, RESERVED_HEAD, 1, 5);
+    struct epoll_event event;
+    while (epoll_wait (epoll_fd, &event, 1, 0) > 0 && live_set_event (set, &event))
+        assert_int_equal (live_set_update (set, script.now_ns), UINT64_MAX);
+    assert_string_equal (frame.peer->info.name, info.name);
+    assert_int_equal (live_set_receive (set, &message, &frame), -EAGAIN);
+    zmq_msg_close (&message);
+}
+
 /* Its process joins the mesh first, and has a log to recover: what its receivers do when a journal comes waits for that. */
 static void a_peer_that_becomes_a_journal_is_fenced_again (void **state)
 {
@@ -250,6 +277,7 @@ int main (void)
         CASE (a_connection_that_cannot_be_made_is_tried_again),
         CASE (a_silent_connection_is_made_anew_as_soon_as_it_can),
         CASE (one_that_moves_is_drained_and_connected_to_anew),
+        CASE (what_comes_of_a_peer_that_was_told_as_gone_wakes_nobody),
         CASE (a_peer_that_becomes_a_journal_is_fenced_again),
         CASE (more_peers_than_there_is_room_for_are_told),
         CASE (more_news_than_there_is_room_for_lose_nobody),
