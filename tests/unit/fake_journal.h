@@ -46,7 +46,8 @@ struct fm_node {
     int reply_rc;                       /* node_reply fails with this */
     unsigned reply_room;                /* but for so many */
     uint8_t gone;                       /* to this asker: with FM_ERR_UNREACHABLE */
-    unsigned reply_tries;
+    unsigned reply_tries, tries_seen;
+    _Atomic unsigned replies_begun;     /* counted before the lock: who holds that holds them up */
     _Atomic uint64_t skipped_ns;        /* by which its clock is ahead of the real one */
     unsigned notice_count;
     char notices[FAKE_NOTICES_MAX][300];
@@ -114,6 +115,7 @@ int node_reply (struct fm_node *node, const struct node_route *to, zmq_msg_t *me
 {
     Factmesh__Control *control = NULL;
     int rc;
+    node->replies_begun++;
     pthread_mutex_lock (&node->lock);
     rc = node->gone && to->bytes[0] == node->gone ? FM_ERR_UNREACHABLE : node->reply_room ? 0 : node->reply_rc;
     node->reply_room -= node->reply_room > 0;
@@ -268,6 +270,7 @@ static inline void fake_forget_notices (void)
 static inline void fake_let_replies (int rc, unsigned room, uint8_t gone)
 {
     pthread_mutex_lock (&fake.lock);
+    fake.tries_seen = fake.reply_tries;
     fake.reply_room = room;
     fake.reply_rc = rc;
     fake.gone = gone;
@@ -292,15 +295,15 @@ static inline void fake_wait_notice (const char *start)
     }
 }
 
-/* Until something was to be answered so often more. */
-static inline void fake_wait_tries (unsigned more)
+/* Until something was to be answered so often since fake_let_replies, or since this was waited for last. */
+static inline void fake_wait_tries (unsigned times)
 {
     const struct timespec until = fake_deadline (FAKE_PATIENCE_MS);
     pthread_mutex_lock (&fake.lock);
-    const unsigned wanted = fake.reply_tries + more;
     int rc = 0;
-    while (fake.reply_tries < wanted && !rc)
+    while (fake.reply_tries - fake.tries_seen < times && !rc)
         rc = pthread_cond_timedwait (&fake.changed, &fake.lock, &until);
+    fake.tries_seen = fake.reply_tries;
     pthread_mutex_unlock (&fake.lock);
     if (rc)
         fail_msg ("nobody was to be answered");

@@ -287,6 +287,8 @@ static struct intake *intake;
 static inline struct node_peer *script_peer (unsigned number)
 {
     struct node_peer *p = &script.peers[number].info;
+    if (p->live[0])
+        return p;                       /* intake's thread may look at it */
     p->node = (struct fm_id) { .bytes = { 'n', (uint8_t) number } };
     (void) snprintf (p->name, sizeof p->name, "peer %u", number);
     (void) snprintf (p->live, sizeof p->live, "inproc://live-%u", number);
