@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -235,7 +236,8 @@ int cli_where (const struct cli *cli, const char *option, const char *text, cons
 
 /* --- Signals. */
 
-static volatile sig_atomic_t caught, comes_again;
+static atomic_int caught;               /* for any thread: a volatile one is for its own alone */
+static volatile sig_atomic_t comes_again;
 static int signal_event = -1;
 
 static void on_signal (int number)
