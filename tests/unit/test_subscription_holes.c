@@ -242,6 +242,58 @@ static void what_is_too_much_before_the_fence_is_answered_is_dropped (void **sta
     expect_facts (1, 131, 133);
 }
 
+static void say_synced (struct scripted *j, unsigned stream, uint64_t seq)
+{
+    const struct fm_id id = kit_stream (stream);
+    Factmesh__StreamMark mark = FACTMESH__STREAM_MARK__INIT, *marks[] = { &mark };
+    Factmesh__Watermark watermark = FACTMESH__WATERMARK__INIT;
+    mark.stream = control_put_id (&id);
+    mark.epoch = 1;
+    mark.synced = seq;
+    watermark.mesh = control_put_slice (slice_of ("test"));
+    watermark.journal = control_put_id (&journal->id);
+    watermark.generation = 1;
+    watermark.marks = marks;
+    watermark.n_marks = 1;
+    live_say_reserved (j, RESERVED_WATERMARK, NULL, &watermark.base);
+}
+
+static const struct kit_batch_spec with_identity = { .stream = 1, .first_seq = 2, .count = 2, .payload_len = 100, .identity = "order 7" };
+
+/* Another stream had the identity first. */
+static void repair_with_a_duplicate (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    uint8_t bytes[1024], *const run = bytes + BATCH_DUPLICATES_HEAD;
+    const struct batch_duplicate duplicate = { .seq = 2, .first = { .stream = kit_stream (9), .seq = 1 } };
+    struct kit_batch k;
+    assert_ptr_equal (j, journal);
+    kit_batch_make (&with_identity, &k);
+    uint8_t *const end = batch_duplicate_encode (run, &duplicate), *const front = batch_duplicates_close (run, (size_t) (end - run));
+    memcpy (end, k.bytes, k.len);
+    live_say_replay (j, &(struct live_replay) { .session = open->session, .bytes = slice (front, (size_t) (end - front) + k.len) });
+    kit_batch_release (&k);
+}
+
+/* A publisher cannot know whether another one used it before. */
+static void what_has_identities_comes_from_a_journal_alone_in_synced_delivery (void **state)
+{
+    (void) state;
+    as.on_repair = repair_with_a_duplicate;
+    open_with ((struct fm_subscription_options) { .from = FM_FROM_START, .delivery = FM_SYNCED });
+    expect_nothing (3000);
+    publish (1, 1, 1);
+    say_synced (publisher, 1, 1);
+    expect_facts (1, 1, 2);
+    assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 1);      /* that came live */
+    live_publish (publisher, &with_identity);
+    say_synced (publisher, 1, 3);
+    expect_facts (1, 3, 4);
+    assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 2);
+    publish (1, 4, 1);
+    say_synced (publisher, 1, 4);
+    expect_facts (1, 4, 5);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +306,7 @@ int main (void)
         CASE (holes_of_more_publishers_than_connections_are_filled),
         CASE (garbage_is_refused_and_counted),
         CASE (facts_that_do_not_decode_are_a_gap),
+        CASE (what_has_identities_comes_from_a_journal_alone_in_synced_delivery),
         CASE (what_is_too_much_before_the_fence_is_answered_is_dropped),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
