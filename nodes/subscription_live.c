@@ -168,8 +168,17 @@ static void on_head (struct fm_subscription *s, const struct live_frame *f)
     factmesh__head_notice__free_unpacked (notice, NULL);
 }
 
+/* The one that a journal may tell of. Where a subscription began without a journal only a fence, or an epoch, says where a stream begins for it: one that it
+ * never heard of may have ended before. */
+static struct stream *stream_that_ended (struct fm_subscription *s, const struct fm_id *id)
+{
+    if (!s->fences_only)
+        return subscription_stream (s, id);
+    return s->no_journal ? NULL : subscription_find (s, id);
+}
+
 /* A journal tells of a stream whose publisher is gone. Who never was connected to that publisher would not hear of its facts otherwise; who was
- * looks after its tail. */
+ * looks after its tail, but before the journal may have recorded all. */
 static void on_ended (struct fm_subscription *s, const struct live_frame *f)
 {
     Factmesh__HeadNotice *notice;
@@ -179,7 +188,7 @@ static void on_ended (struct fm_subscription *s, const struct live_frame *f)
         return;
     }
     (void) control_get_id (&notice->stream, &id);       /* checked when it was decoded */
-    struct stream *st = s->fences_only || notice->head == UINT64_MAX ? NULL : subscription_stream (s, &id);
+    struct stream *st = notice->head == UINT64_MAX ? NULL : stream_that_ended (s, &id);
     if (st && (!st->has_owner || st->owner_gone) && notice->epoch >= st->epoch && notice->head > st->h.complete) {
         handover_announced (&st->h, notice->head + 1);
         subscription_settle (s, st);

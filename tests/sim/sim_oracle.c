@@ -11,7 +11,7 @@
 #include "id.h"
 #include "topic.h"
 
-enum { WATCHERS_MAX = 32, PEERS_MAX = 32, SEEN = 1, GAP = 2 };
+enum { WATCHERS_MAX = 32, PEERS_MAX = 64, SEEN = 1, GAP = 2 };
 
 const char *const sim_topics[] = { "a", "a.b", "a.c", "b.x", "b.y", "c", "c.d.e" };
 const size_t sim_topic_count = sizeof sim_topics / sizeof *sim_topics;
@@ -58,7 +58,7 @@ struct watcher {
     bool synced, cursor;
     unsigned opened;
     bool from_end, anywhere, live_only;
-    struct meeting met[PEERS_MAX];          /* live_only: those who are older than it */
+    struct meeting met[PEERS_MAX];          /* live_only */
     size_t met_count;
     uint64_t opened_ns;
     struct place places[SIM_STREAMS_MAX];
@@ -263,7 +263,7 @@ static const struct meeting *meeting (const struct watcher *w, const struct fm_i
 
 void watcher_knows (struct watcher *w, const struct node_peer *peer)
 {
-    if (peer->started_ns > w->opened_ns || meeting (w, &peer->node))
+    if (meeting (w, &peer->node))
         return;
     assert (w->met_count < PEERS_MAX);
     w->met[w->met_count++] = (struct meeting) { .node = peer->node, .at_ns = sim_time () };
@@ -275,8 +275,8 @@ static uint64_t lower (const struct place *at)
 }
 
 /* Where a stream begins for a watcher without a journal is all that its publisher's fence, or epoch, can say (SPEC.md, section 7, "Where P begins"). That
- * another publisher of it came and died meanwhile nobody knows, when that of `seq` is heard; nor what was published before a node that is older than the
- * watcher, and stood still or was cut off when that was opened, had answered its fence. */
+ * another publisher of it came and died meanwhile nobody knows, when that of `seq` is heard; nor one that never answered a fence before it ended; nor what was
+ * published before a node that is older than the watcher, and stood still or was cut off when that was opened, had answered its fence. */
 static bool was_never_met (const struct watcher *w, const struct stream *s, const struct fact *f, uint64_t seq)
 {
     const size_t first = find_fact (s, seq);
@@ -285,7 +285,7 @@ static bool was_never_met (const struct watcher *w, const struct stream *s, cons
     if (f->epoch->over && first < s->count && s->facts[first].epoch != f->epoch)
         return true;
     const struct meeting *met = meeting (w, &f->epoch->node);
-    return f->epoch->started_ns <= w->opened_ns && (!met || f->published_ns < met->at_ns);
+    return met ? f->epoch->started_ns <= w->opened_ns && f->published_ns < met->at_ns : f->epoch->over;
 }
 
 /* Nothing that matches was left out in (from, seq). */

@@ -54,6 +54,16 @@ static inline void say (struct live_replay r)
     live_say_replay (journal, &r);
 }
 
+static inline void say_end (struct scripted *j, uint64_t session)
+{
+    Factmesh__ReplayEnd end = FACTMESH__REPLAY_END__INIT;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    end.session = session;
+    control.body_case = FACTMESH__CONTROL__BODY_REPLAY_END;
+    control.replay_end = &end;
+    script_say (j, session, &control);
+}
+
 static inline void answer_open (struct scripted *j, uint64_t request, const Factmesh__ReplayOpen *open)
 {
     if (open->stream.len) {

@@ -223,6 +223,38 @@ static void answer_fences (void *arg)
     live_of (j)->mute_fences = false;
 }
 
+/* Nothing yet of what is synced; later all of what is asked for. */
+static void repair_what_is_recorded_later (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    if (open->end_case == FACTMESH__REPLAY_OPEN__END_END_SEQ)
+        repair_one (j, open);
+    else
+        say_end (j, open->session);
+}
+
+/* The subscription is older than the mesh's journal, which is asked what the publisher sent last, and has not recorded it yet. */
+static void what_a_journal_that_came_later_records_of_a_stream_that_ended_is_asked_for (void **state)
+{
+    (void) state;
+    publisher = live_peer_add (answer, false);
+    live_sent (publisher, 1, 1);
+    assert_done (try_open ((struct fm_subscription_options) { .from = FM_FROM_END }));
+    assert_true (s->fences_only);
+    publish (1, 1, 1);
+    expect_facts (1, 1, 2);
+    as.on_repair = repair_what_is_recorded_later;
+    journal = live_peer_add (answer, true);
+    expect_nothing (100);
+    live_leave (publisher);
+    expect_nothing (LIVE_SET_LINGER_MS + 4 * SUBSCRIPTION_TAIL_MS);
+    assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 1);
+    live_say_head (journal, RESERVED_ENDED, 2, 5);      /* it never heard of that one, which may be older than itself */
+    live_say_head (journal, RESERVED_ENDED, 1, 3);
+    expect_facts (1, 2, 4);
+    expect_nothing (1000);
+    assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 2);
+}
+
 /* No journal, and its publisher does not say yet where live begins. */
 static void what_is_too_much_before_the_fence_is_answered_is_dropped (void **state)
 {
@@ -307,6 +339,7 @@ int main (void)
         CASE (garbage_is_refused_and_counted),
         CASE (facts_that_do_not_decode_are_a_gap),
         CASE (what_has_identities_comes_from_a_journal_alone_in_synced_delivery),
+        CASE (what_a_journal_that_came_later_records_of_a_stream_that_ended_is_asked_for),
         CASE (what_is_too_much_before_the_fence_is_answered_is_dropped),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);

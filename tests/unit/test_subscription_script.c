@@ -78,13 +78,8 @@ static void a_session_that_ends_is_opened_again_where_it_was (void **state)
     expect_facts (1, 1, 4);
     expect_nothing (10);
     as.first = (struct live_replay) { .start_offset = START + 3, .next_offset = START + 5, .caught_up = true, .batches = &more, .batch_count = 1 };
-    Factmesh__ReplayEnd end = FACTMESH__REPLAY_END__INIT;
-    Factmesh__Control control = FACTMESH__CONTROL__INIT;
-    end.session = as.session;
-    control.body_case = FACTMESH__CONTROL__BODY_REPLAY_END;
-    control.replay_end = &end;
     const uint64_t ended_ns = script.now_ns;
-    script_say (journal, as.session, &control);
+    say_end (journal, as.session);
     expect_facts (1, 4, 6);
     assert_in_range (script.now_ns - ended_ns, 0, SUBSCRIPTION_OWED_MS / 2 * SCRIPT_MS);    /* not for its silence */
     const Factmesh__ReplayOpen *open = script_last (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN)->replay_open;
