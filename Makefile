@@ -151,6 +151,7 @@ $(addprefix $(BUILD)/tests/unit/,test_no_memory test_no_memory_mesh test_http): 
 
 $(BUILD)/tests/unit/test_shop: $(call obj,$(addprefix nodes/shop/,csv.c mbox.c order.c outbox.c store.c))
 $(BUILD)/tests/unit/test_shop_email: $(call obj,$(addprefix nodes/shop/,mbox.c order.c store.c))
+$(BUILD)/tests/unit/test_shop_follow: $(call obj,nodes/shop/store.c)
 
 # They run the command in processes that they fork; main comes with tests/unit/run_command.h.
 $(addprefix $(BUILD)/tests/unit/,test_usage test_printing test_directories): $(call obj,$(filter-out nodes/cli/main.c,$(CLI_SRC)))

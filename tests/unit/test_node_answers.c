@@ -160,7 +160,7 @@ struct refusal {
 static int refuse (void *arg, const struct node_route *from, const Factmesh__Control *control)
 {
     (void) from;
-    const struct refusal *r = *(const struct refusal *const *) arg;
+    const struct refusal *const r = *(const struct refusal *_Atomic *) arg;
     if (control->body_case != FACTMESH__CONTROL__BODY_REPLAY_OPEN)
         return FM_ERR_UNKNOWN;
     return r->detail ? error_set (r->rc, "%s", r->detail) : r->rc;
@@ -192,7 +192,7 @@ static void a_handlers_error_goes_to_who_asked_under_its_code (void **state)
     };
     (void) state;
     memset (long_detail, 'd', sizeof long_detail - 1);
-    const struct refusal *now = refusals;
+    const struct refusal *_Atomic now = refusals;       /* the node's thread reads it */
     struct fm_node *node = open_node (NULL, "a");
     struct stranger s;
     assert_done (node_handle (node, refuse, &now));
@@ -204,7 +204,7 @@ static void a_handlers_error_goes_to_who_asked_under_its_code (void **state)
         control.body_case = FACTMESH__CONTROL__BODY_REPLAY_OPEN;
         control.replay_open = &open;
         control.request = 200 + i;
-        __atomic_store_n (&now, &refusals[i], __ATOMIC_SEQ_CST);        /* the question brings it to the node's thread */
+        now = &refusals[i];
         stranger_send (&s, &control, "test");
         Factmesh__Control *c = stranger_receive (&s);
         assert_int_equal (c->body_case, FACTMESH__CONTROL__BODY_ERROR);
