@@ -274,6 +274,26 @@ static void what_is_too_much_before_the_fence_is_answered_is_dropped (void **sta
     expect_facts (1, 131, 133);
 }
 
+/* Of the same epoch and incarnation, and what would come next. */
+static void what_another_node_sends_of_a_publishers_stream_is_refused (void **state)
+{
+    const struct kit_batch_spec lie = { .stream = 1, .first_seq = 2, .count = 1, .payload_len = 7 };
+    (void) state;
+    go_live ();
+    publish (1, 1, 1);
+    expect_facts (1, 1, 2);
+    struct scripted *const liar = live_peer_add (answer, false);
+    expect_nothing (3000);
+    live_publish (liar, &lie);
+    expect_nothing (500);
+    assert_int_equal (script.counters[NODE_FRAMES_REFUSED], 1);
+    publish (1, 2, 1);
+    const struct fm_event e = next ();
+    assert_int_equal (e.kind, FM_EVENT_FACT);
+    assert_int_equal (e.fact.id.seq, 2);
+    assert_int_equal (e.fact.payload.len, 100);
+}
+
 static void say_synced (struct scripted *j, unsigned stream, uint64_t seq)
 {
     const struct fm_id id = kit_stream (stream);
@@ -338,6 +358,7 @@ int main (void)
         CASE (holes_of_more_publishers_than_connections_are_filled),
         CASE (garbage_is_refused_and_counted),
         CASE (facts_that_do_not_decode_are_a_gap),
+        CASE (what_another_node_sends_of_a_publishers_stream_is_refused),
         CASE (what_has_identities_comes_from_a_journal_alone_in_synced_delivery),
         CASE (what_a_journal_that_came_later_records_of_a_stream_that_ended_is_asked_for),
         CASE (what_is_too_much_before_the_fence_is_answered_is_dropped),
