@@ -39,7 +39,7 @@ struct peer {
 /* The last word about one node. */
 struct mail {
     struct node_peer info;              /* up; else only its id counts */
-    bool up;
+    bool up, said_goodbye;
 };
 
 struct live_set {
@@ -103,8 +103,7 @@ static void on_up (void *arg, const struct node_peer *info)
 
 static void on_down (void *arg, const struct fm_id *node, bool said_goodbye)
 {
-    (void) said_goodbye;                /* either way it is drained, and what it sent last is asked for */
-    const struct mail mail = { .info = { .node = *node }, .up = false };
+    const struct mail mail = { .info = { .node = *node }, .said_goodbye = said_goodbye };
     mail_put (arg, &mail);
 }
 
@@ -375,8 +374,10 @@ static void take_mail (struct live_set *set, const struct mail *mail, uint64_t n
 {
     struct peer *peer = find_peer (set, &mail->info.node);
     if (!mail->up) {
-        if (peer)
+        if (peer) {
+            peer->live.said_goodbye = mail->said_goodbye;
             peer_gone (set, peer, now_ns);
+        }
     } else if (!peer) {
         add_peer (set, &mail->info, now_ns);
     } else if (strcmp (peer->live.info.live, mail->info.live) == 0) {

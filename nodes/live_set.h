@@ -36,6 +36,7 @@ enum {
 struct live_peer {
     struct node_peer info;
     bool gone;                          /* said goodbye or died; its socket is drained, then closed */
+    bool said_goodbye;                  /* else it may be cut off, and come back */
     bool fenced;                        /* its fence was answered */
     void *user;                         /* the receiver's; e.g. its streams */
 };

@@ -54,6 +54,7 @@ enum {
     SUBSCRIPTION_PATIENCE_MS = 2000,        /* after the synced end was reached: what is still missing is then asked for by itself */
     SUBSCRIPTION_NEAR_HOLE = 4096,          /* sequences: smaller holes are asked of the publisher first, who is nearer */
     SUBSCRIPTION_HOLDER_IDLE_MS = 30000,
+    SUBSCRIPTION_ORPHAN_MS = 60000,         /* a publisher that vanished without a goodbye may have what it has not let go for so long, as for a journal */
     SUBSCRIPTION_GIVE_UP = 4,               /* fruitless questions, the publisher gone, in a mesh that never had a journal: the gap is told */
     SUBSCRIPTION_GIVE_UP_LIVE = 16          /* the same with the publisher's node still there, or somebody who may be it */
 };
@@ -117,6 +118,7 @@ struct stream {
     uint64_t mark_ns;                       /* what is held has waited long enough for its watermark then, */
     uint64_t mark_complete;                 /* if P is still this */
     unsigned asked;                         /* questions about the same hole */
+    uint64_t vanished_ns;                   /* its owner went then, without a goodbye; 0: with one */
     uint64_t tail_ns;                       /* ask for what was sent last; 0: no need */
     uint64_t gone_end;                      /* its publisher said that it has nothing below */
 };

@@ -246,8 +246,16 @@ static bool ask (struct fm_subscription *s, struct stream *st, uint64_t first, u
     return true;
 }
 
-static bool gives_up (const struct fm_subscription *s, const struct stream *st)
+/* Its publisher may be cut off, and come back with it. */
+static bool may_come_back (const struct stream *st, uint64_t first, uint64_t now_ns)
 {
+    return st->owner_gone && st->vanished_ns && now_ns < st->vanished_ns + NS_OF_MS (SUBSCRIPTION_ORPHAN_MS) && st->gone_end <= first;
+}
+
+static bool gives_up (const struct fm_subscription *s, const struct stream *st, uint64_t first, uint64_t now_ns)
+{
+    if (may_come_back (st, first, now_ns))
+        return false;
     /* Who has not answered our fence yet may be its publisher, come back. */
     const bool gone = (!st->has_owner || st->owner_gone) && live_set_fenced (s->live);
     return (s->no_journal || !s->journal_seen) && st->asked >= (gone ? SUBSCRIPTION_GIVE_UP : SUBSCRIPTION_GIVE_UP_LIVE);
@@ -307,7 +315,7 @@ static bool look_after (struct fm_subscription *s, struct stream *st, uint64_t n
         subscription_due (s, when_ns);
         return true;
     }
-    if (end != UINT64_MAX && !s->lost && gives_up (s, st)) {
+    if (end != UINT64_MAX && !s->lost && gives_up (s, st, first, now_ns)) {
         s->lost = st;
         /* What its publisher let go is lost; the rest it may have. */
         s->lost_end = st->gone_end > first && st->gone_end < end ? st->gone_end : end;

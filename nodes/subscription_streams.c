@@ -252,7 +252,7 @@ bool subscription_accept (struct fm_subscription *s, struct stream *st, const st
         st->conflict = false;
         subscription_settle (s, st);
     }
-    if (!same_owner)
+    if (!same_owner || st->owner_gone)
         st->asked = 0;                      /* others were asked, or nobody */
     st->owner = peer->info.node;
     st->has_owner = true;

@@ -32,6 +32,7 @@ static const uint64_t found_something[] = {
     1882853621110975, /* a journal that a subscription never met, and whose facts it took for lost */
     9901241, /* a journal that joined the mesh before its log was recovered, with facts that a live subscription had not heard of */
     7739996, /* what a publisher published that was first heard of later: forgiven only where a fact came after it */
+    777019332, /* without a journal, what a publisher that stood still had was told as lost */
     774001767, /* a frame over an old connection in the moment in which it is given up: memory was used that was given back */
     1882850845524368, /* facts that came in the name of the process that had the address before */
     772006060, /* the same at a journal, which did not hear of the new process again before it gave up the old one */

@@ -223,6 +223,63 @@ static void answer_fences (void *arg)
     live_of (j)->mute_fences = false;
 }
 
+static void vanish (void *arg)
+{
+    const struct node_peer info = live_member (arg);
+    live_listener.down (live_listener.arg, &info.node, false);
+}
+
+static void come_back (void *arg)
+{
+    live_up (arg);
+}
+
+/* In a mesh without a journal. Membership takes it for dead, and it may be cut off: it has what was lost on the way. */
+static void what_a_publisher_that_vanished_may_have_is_no_gap_for_a_minute (void **state)
+{
+    (void) state;
+    for (unsigned comes_back = 0; comes_back < 2; comes_back++) {
+        const unsigned stream = 1 + comes_back;
+        const struct fm_id id = kit_stream (stream);
+        publisher = live_peer_add (answer, false);
+        live_sent (publisher, stream, 1);
+        as.on_repair = NULL;
+        fm_subscription_close (&s);
+        assert_done (try_open ((struct fm_subscription_options) { .no_journal = true }));
+        publish (stream, 1, 1);
+        publish (stream, 5, 1);
+        expect_facts (stream, 1, 2);
+        vanish (publisher);
+        expect_nothing (SUBSCRIPTION_ORPHAN_MS - 1000);
+        as.on_repair = repair_one;
+        if (comes_back) {
+            come_back (publisher);
+            expect_facts (stream, 2, 6);
+        } else {
+            expect_gap (&id, 2, 5, FM_GAP_NOT_HELD);
+            expect_facts (stream, 5, 6);
+        }
+    }
+}
+
+/* Its process started again at its address: what it sent first came in the old one's name, which said goodbye. It is asked while the old connection is drained. */
+static void what_a_publisher_sends_while_its_old_connection_is_drained_is_its_own (void **state)
+{
+    (void) state;
+    struct scripted *anew = live_peer_add (answer, false);
+    publisher = live_peer_add (answer, false);
+    live_sent (publisher, 1, 1);
+    as.on_repair = repair_one;
+    assert_done (try_open ((struct fm_subscription_options) { .no_journal = true }));
+    publish (1, 1, 1);
+    expect_facts (1, 1, 2);
+    publish (1, 5, 1);
+    live_leave (publisher);
+    expect_nothing (100);
+    live_say_head (anew, RESERVED_HEAD, 1, 5);
+    expect_facts (1, 2, 6);
+}
+
 /* Nothing yet of what is synced; later all of what is asked for. */
 static void repair_what_is_recorded_later (struct scripted *j, const Factmesh__ReplayOpen *open)
 {
@@ -360,6 +417,8 @@ int main (void)
         CASE (facts_that_do_not_decode_are_a_gap),
         CASE (what_another_node_sends_of_a_publishers_stream_is_refused),
         CASE (what_has_identities_comes_from_a_journal_alone_in_synced_delivery),
+        CASE (what_a_publisher_that_vanished_may_have_is_no_gap_for_a_minute),
+        CASE (what_a_publisher_sends_while_its_old_connection_is_drained_is_its_own),
         CASE (what_a_journal_that_came_later_records_of_a_stream_that_ended_is_asked_for),
         CASE (what_is_too_much_before_the_fence_is_answered_is_dropped),
     };
