@@ -114,9 +114,10 @@ static int pass_log (struct log_reader *reader, struct recent *recent, const str
         }
         struct recent_record r = { .stream = item.stream, .first_seq = item.first_seq, .end_seq = item.end_seq, .offset = item.offset };
         log_reader_position (reader, &r.end_offset, &remaining);
+        const bool astride = item.kind == LOG_ITEM_BATCH && item.offset < *base;
         if (!pass (&r, positions, &passed)) {
-            if (behind)
-                *base = passed;             /* over the first facts of a batch */
+            if (behind || astride)
+                *base = passed;             /* over the first facts of a batch, or more of the one that it stood in */
             return 0;
         }
         bytes += item.bytes.len;

@@ -69,6 +69,36 @@ static void a_cursor_does_not_pass_a_hole_of_which_one_stream_is_not_done (void 
     assert_int_equal (fold (s->log, 5, 4), 10);     /* half a batch */
 }
 
+/* A position in the batch in which the base stands is said by the base alone: it goes there, also when it must read where it is. */
+static void a_cursor_goes_on_within_the_batch_in_which_it_stands (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    const struct kit_batch_spec batch = { .stream = 1, .first_seq = 1, .count = 10, .payload_len = 50 };
+    kit_append_batch (s->log, &batch);
+    kit_sync (s->log);
+    struct log_reader *reader;
+    assert_int_equal (log_reader_new (s->log, &reader), 0);
+    for (unsigned is_recent = 0; is_recent < 2; is_recent++) {
+        struct recent *recent;
+        assert_int_equal (recent_new (&recent), 0);
+        const struct recent_record r = { .stream = kit_stream (1), .first_seq = 1, .end_seq = 11, .offset = 1, .end_offset = 11 };
+        if (is_recent)
+            recent_add (recent, &r);
+        uint64_t base = 1;
+        for (uint64_t done = 2; done <= 10; done += 2) {
+            struct fold_position item = { kit_stream (1), done };
+            struct fold_positions positions = { &item, 1 };
+            assert_int_equal (fold_base (reader, recent, &positions, base, 11, &base), 0);
+            assert_int_equal (base, done + 1);
+            fold_trim (&positions, s->log, base);
+            if (positions.count)
+                assert_int_equal (positions.items[0].seq, done);
+        }
+        recent_destroy (&recent);
+    }
+    log_reader_destroy (&reader);
+}
+
 /* Whose facts they were nobody can tell any more: the cursor's owner is to hear of it. */
 static void a_cursor_does_not_pass_what_expired (void **state)
 {
@@ -146,6 +176,7 @@ int main (void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (positions_are_sorted_once_each_and_name_streams),
         cmocka_unit_test_setup_teardown (a_cursor_does_not_pass_a_hole_of_which_one_stream_is_not_done, log_set_up, log_tear_down),
+        cmocka_unit_test_setup_teardown (a_cursor_goes_on_within_the_batch_in_which_it_stands, log_set_up, log_tear_down),
         cmocka_unit_test_setup_teardown (a_cursor_does_not_pass_what_expired, log_set_up, log_tear_down),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
