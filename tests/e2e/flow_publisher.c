@@ -304,12 +304,13 @@ static int flow_publish (struct program *p)
             if (rc < 0)
                 return fm_perror ("flow_publisher: publish", rc);
         }
-        const bool early = p->set.rate && sent / p->set.rate * 1000000 + sent % p->set.rate * 1000000 / p->set.rate >
-                                              tool_now_us () - started_us + SLICE_US;
-        if (early)
-            tool_sleep_until_us (tool_now_us () + SLICE_US);
-        if (early || n % LOOK_EVERY == 0)
+        const uint64_t due_us = p->set.rate ? started_us + sent / p->set.rate * 1000000 + sent % p->set.rate * 1000000 / p->set.rate : 0;
+        if (n % LOOK_EVERY == 0)
             ended = end_is_told (p);
+        while (!ended && due_us > tool_now_us () + SLICE_US) {
+            tool_sleep_until_us (tool_now_us () + SLICE_US);
+            ended = end_is_told (p);
+        }
     }
     if (ended && end_marks_publish (p, &made) < 0)
         return -1;
