@@ -8,13 +8,14 @@
 
 /* A session's number is its place in the table below a count that never repeats, so that an answer finds it at once and a late one of
  * an earlier session finds nothing. Requests take numbers from the same count, with a place that is none. */
-enum { SLOT_BITS = 11, SLOT_NONE = (1 << SLOT_BITS) - 1, TEXT_MAX = 256, CREDIT_SHARE = 4 };
+enum { SLOT_BITS = 11, SLOT_NONE = (1 << SLOT_BITS) - 1, TEXT_MAX = 256, CREDIT_SHARE = 4, CREDIT_FIRST = 16 << 10, CREDIT_GROWS_MS = 500 };
 static_assert ((int) REPLAY_SESSIONS_MAX < (int) SLOT_NONE, "a slot fits its bits");
 
 struct session {
     uint64_t number;                    /* 0: free */
-    uint64_t credit;                    /* granted at once */
+    uint64_t credit, credit_max;        /* granted at once: so much, and at most */
     uint64_t consumed;                  /* bytes not given back yet */
+    uint64_t taken, taken_ns;           /* bytes since then, to see how fast they come */
 };
 
 struct replay_client {
@@ -24,6 +25,7 @@ struct replay_client {
     uint64_t numbers;
     struct session *sessions;
     size_t session_size, session_count;
+    uint64_t messages;                  /* that came */
     zmq_msg_t message;                  /* what was received last, */
     bool unread;                        /* and, for want of memory, not looked at yet: what follows it would pass over what it brings */
     uint64_t consuming_number, consuming_bytes;     /* whose message it is, and how long */
@@ -89,6 +91,11 @@ uint64_t replay_client_last (const struct replay_client *client)
     return client->numbers << SLOT_BITS | SLOT_NONE;
 }
 
+uint64_t replay_client_messages (const struct replay_client *client)
+{
+    return client->messages;
+}
+
 static int send_control (struct replay_client *client, Factmesh__Control *control)
 {
     zmq_msg_t message;
@@ -141,8 +148,8 @@ int replay_client_open (struct replay_client *client, Factmesh__ReplayOpen *open
     if (rc != 0)
         return rc;
     open->session = ++client->numbers << SLOT_BITS | slot;
-    if (open->credit == 0)
-        open->credit = REPLAY_CREDIT_DEFAULT;
+    const uint64_t credit_max = open->credit ? open->credit : REPLAY_CREDIT_DEFAULT;
+    open->credit = credit_max < CREDIT_FIRST ? credit_max : CREDIT_FIRST;
     Factmesh__Control control = FACTMESH__CONTROL__INIT;
     control.request = open->session;
     control.body_case = FACTMESH__CONTROL__BODY_REPLAY_OPEN;
@@ -150,7 +157,7 @@ int replay_client_open (struct replay_client *client, Factmesh__ReplayOpen *open
     rc = send_control (client, &control);
     if (rc != 0)
         return rc;
-    client->sessions[slot] = (struct session) { .number = open->session, .credit = open->credit };
+    client->sessions[slot] = (struct session) { .number = open->session, .credit = open->credit, .credit_max = credit_max, .taken_ns = node_now () };
     client->session_count++;
     *ret_session = open->session;
     return 0;
@@ -185,6 +192,22 @@ int replay_client_request (struct replay_client *client, Factmesh__Control *cont
     return rc;
 }
 
+/* Twice as much is granted when what was came soon: about a second's worth is under way then, however fast the connection is. Over a slow one more would
+ * keep others' answers waiting behind it, and go on coming when it is not wanted any more. */
+static void grow (struct session *s)
+{
+    if (s->taken < s->credit)
+        return;
+    const uint64_t now_ns = node_now ();
+    if (now_ns - s->taken_ns < (uint64_t) CREDIT_GROWS_MS * 1000000) {
+        const uint64_t more = s->credit_max - s->credit < s->credit ? s->credit_max - s->credit : s->credit;
+        s->credit += more;
+        s->consumed += more;
+    }
+    s->taken = 0;
+    s->taken_ns = now_ns;
+}
+
 /* Give back credit for the message received last: its reader asks for the next one, so it is done with it. */
 static void earn (struct replay_client *client)
 {
@@ -193,6 +216,8 @@ static void earn (struct replay_client *client)
     if (!s)
         return;
     s->consumed += client->consuming_bytes;
+    s->taken += client->consuming_bytes;
+    grow (s);
     if (s->consumed < s->credit / CREDIT_SHARE)
         return;
     Factmesh__ReplayCredit credit = FACTMESH__REPLAY_CREDIT__INIT;
@@ -286,6 +311,7 @@ int replay_client_receive (struct replay_client *client, struct replay_event *re
                 return -EAGAIN;
             }
             node_count (client->node, NODE_CONTROL_RECEIVED, 1);
+            client->messages++;
         }
         const struct fm_slice frame = slice (zmq_msg_data (&client->message), zmq_msg_size (&client->message));
         const bool known = replay_data_is (frame.data, frame.len) ? read_data (client, frame, ret_event) : read_control (client, frame, ret_event);

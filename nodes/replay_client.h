@@ -51,4 +51,7 @@ uint64_t replay_client_last (const struct replay_client *client);
 /* Sessions that are open. */
 size_t replay_client_sessions (const struct replay_client *client);
 
+/* Messages that came over the connection so far, those of forgotten sessions too: whether it moves. */
+uint64_t replay_client_messages (const struct replay_client *client);
+
 #endif

@@ -33,8 +33,10 @@ enum {
     SUBSCRIPTION_STREAMS_MAX = 65536,
     SUBSCRIPTION_COVERED_MAX = 4096,        /* streams made only because a journal says how far they are; others are asked for when heard of */
     SUBSCRIPTION_REPAIRS_MAX = 64,
+    SUBSCRIPTION_LATE_MAX = 128,            /* questions that were given up, and may be answered yet */
+    SUBSCRIPTION_QUESTIONS_MAX = SUBSCRIPTION_REPAIRS_MAX + SUBSCRIPTION_LATE_MAX,
     SUBSCRIPTION_REPAIR_CREDIT = 256 << 10, /* bytes on the way for each: 16 MiB for all */
-    SUBSCRIPTION_REPAIR_MESSAGE = 64 << 10, /* bytes: so that each of them hears something in time though the others come first */
+    SUBSCRIPTION_REPAIR_MESSAGE = 16 << 10, /* bytes: so that each of them hears something in time though the others come first */
     SUBSCRIPTION_HOLDERS_MAX = 256,
     SUBSCRIPTION_LIVE_HWM = 512,            /* frames queued here for each peer: 32 MiB at most, beside what it queues itself */
     SUBSCRIPTION_HELD_DEFAULT = 16 << 20,
@@ -46,6 +48,8 @@ enum {
     SUBSCRIPTION_OPEN_MS = 5000,
     SUBSCRIPTION_LOOK_MS = 300,             /* for a journal, where none is needed */
     SUBSCRIPTION_REPAIR_MS = 1000,          /* without an answer: another holder is asked */
+    SUBSCRIPTION_GIVEN_UP_DOUBLES = 6,      /* twice as long after each that was given up, so often */
+    SUBSCRIPTION_SLOW_MS = 32000,           /* the longest that a connection is given for a message, however slow it was */
     SUBSCRIPTION_RETRY_MS = 100,            /* between two questions about one hole */
     SUBSCRIPTION_MARK_MS = 1000,            /* held facts wait so long for their watermark before a journal is asked */
     SUBSCRIPTION_TAIL_MS = 1000,            /* after a peer went: a journal is asked for what it sent last */
@@ -68,20 +72,28 @@ struct holder {
     bool ready;                             /* may have something to receive */
     bool doubted;                           /* a question is given up when that is read, if its answer is not there */
     uint64_t used_ns;
+    uint64_t messages;                      /* that came, whatever for */
+    uint64_t heard_ns;                      /* when the last one did */
+    uint64_t owes_ns;                       /* since when it has owed the next one; 0: it owes nothing */
+    uint64_t patience_ns;                   /* twice what its messages took of late */
     struct holder *next;
 };
 
 /* A question under way: a range of one stream. */
 struct repair {
     struct stream *stream;
+    bool late;                              /* it was given up, and another one is asked: if it is answered all the same, so much the better */
     struct holder *holder;
     bool of_journal;
     uint64_t session;
     bool of_head;                           /* asked because of what a head notice said, not a batch */
     bool brought;                           /* facts came */
-    bool doubted;                           /* its deadline has passed; what its holder sent before is read first */
+    bool doubted;                           /* it has been silent for too long; what its holder sent before is read first */
+    bool not_yet;                           /* the holder said that it has no more now */
     uint64_t end_seq;                       /* UINT64_MAX: what is synced */
-    uint64_t deadline_ns;
+    bool answered;                          /* something came */
+    uint64_t asked_ns, heard_ns;            /* heard: when an answer came last, or was asked for */
+    uint64_t passed_ns;                     /* when something came that was asked for after that; 0: nothing did */
 };
 
 /* A stream as this subscription sees it. */
@@ -119,6 +131,7 @@ struct stream {
     uint64_t mark_complete;                 /* if P is still this */
     unsigned asked;                         /* questions about the same hole */
     uint64_t vanished_ns;                   /* its owner went then, without a goodbye; 0: with one */
+    unsigned given_up;                      /* questions in a row, for want of any answer */
     uint64_t tail_ns;                       /* ask for what was sent last; 0: no need */
     uint64_t gone_end;                      /* its publisher said that it has nothing below */
 };
@@ -168,7 +181,8 @@ struct fm_subscription {
     struct stream *trouble;
     size_t held_bytes;
     uint64_t trouble_ns;                    /* look at them */
-    struct repair repairs[SUBSCRIPTION_REPAIRS_MAX];
+    struct repair repairs[SUBSCRIPTION_QUESTIONS_MAX];
+    unsigned repair_count, late_count;
     struct stream *lost;                    /* nobody has [P + 1, lost_end) of it: to be told as a gap */
     uint64_t lost_end;
 
@@ -182,6 +196,7 @@ struct fm_subscription {
     uint64_t session_heard_ns;
     uint64_t session_silent_ns;             /* it may be silent for so long: */
     bool session_owes;                      /* it has more to send, or has said nothing yet */
+    uint64_t session_asked_ns, session_passed_ns;   /* as of a repair */
     bool session_looked;                    /* silent for too long, and its socket was looked at once more */
     uint64_t session_retry_ns;
     uint64_t session_wanted_ns;             /* since when; 0: not, or a journal that has our base is there */
@@ -293,14 +308,29 @@ bool subscription_may_pass (int error);
 void subscription_trouble (struct fm_subscription *s, struct stream *st, uint64_t when_ns);
 void subscription_repair_step (struct fm_subscription *s, uint64_t now_ns);
 struct repair *subscription_repair_of (struct fm_subscription *s, const struct holder *holder, uint64_t session);
+/* Something came for it. */
+void subscription_repair_answered (struct fm_subscription *s, struct repair *r, uint64_t now_ns);
 /* It ended or failed: what is still missing is asked for again, of another one. */
 void subscription_repair_over (struct fm_subscription *s, struct repair *r, unsigned wait_ms);
 struct live_peer *subscription_peer (struct fm_subscription *s, const struct fm_id *node);
 /* A journal's peer: of the base, if there is one; nth of those that are. NULL: none. */
 struct live_peer *subscription_journal (struct fm_subscription *s, bool of_base, size_t nth);
+
+/* --- subscription_holder.c */
+
+/* The connection to one; NULL: no memory, or it cannot be made. */
 struct holder *subscription_holder (struct fm_subscription *s, const struct live_peer *peer);
 void subscription_holders_update (struct fm_subscription *s, uint64_t now_ns);
 void subscription_holders_release (struct fm_subscription *s);
+
+/* It was asked for something; the first of it came, so long after it was asked for; it ended, and the holder may owe no more; something may have come. */
+void subscription_holder_asked (struct holder *h, uint64_t now_ns);
+void subscription_holder_answered (struct fm_subscription *s, const struct holder *h, uint64_t asked_ns, uint64_t now_ns);
+void subscription_holder_ended (const struct fm_subscription *s, struct holder *h);
+void subscription_holder_heard (const struct fm_subscription *s, struct holder *h);
+/* When an answer is given up that was last heard, or asked for, at heard_ns: after silent_ns in which nothing came over the connection; or after that time
+ * since something came, at passed_ns, that had been asked for later (0: nothing did). Longer on a slow connection. */
+uint64_t subscription_holder_silent (const struct holder *h, uint64_t heard_ns, uint64_t passed_ns, uint64_t silent_ns);
 
 /* --- subscription_cursor.c */
 

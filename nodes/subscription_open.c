@@ -189,7 +189,7 @@ static int open_session (struct fm_subscription *s, const struct live_peer *peer
 /* A session whose open or first message was lost with its connection, or whose journal stands still: asked again. */
 static void ask_again (struct fm_subscription *s, uint64_t now_ns, uint64_t *patience_ns)
 {
-    if (s->session_state == SESSION_OPEN && now_ns >= s->session_heard_ns + *patience_ns) {
+    if (s->session_state == SESSION_OPEN && now_ns >= subscription_holder_silent (s->session_holder, s->session_heard_ns, s->session_passed_ns, *patience_ns)) {
         *patience_ns *= 2;
         subscription_session_lost (s);
     }

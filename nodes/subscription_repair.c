@@ -1,7 +1,7 @@
-/* Holes: whom to ask, and when to ask another one. And the connections to those who are asked.
+/* Holes: whom to ask, and when to ask another one.
  *
  * A small hole near the head is asked of its publisher first: it is nearer, and the journal may not have synced it yet. Others are asked of a
- * journal first. Who does not answer within SUBSCRIPTION_REPAIR_MS, or has it no longer, is followed by the next one, round and round:
+ * journal first. Who is silent (subscription_holder.c), or has it no longer, is followed by the next one, round and round:
  * correctness gives up only where no journal was ever seen, or none is wanted, and the publisher has let it go. */
 
 #include "subscription.h"
@@ -10,7 +10,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-/* --- Peers and connections. */
+/* --- Peers. */
 
 struct live_peer *subscription_peer (struct fm_subscription *s, const struct fm_id *node)
 {
@@ -36,94 +36,6 @@ struct live_peer *subscription_journal (struct fm_subscription *s, bool of_base,
     return NULL;
 }
 
-static void holder_lost (struct fm_subscription *s, struct holder *h)
-{
-    if (h == s->session_holder)
-        subscription_session_lost (s);
-    for (size_t i = 0; i < SUBSCRIPTION_REPAIRS_MAX; i++) {
-        if (s->repairs[i].stream && s->repairs[i].holder == h)
-            subscription_repair_over (s, &s->repairs[i], SUBSCRIPTION_RETRY_MS);
-    }
-}
-
-static void holder_destroy (struct fm_subscription *s, struct holder **place)
-{
-    struct holder *h = *place;
-    holder_lost (s, h);
-    *place = h->next;
-    subscription_unwatch (s, replay_client_fd (h->client));
-    replay_client_destroy (&h->client);
-    free (h);
-}
-
-void subscription_holders_release (struct fm_subscription *s)
-{
-    while (s->holders)
-        holder_destroy (s, &s->holders);
-}
-
-/* The questions that there may be at a time, and the session, leave some holders unused. */
-static_assert (SUBSCRIPTION_REPAIRS_MAX + 1 < SUBSCRIPTION_HOLDERS_MAX, "a holder can always give way");
-
-/* Room for one more: of those that nobody uses the one that rested longest goes. */
-static void holder_make_room (struct fm_subscription *s)
-{
-    size_t count = 0;
-    struct holder **oldest = NULL;
-    for (struct holder **place = &s->holders; *place; place = &(*place)->next) {
-        count++;
-        if (replay_client_sessions ((*place)->client) == 0 && (!oldest || (*place)->used_ns < (*oldest)->used_ns))
-            oldest = place;
-    }
-    if (count == SUBSCRIPTION_HOLDERS_MAX)
-        holder_destroy (s, oldest);
-}
-
-struct holder *subscription_holder (struct fm_subscription *s, const struct live_peer *peer)
-{
-    for (struct holder *h = s->holders; h; h = h->next) {
-        if (id_equal (&h->node, &peer->info.node))
-            return h;
-    }
-    holder_make_room (s);
-    struct holder *h = calloc (1, sizeof *h);
-    if (!h)
-        return NULL;
-    h->node = peer->info.node;
-    h->used_ns = node_now ();
-    if (replay_client_new (s->node, peer->info.control, &h->client) != 0
-        || subscription_watch (s, replay_client_fd (h->client), h) != 0) {
-        replay_client_destroy (&h->client);
-        free (h);
-        return NULL;
-    }
-    h->ready = true;
-    h->next = s->holders;
-    s->holders = h;
-    return h;
-}
-
-void subscription_holders_update (struct fm_subscription *s, uint64_t now_ns)
-{
-    const uint64_t changes = live_set_changes (s->live);
-    const bool changed = changes != s->changes_seen;
-    s->changes_seen = changes;
-    if (changed && subscription_journal (s, false, 0))
-        s->journal_seen = true;
-    if (changed && s->session_state == SESSION_WANTED)
-        s->session_retry_ns = 0;
-    for (struct holder **place = &s->holders; *place;) {
-        struct holder *h = *place;
-        const bool idle = replay_client_sessions (h->client) == 0 && now_ns > h->used_ns + NS_OF_MS (SUBSCRIPTION_HOLDER_IDLE_MS);
-        if (idle || (changed && !subscription_peer (s, &h->node)))
-            holder_destroy (s, place);
-        else
-            place = &h->next;
-    }
-    if (s->holders)
-        subscription_due (s, now_ns + NS_OF_MS (SUBSCRIPTION_HOLDER_IDLE_MS));
-}
-
 /* --- Questions. */
 
 void subscription_trouble (struct fm_subscription *s, struct stream *st, uint64_t when_ns)
@@ -142,7 +54,7 @@ void subscription_trouble (struct fm_subscription *s, struct stream *st, uint64_
 
 struct repair *subscription_repair_of (struct fm_subscription *s, const struct holder *holder, uint64_t session)
 {
-    for (size_t i = 0; i < SUBSCRIPTION_REPAIRS_MAX; i++) {
+    for (size_t i = 0; i < SUBSCRIPTION_QUESTIONS_MAX; i++) {
         struct repair *r = &s->repairs[i];
         if (r->stream && r->holder == holder && r->session == session)
             return r;
@@ -155,11 +67,17 @@ void subscription_repair_over (struct fm_subscription *s, struct repair *r, unsi
     struct stream *st = r->stream;
     replay_client_close (r->holder->client, r->session);
     r->holder->ready = true;
+    subscription_holder_ended (s, r->holder);
     if (s->view && s->view_repair == r)
         s->view = NULL;
+    r->stream = NULL;
+    if (r->late) {
+        s->late_count--;
+        return;
+    }
+    s->repair_count--;
     st->repair = NULL;
     st->ask_ns = node_now () + NS_OF_MS (wait_ms);
-    r->stream = NULL;
     s->trouble_ns = 0;
     subscription_due (s, st->ask_ns);
 }
@@ -192,7 +110,9 @@ static struct live_peer *choose (struct fm_subscription *s, const struct stream 
 
 static struct repair *free_repair (struct fm_subscription *s)
 {
-    for (size_t i = 0; i < SUBSCRIPTION_REPAIRS_MAX; i++) {
+    if (s->repair_count >= SUBSCRIPTION_REPAIRS_MAX)
+        return NULL;
+    for (size_t i = 0; i < SUBSCRIPTION_QUESTIONS_MAX; i++) {
         if (!s->repairs[i].stream)
             return &s->repairs[i];
     }
@@ -235,12 +155,13 @@ static bool ask (struct fm_subscription *s, struct stream *st, uint64_t first, u
         open.end_seq = end;
     uint64_t session;
     const int rc = replay_client_open (holder->client, &open, &session);
-    holder->ready = true;
-    holder->used_ns = now_ns;
+    holder->ready = true;                   /* sending may have swallowed the word of what came */
     if (rc != 0)
         return false;
     *r = (struct repair) { .stream = st, .holder = holder, .of_journal = of_journal, .session = session, .end_seq = end,
-                           .of_head = st->h.held_count == 0, .deadline_ns = now_ns + NS_OF_MS (SUBSCRIPTION_REPAIR_MS) };
+                           .of_head = st->h.held_count == 0, .asked_ns = now_ns, .heard_ns = now_ns };
+    subscription_holder_asked (holder, now_ns);
+    s->repair_count++;
     st->repair = r;
     node_count (s->node, NODE_REPAIRS_ASKED, 1);
     return true;
@@ -288,15 +209,71 @@ static bool missing (struct fm_subscription *s, struct stream *st, uint64_t now_
     return false;
 }
 
+static uint64_t silent_ns (const struct repair *r)
+{
+    const unsigned doubled = r->stream->given_up < SUBSCRIPTION_GIVEN_UP_DOUBLES ? r->stream->given_up : SUBSCRIPTION_GIVEN_UP_DOUBLES;
+    const uint64_t silent_ns = NS_OF_MS (SUBSCRIPTION_REPAIR_MS) << doubled;
+    if (r->not_yet)                         /* what else comes says nothing about when it will have more */
+        return r->heard_ns + silent_ns;
+    return subscription_holder_silent (r->holder, r->heard_ns, r->passed_ns, silent_ns);
+}
+
 /* While the application takes its time answers wait unread, and to ask again would heap them up: so what came is read before a silence is believed. */
 static bool is_silent (struct repair *r, uint64_t now_ns)
 {
-    if (now_ns < r->deadline_ns)
+    if (now_ns < silent_ns (r)) {
+        r->doubted = false;
         return false;
+    }
     if (r->doubted)
         return !r->holder->ready;
     r->doubted = r->holder->doubted = r->holder->ready = true;
     return false;
+}
+
+/* Its answer was lost, or is slow: then it is as good as another one's when it comes, and comes first. */
+static void give_up (struct fm_subscription *s, struct repair *r)
+{
+    struct stream *const st = r->stream;
+    st->given_up++;
+    if (s->late_count == SUBSCRIPTION_LATE_MAX) {
+        subscription_repair_over (s, r, 0);
+        return;
+    }
+    r->late = true;
+    s->late_count++;
+    s->repair_count--;
+    st->repair = NULL;
+}
+
+/* All questions about it but that one, if any. */
+static void end_others (struct fm_subscription *s, const struct stream *st, const struct repair *r)
+{
+    for (size_t i = 0; i < SUBSCRIPTION_QUESTIONS_MAX && (s->late_count || st->repair); i++) {
+        if (s->repairs[i].stream == st && &s->repairs[i] != r)
+            subscription_repair_over (s, &s->repairs[i], 0);
+    }
+}
+
+void subscription_repair_answered (struct fm_subscription *s, struct repair *r, uint64_t now_ns)
+{
+    struct stream *const st = r->stream;
+    if (!r->answered)
+        subscription_holder_answered (s, r->holder, r->asked_ns, now_ns);
+    r->answered = true;
+    r->heard_ns = now_ns;
+    r->passed_ns = 0;
+    r->doubted = false;
+    st->given_up = 0;
+    if (!r->late && !s->late_count)
+        return;
+    end_others (s, st, r);                  /* each would bring the same */
+    if (!r->late)
+        return;
+    r->late = false;
+    s->late_count--;
+    s->repair_count++;
+    st->repair = r;
 }
 
 /* Returns false when the stream is out of trouble. */
@@ -304,9 +281,9 @@ static bool look_after (struct fm_subscription *s, struct stream *st, uint64_t n
 {
     uint64_t first, end, when_ns;
     if (st->repair && is_silent (st->repair, now_ns))
-        subscription_repair_over (s, st->repair, 0);
+        give_up (s, st->repair);
     if (st->repair) {
-        subscription_due (s, st->repair->doubted ? now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS) : st->repair->deadline_ns);
+        subscription_due (s, st->repair->doubted ? now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS) : silent_ns (st->repair));
         return true;
     }
     if (!missing (s, st, now_ns, &first, &end, &when_ns))
@@ -322,7 +299,7 @@ static bool look_after (struct fm_subscription *s, struct stream *st, uint64_t n
     } else if (!ask (s, st, first, end, now_ns)) {
         st->ask_ns = now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS);
     }
-    subscription_due (s, st->repair ? st->repair->deadline_ns : now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS));
+    subscription_due (s, st->repair ? silent_ns (st->repair) : now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS));
     return true;
 }
 
@@ -342,6 +319,7 @@ void subscription_repair_step (struct fm_subscription *s, uint64_t now_ns)
         } else {
             *place = st->next_trouble;
             st->in_trouble = false;
+            end_others (s, st, NULL);
         }
     }
     s->trouble_ns = s->due_ns;

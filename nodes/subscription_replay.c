@@ -44,13 +44,15 @@ int subscription_session_open (struct fm_subscription *s, struct holder *holder,
     start->follow = true;
     start->may_cut = true;
     const int rc = replay_client_open (holder->client, start, &s->session);
-    holder->ready = true;
+    holder->ready = true;                   /* sending may have swallowed the word of what came */
     if (rc != 0)
         return rc;
     s->session_state = SESSION_OPEN;
     s->session_holder = holder;
-    s->session_heard_ns = holder->used_ns = node_now ();
+    s->session_heard_ns = s->session_asked_ns = node_now ();
+    s->session_passed_ns = 0;
     s->session_owes = true;
+    subscription_holder_asked (holder, s->session_heard_ns);
     s->session_looked = false;
     if (!s->session_silent_ns)
         s->session_silent_ns = NS_OF_MS (SUBSCRIPTION_OWED_MS);
@@ -118,6 +120,7 @@ static void session_close (struct fm_subscription *s)
 {
     replay_client_close (s->session_holder->client, s->session);
     s->session_holder->ready = true;
+    subscription_holder_ended (s, s->session_holder);
     s->session_holder = NULL;
     s->session = 0;
     s->session_state = SESSION_NONE;
@@ -201,7 +204,8 @@ static void without_base (struct fm_subscription *s, uint64_t now_ns)
 
 static uint64_t silent_until (const struct fm_subscription *s)
 {
-    return s->session_heard_ns + (s->session_owes ? s->session_silent_ns : NS_OF_MS (SUBSCRIPTION_SILENT_MS));
+    const uint64_t silent_ns = s->session_owes ? s->session_silent_ns : NS_OF_MS (SUBSCRIPTION_SILENT_MS);
+    return subscription_holder_silent (s->session_holder, s->session_heard_ns, s->session_passed_ns, silent_ns);
 }
 
 /* It, or its connection, may have gone without a word. But who has not looked for long must look first. */
@@ -220,6 +224,9 @@ static void session_is_silent (struct fm_subscription *s)
 
 static void session_heard (struct fm_subscription *s, uint64_t now_ns)
 {
+    if (!s->session_told)
+        subscription_holder_answered (s, s->session_holder, s->session_asked_ns, now_ns);
+    s->session_passed_ns = 0;
     s->session_heard_ns = now_ns;
     s->session_silent_ns = NS_OF_MS (SUBSCRIPTION_OWED_MS);
     s->session_looked = false;
@@ -228,10 +235,12 @@ static void session_heard (struct fm_subscription *s, uint64_t now_ns)
 void subscription_session_step (struct fm_subscription *s, uint64_t now_ns)
 {
     if (s->session_state == SESSION_OPEN) {
-        if (now_ns >= silent_until (s) && !s->view)
+        if (now_ns >= silent_until (s) && !s->view) {
             session_is_silent (s);
-        else
+        } else {
+            s->session_looked = false;
             subscription_due (s, silent_until (s));
+        }
     }
     if (s->session_state == SESSION_OPEN)
         session_patience (s, now_ns);
@@ -330,12 +339,13 @@ static void on_event (struct fm_subscription *s, struct holder *holder, struct r
     if (!ours && !r)
         return;                             /* of no session: nothing else was asked here */
     holder->used_ns = node_now ();
+    if (r)
+        subscription_repair_answered (s, r, holder->used_ns);
     if (e->kind == REPLAY_DATA) {
         if (ours) {
             session_heard (s, holder->used_ns);
         } else {
-            r->deadline_ns = holder->used_ns + NS_OF_MS (SUBSCRIPTION_REPAIR_MS);
-            r->doubted = false;
+            r->not_yet = e->view->header.caught_up;
         }
         begin_view (s, holder, e->view, r);
     } else if (r) {
@@ -356,6 +366,7 @@ int subscription_replay_receive (struct fm_subscription *s)
         if (!h->ready)
             continue;
         const int rc = replay_client_receive (h->client, &e);
+        subscription_holder_heard (s, h);
         if (rc != 0) {
             h->ready = rc == -ENOMEM;
             if (!h->ready && h->doubted) {
@@ -454,7 +465,9 @@ static bool take_gap (struct fm_subscription *s, struct replay_gap *gap, struct 
         s->journal_seen |= gap->journal;    /* by a publisher, if not by us */
         if (gap->end_seq > s->view_repair->stream->gone_end)
             s->view_repair->stream->gone_end = gap->end_seq;
-        subscription_repair_over (s, s->view_repair, 0);
+        /* Where there is none now the next one to be asked is the publisher again: not at once. */
+        const bool journal = subscription_journal (s, !s->view_repair->stream->positioned, 0);
+        subscription_repair_over (s, s->view_repair, journal ? 0 : SUBSCRIPTION_RETRY_MS);
         return false;
     }
     struct stream *st = stream_or_error (s, &gap->stream);
@@ -531,7 +544,7 @@ static void take_covered (struct fm_subscription *s)
 static void finish_repair_message (struct fm_subscription *s)
 {
     struct repair *r = s->view_repair;
-    r->deadline_ns = node_now () + NS_OF_MS (SUBSCRIPTION_REPAIR_MS);       /* the application may have taken long over it */
+    r->heard_ns = node_now ();              /* the application may have taken long over it */
     if (r->stream->h.complete < r->end_seq - 1)
         return;
     if (r->of_head) {
@@ -548,6 +561,7 @@ static void finish_session_message (struct fm_subscription *s)
     const uint64_t now_ns = node_now ();
     session_heard (s, now_ns);              /* the application may have taken long over it */
     s->session_owes = h->remaining_bytes > 0;
+    subscription_holder_ended (s, s->session_holder);
     if (h->next_offset > s->base.offset)
         s->base.offset = h->next_offset;
     s->latest_end = h->latest_end;

@@ -199,7 +199,7 @@ void subscription_settle (struct fm_subscription *s, struct stream *st)
         st->complete_seen = st->h.complete;
         st->positioned = true;
         st->beyond = true;
-        st->asked = 0;
+        st->asked = st->given_up = 0;
         subscription_dirty (s, st);
     }
     behind_update (s, st);

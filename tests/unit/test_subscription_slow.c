@@ -1,0 +1,278 @@
+/* subscription: its one link is slow: answers come one after the other, each takes its time, and what was given up comes all the same. Time is virtual
+ * (scripted_journal.h). */
+
+#include "scripted_subscription.h"
+
+enum { LINK_MAX = 4096, HOLE_FIRST = 2, HOLE_END = 10, STREAMS_MAX = 64 };
+
+/* What is under way, whoever sent it. */
+static struct {
+    unsigned takes_ms;                          /* for a message */
+    size_t first, end;
+    struct under_way {
+        struct scripted *from;
+        struct live_replay message;
+        struct kit_batch_spec batch;
+    } messages[LINK_MAX];
+} slow;
+
+static unsigned asked[STREAMS_MAX + 1], never_answered;
+static uint64_t asked_ns[2], expected[STREAMS_MAX + 1];
+
+static int set_up_slow (void **state)
+{
+    memset (&slow, 0, sizeof slow);
+    memset (asked, 0, sizeof asked);
+    memset (asked_ns, 0, sizeof asked_ns);
+    never_answered = 0;
+    return set_up (state);
+}
+
+static void arrives (void *arg)
+{
+    struct under_way *const m = &slow.messages[slow.first++];
+    (void) arg;
+    m->message.batches = &m->batch;
+    live_say_replay (m->from, &m->message);
+    if (slow.first < slow.end)
+        script_plan (slow.takes_ms, arrives, NULL);
+}
+
+static void send_slowly (struct scripted *from, const struct live_replay *message, const struct kit_batch_spec *batch)
+{
+    assert_true (slow.end < LINK_MAX);
+    slow.messages[slow.end++] = (struct under_way) { .from = from, .message = *message, .batch = *batch };
+    if (slow.end - slow.first == 1)
+        script_plan (slow.takes_ms, arrives, NULL);
+}
+
+static unsigned stream_of (const struct fm_id *id)
+{
+    return bytes_get_u32le (id->bytes) - 1;
+}
+
+static void repair_slowly (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    struct fm_id id;
+    assert_done (control_get_id (&open->stream, &id));
+    const unsigned stream = stream_of (&id);
+    if (asked[stream] < 2 && stream == never_answered)
+        asked_ns[asked[stream]] = script.now_ns;
+    if (asked[stream]++ == 0 && stream == never_answered)
+        return;
+    const struct kit_batch_spec batch = facts (stream, open->from_seq, (uint32_t) (open->end_seq - open->from_seq));
+    send_slowly (j, &(struct live_replay) { .session = open->session, .batch_count = 1 }, &batch);
+}
+
+/* Of so many streams the middle did not come live. */
+static void lose_the_middle_of (unsigned streams)
+{
+    as.on_repair = repair_slowly;
+    for (unsigned i = 1; i <= streams; i++) {
+        publish (i, 1, HOLE_FIRST - 1);
+        expect_facts (i, 1, HOLE_FIRST);
+        expected[i] = HOLE_FIRST;
+    }
+    for (unsigned i = 1; i <= streams; i++)
+        publish (i, HOLE_END, 1);
+}
+
+/* A fact of one of them, the next one of its stream. */
+static void take_one_of (unsigned streams)
+{
+    const struct fm_event e = next ();
+    assert_int_equal (e.kind, FM_EVENT_FACT);
+    const unsigned stream = stream_of (&e.fact.id.stream);
+    assert_in_range (stream, 1, streams);
+    check_fact (&e, stream, expected[stream]++);
+}
+
+/* All of it, of each stream in order. Returns how often was asked. */
+static unsigned take_all_of (unsigned streams)
+{
+    unsigned questions = 0;
+    for (uint64_t n = 0; n < streams * (HOLE_END + 1 - HOLE_FIRST); n++)
+        take_one_of (streams);
+    expect_nothing (100);
+    for (unsigned i = 1; i <= streams; i++)
+        questions += asked[i];
+    return questions;
+}
+
+/* ------------------------------------------------------------------ holes */
+
+/* The last of them waits for 7 s, while others come. */
+static void an_answer_that_waits_behind_others_is_waited_for (void **state)
+{
+    enum { STREAMS = 14 };
+    (void) state;
+    go_live ();
+    slow.takes_ms = 500;
+    lose_the_middle_of (STREAMS);
+    assert_int_equal (take_all_of (STREAMS), STREAMS);
+    assert_int_equal (slow.end, STREAMS);
+}
+
+/* Each takes three times as long as a silence is believed at first: what is given up comes all the same, and shows how slow the link is. */
+static void a_message_that_takes_long_is_given_longer (void **state)
+{
+    enum { STREAMS = 8, TAKES_MS = 3 * SUBSCRIPTION_REPAIR_MS };
+    (void) state;
+    go_live ();
+    const uint64_t began_ns = script.now_ns;
+    slow.takes_ms = TAKES_MS;
+    lose_the_middle_of (STREAMS);
+    assert_in_range (take_all_of (STREAMS), STREAMS, 5 * STREAMS);
+    assert_in_range (script.now_ns - began_ns, STREAMS * TAKES_MS * SCRIPT_MS, 5 * STREAMS * TAKES_MS * SCRIPT_MS);
+}
+
+/* As soon as nothing else comes. */
+static void an_answer_that_was_lost_is_asked_for_again_after_the_others (void **state)
+{
+    enum { STREAMS = 40, OTHERS_MS = (STREAMS - 1) * 300 };
+    (void) state;
+    go_live ();
+    slow.takes_ms = 300;
+    never_answered = 1;
+    lose_the_middle_of (STREAMS);
+    assert_in_range (take_all_of (STREAMS), STREAMS + 1, STREAMS + 4);
+    for (unsigned i = 2; i <= STREAMS; i++)
+        assert_int_equal (asked[i], 1);
+    assert_in_range (asked_ns[1] - asked_ns[0], SUBSCRIPTION_REPAIR_MS * SCRIPT_MS, (OTHERS_MS + SUBSCRIPTION_REPAIR_MS + 500) * SCRIPT_MS);
+}
+
+/* What is asked for after it is answered, again and again. */
+static void an_answer_that_was_lost_is_asked_for_again_when_a_later_one_comes (void **state)
+{
+    enum { OTHERS = 30 };
+    (void) state;
+    go_live ();
+    slow.takes_ms = 10;
+    never_answered = 1;
+    lose_the_middle_of (1);
+    for (unsigned i = 2; i < 2 + OTHERS && asked[1] < 2; i++) {
+        expected[i] = 1;
+        publish (i, 1, 1);
+        publish (i, 3, 1);
+        while (expected[i] < 4)
+            take_one_of (i);
+        script_pass (200);
+    }
+    while (expected[1] <= HOLE_END)
+        take_one_of (1);
+    assert_int_equal (asked[1], 2);
+    assert_in_range (asked_ns[1] - asked_ns[0], SUBSCRIPTION_REPAIR_MS * SCRIPT_MS, 2 * SUBSCRIPTION_REPAIR_MS * SCRIPT_MS);
+}
+
+static void repair_is_for_a_journal (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    const struct replay_gap gap = { .stream = kit_stream (1), .first_seq = open->from_seq, .end_seq = open->end_seq, .reason = FACTMESH__GAP_REASON__GAP_SYNCED };
+    live_say_replay (j, &(struct live_replay) { .session = open->session, .gaps = &gap, .gap_count = 1 });
+}
+
+/* The one journal is away; there is nobody else to be asked. */
+static void a_publisher_that_has_it_no_more_is_asked_again_now_and_then (void **state)
+{
+    enum { AWAY_MS = 2000 };
+    (void) state;
+    go_live ();
+    publish (1, 1, 1);
+    expect_facts (1, 1, 2);
+    live_leave (journal);
+    expect_nothing (100);
+    as.on_repair = repair_is_for_a_journal;
+    publish (1, HOLE_END, 1);
+    expect_nothing (AWAY_MS);
+    assert_in_range (script_asked (publisher, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 2, AWAY_MS / SUBSCRIPTION_RETRY_MS + 1);
+}
+
+/* ------------------------------------------------------------------ the session */
+
+/* What the journal sends in a session, message by message, for as long as it is the one that is open. */
+static uint64_t session_next;
+
+static void session_goes_on (void *arg)
+{
+    (void) arg;
+    const struct kit_batch_spec batch = facts (1, session_next, 1);
+    send_slowly (journal, &(struct live_replay) { .session = as.session, .next_offset = START + session_next, .remaining_bytes = 1, .batch_count = 1 }, &batch);
+}
+
+/* Each message comes after the silence for which a session is opened again. */
+static void a_session_over_a_slow_link_moves (void **state)
+{
+    enum { MESSAGES = 10, TAKES_MS = 3 * SUBSCRIPTION_OWED_MS };
+    (void) state;
+    as.first.caught_up = false;
+    as.first.remaining_bytes = 1;
+    open_from_start ();
+    slow.takes_ms = TAKES_MS;
+    for (session_next = 1; session_next <= MESSAGES; session_next++) {
+        session_goes_on (NULL);
+        /* What it was told of a session that was given up is dropped; it is sent again in the next. */
+        const uint64_t session = as.session;
+        struct fm_event e;
+        while (fm_subscription_next (s, TAKES_MS, &e) == FM_TIMEOUT)
+            if (as.session != session && slow.first == slow.end)
+                session_goes_on (NULL);
+        check_fact (&e, 1, session_next);
+    }
+    assert_in_range (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 1, 3);
+}
+
+/* ------------------------------------------------------------------ credit */
+
+enum { PIECE = 32 << 10 };
+
+/* So many pieces of a session come, each so long after the last was taken. Returns how many bytes the journal may have under way then. */
+static uint64_t credit_after (unsigned pieces, unsigned takes_ms)
+{
+    uint64_t granted = 0, sent = 0;
+    as.first.caught_up = false;
+    as.first.remaining_bytes = 1;
+    open_from_start ();
+    for (unsigned n = 0; n < pieces; n++) {
+        struct kit_batch_spec batch = { .stream = 1, .first_seq = n + 1, .count = 1, .payload_len = PIECE };
+        script_pass (takes_ms);
+        say ((struct live_replay) { .next_offset = START + n + 1, .remaining_bytes = 1, .batches = &batch, .batch_count = 1 });
+        sent += PIECE;
+        expect_facts (1, n + 1, n + 2);
+    }
+    expect_nothing (10);
+    for (size_t i = 0; i < journal->question_count; i++) {
+        const Factmesh__Control *const q = journal->questions[i];
+        granted += q->body_case == FACTMESH__CONTROL__BODY_REPLAY_OPEN ? q->replay_open->credit : 0;
+        granted += q->body_case == FACTMESH__CONTROL__BODY_REPLAY_CREDIT ? q->replay_credit->bytes : 0;
+    }
+    assert_in_range (granted, sent, UINT64_MAX);
+    return granted - sent;
+}
+
+static void credit_grows_while_what_comes_comes_soon (void **state)
+{
+    (void) state;
+    assert_in_range (credit_after (300, 0), REPLAY_CREDIT_DEFAULT * 3 / 4, REPLAY_CREDIT_DEFAULT + 2 * PIECE);
+}
+
+/* One piece in more than half a second. */
+static void credit_stays_small_over_a_slow_link (void **state)
+{
+    (void) state;
+    assert_in_range (credit_after (100, 600), 1, 2 * PIECE);
+}
+
+int main (void)
+{
+#define SLOW_CASE(name) cmocka_unit_test_setup_teardown (name, set_up_slow, tear_down)
+    const struct CMUnitTest tests[] = {
+        SLOW_CASE (an_answer_that_waits_behind_others_is_waited_for),
+        SLOW_CASE (a_message_that_takes_long_is_given_longer),
+        SLOW_CASE (an_answer_that_was_lost_is_asked_for_again_after_the_others),
+        SLOW_CASE (an_answer_that_was_lost_is_asked_for_again_when_a_later_one_comes),
+        SLOW_CASE (a_publisher_that_has_it_no_more_is_asked_again_now_and_then),
+        SLOW_CASE (a_session_over_a_slow_link_moves),
+        SLOW_CASE (credit_grows_while_what_comes_comes_soon),
+        SLOW_CASE (credit_stays_small_over_a_slow_link),
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
