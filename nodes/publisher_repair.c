@@ -233,6 +233,7 @@ struct taken {
     } batches[REPAIR_BATCHES_MAX];
     uint64_t held_seq;                  /* the first sequence from next_seq on that is held; behind what was sent: none is */
     uint64_t synced, sent;              /* of the window */
+    bool journal;                       /* there is one */
 };
 
 static void take_batches (struct fm_publisher *p, const struct session *s, struct taken *t)
@@ -240,6 +241,7 @@ static void take_batches (struct fm_publisher *p, const struct session *s, struc
     t->count = t->bytes = 0;
     pthread_mutex_lock (&p->lock);
     t->synced = p->window.synced;
+    t->journal = publisher_marks_heard (&p->marks);
     t->sent = publisher_sent (p);
     struct window *window = &p->window;
     struct window_item *item = window_find_from (window, s->next_seq);
@@ -385,7 +387,7 @@ static int serve_gap (struct fm_publisher *p, struct session *s, const struct ta
     if (s->next_seq < asked_elsewhere_end) {
         if (end > asked_elsewhere_end)
             end = asked_elsewhere_end;
-        const int rc = send_gap (p, s, end, FACTMESH__GAP_REASON__GAP_SYNCED, t->synced >= epoch_first);
+        const int rc = send_gap (p, s, end, FACTMESH__GAP_REASON__GAP_SYNCED, t->journal);
         if (rc == 0)
             s->end_seq = s->next_seq;       /* nothing more: see the head of this file */
         return rc;

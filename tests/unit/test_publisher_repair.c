@@ -247,6 +247,15 @@ static void an_earlier_epoch_is_a_journals_to_tell (void **state)
     check_gap (gap, 900, 1001, FACTMESH__GAP_REASON__GAP_SYNCED);
     assert_false (gap->replay_data->gaps[0]->journal);      /* it knows of none */
     check_end (answer (), 5);
+    /* One has met it, and has nothing of this epoch, of which nothing was sent. */
+    assert_int_equal (give_watermark (p, &journal_a, 1, 0, 0), 0);
+    open = open_range (p, 6, 900, 1100);
+    assert_int_equal (ask (&open, 'a'), 0);
+    serve_all (p);
+    gap = answer ();
+    check_gap (gap, 900, 1001, FACTMESH__GAP_REASON__GAP_SYNCED);
+    assert_true (gap->replay_data->gaps[0]->journal);
+    check_end (answer (), 6);
     fm_publisher_close (&p);
 }
 
