@@ -223,7 +223,7 @@ fuzz-replay: $(FUZZ_BIN)
 tools: all $(TOOL_BIN) $(PRELOAD_SO)
 
 unit: $(UNIT_BIN)  ## the unit tests
-	JOBS=2 BUILD=$(BUILD) scripts/run-tests unit-$(VARIANT) $(UNIT_BIN)
+	JOBS=3 BUILD=$(BUILD) scripts/run-tests unit-$(VARIANT) $(UNIT_BIN)
 
 asan:  ## the unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	MEMBERSHIP_ROUNDS=10 $(MAKE) VARIANT=asan unit
