@@ -196,9 +196,20 @@ static void on_ended (struct fm_subscription *s, const struct live_frame *f)
     factmesh__head_notice__free_unpacked (notice, NULL);
 }
 
-/* The connection to our journal is up only now: what it told of ended streams before, nobody heard. (No-op while a session is open.) */
+static void ask_for_tail (struct fm_subscription *s, struct stream *st)
+{
+    if (!st->owner_gone || !st->positioned)
+        return;
+    st->tail_ns = node_now ();
+    subscription_trouble (s, st, st->tail_ns);
+}
+
+/* The connection to our journal is up only now: what it told of ended streams before, nobody heard; and if it has started anew it does not tell of those whose
+ * publishers were gone then. (No-op while a session is open.) Where there is no base, for a subscription that began without a journal, any one may have it. */
 static void on_journal_fenced (struct fm_subscription *s, const struct live_peer *peer)
 {
+    if (peer->info.is_journal && s->fences_only && !s->no_journal)
+        subscription_each (s, ask_for_tail);
     if (peer->info.is_journal && s->has_base && id_equal (&peer->info.journal, &s->base.journal) && peer->info.generation == s->base.generation)
         subscription_want_session (s);
 }

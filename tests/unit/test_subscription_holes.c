@@ -312,6 +312,34 @@ static void what_a_journal_that_came_later_records_of_a_stream_that_ended_is_ask
     assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 2);
 }
 
+static void repair_tail (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    const struct kit_batch_spec batch = facts (1, open->from_seq, 2);
+    assert_int_equal (open->end_case, FACTMESH__REPLAY_OPEN__END_END_AT_SYNCED);
+    live_say_replay (j, &(struct live_replay) { .session = open->session, .batches = &batch, .batch_count = 1 });
+    say_end (j, open->session);
+}
+
+/* It started again after the publisher was gone, and so tells nobody that the stream has ended. */
+static void what_a_journal_that_comes_back_has_of_a_stream_that_ended_is_asked_for (void **state)
+{
+    (void) state;
+    publisher = live_peer_add (answer, false);
+    live_sent (publisher, 1, 1);
+    assert_done (try_open ((struct fm_subscription_options) { .from = FM_FROM_END }));
+    publish (1, 1, 1);
+    expect_facts (1, 1, 2);
+    journal = live_peer_add (answer, true);
+    as.on_repair = repair_what_is_recorded_later;
+    live_leave (publisher);
+    expect_nothing (LIVE_SET_LINGER_MS + 4 * SUBSCRIPTION_TAIL_MS);
+    live_leave (journal);
+    expect_nothing (LIVE_SET_LINGER_MS + 100);
+    as.on_repair = repair_tail;
+    live_come_back (journal);
+    expect_facts (1, 2, 4);
+}
+
 /* No journal, and its publisher does not say yet where live begins. */
 static void what_is_too_much_before_the_fence_is_answered_is_dropped (void **state)
 {
@@ -420,6 +448,7 @@ int main (void)
         CASE (what_a_publisher_that_vanished_may_have_is_no_gap_for_a_minute),
         CASE (what_a_publisher_sends_while_its_old_connection_is_drained_is_its_own),
         CASE (what_a_journal_that_came_later_records_of_a_stream_that_ended_is_asked_for),
+        CASE (what_a_journal_that_comes_back_has_of_a_stream_that_ended_is_asked_for),
         CASE (what_is_too_much_before_the_fence_is_answered_is_dropped),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
