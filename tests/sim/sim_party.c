@@ -258,7 +258,7 @@ static void meet (struct party *p, struct fm_subscription *in)
 {
     for (size_t i = 0; in->fences_only && i < live_set_count (in->live); i++) {
         const struct live_peer *peer = live_set_peer (in->live, i);
-        if (peer->fenced)
+        if (peer->fenced && !peer->gone)    /* nobody waits for the answer of one that is gone */
             watcher_knows (p->watcher, &peer->info);
     }
 }
