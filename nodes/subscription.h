@@ -308,8 +308,10 @@ bool subscription_may_pass (int error);
 void subscription_trouble (struct fm_subscription *s, struct stream *st, uint64_t when_ns);
 void subscription_repair_step (struct fm_subscription *s, uint64_t now_ns);
 struct repair *subscription_repair_of (struct fm_subscription *s, const struct holder *holder, uint64_t session);
-/* Something came for it. */
+/* Something came for it, if only that there is nothing. */
 void subscription_repair_answered (struct fm_subscription *s, struct repair *r, uint64_t now_ns);
+/* P moved by what came for it: others about its stream are not needed. */
+void subscription_repair_moved (struct fm_subscription *s, struct repair *r);
 /* It ended or failed: what is still missing is asked for again, of another one. */
 void subscription_repair_over (struct fm_subscription *s, struct repair *r, unsigned wait_ms);
 struct live_peer *subscription_peer (struct fm_subscription *s, const struct fm_id *node);

@@ -211,11 +211,10 @@ static bool missing (struct fm_subscription *s, struct stream *st, uint64_t now_
 
 static uint64_t silent_ns (const struct repair *r)
 {
-    const unsigned doubled = r->stream->given_up < SUBSCRIPTION_GIVEN_UP_DOUBLES ? r->stream->given_up : SUBSCRIPTION_GIVEN_UP_DOUBLES;
-    const uint64_t silent_ns = NS_OF_MS (SUBSCRIPTION_REPAIR_MS) << doubled;
     if (r->not_yet)                         /* what else comes says nothing about when it will have more */
-        return r->heard_ns + silent_ns;
-    return subscription_holder_silent (r->holder, r->heard_ns, r->passed_ns, silent_ns);
+        return r->heard_ns + NS_OF_MS (SUBSCRIPTION_REPAIR_MS);
+    const unsigned doubled = r->stream->given_up < SUBSCRIPTION_GIVEN_UP_DOUBLES ? r->stream->given_up : SUBSCRIPTION_GIVEN_UP_DOUBLES;
+    return subscription_holder_silent (r->holder, r->heard_ns, r->passed_ns, NS_OF_MS (SUBSCRIPTION_REPAIR_MS) << doubled);
 }
 
 /* While the application takes its time answers wait unread, and to ask again would heap them up: so what came is read before a silence is believed. */
@@ -231,12 +230,13 @@ static bool is_silent (struct repair *r, uint64_t now_ns)
     return false;
 }
 
-/* Its answer was lost, or is slow: then it is as good as another one's when it comes, and comes first. */
+/* Its answer was lost, or is slow: then it is as good as another one's when it comes, and comes first. But nothing is on the way of who has no more now:
+ * he is asked again in his turn. */
 static void give_up (struct fm_subscription *s, struct repair *r)
 {
     struct stream *const st = r->stream;
-    st->given_up++;
-    if (s->late_count == SUBSCRIPTION_LATE_MAX) {
+    st->given_up += !r->not_yet;
+    if (r->not_yet || s->late_count == SUBSCRIPTION_LATE_MAX) {
         subscription_repair_over (s, r, 0);
         return;
     }
@@ -257,23 +257,25 @@ static void end_others (struct fm_subscription *s, const struct stream *st, cons
 
 void subscription_repair_answered (struct fm_subscription *s, struct repair *r, uint64_t now_ns)
 {
-    struct stream *const st = r->stream;
     if (!r->answered)
         subscription_holder_answered (s, r->holder, r->asked_ns, now_ns);
     r->answered = true;
     r->heard_ns = now_ns;
     r->passed_ns = 0;
     r->doubted = false;
-    st->given_up = 0;
+}
+
+void subscription_repair_moved (struct fm_subscription *s, struct repair *r)
+{
     if (!r->late && !s->late_count)
         return;
-    end_others (s, st, r);                  /* each would bring the same */
+    end_others (s, r->stream, r);           /* each would bring the same */
     if (!r->late)
         return;
     r->late = false;
     s->late_count--;
     s->repair_count++;
-    st->repair = r;
+    r->stream->repair = r;
 }
 
 /* Returns false when the stream is out of trouble. */

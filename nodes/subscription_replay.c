@@ -420,6 +420,13 @@ static struct replay_gap *next_gap (struct fm_subscription *s)
     return found;
 }
 
+/* The message in hand moved P. */
+static void moved (struct fm_subscription *s)
+{
+    if (s->view_repair)
+        subscription_repair_moved (s, s->view_repair);
+}
+
 /* A publisher that no longer has it: a journal must be asked, if there ever was one. */
 static bool is_for_a_journal (const struct fm_subscription *s, const struct replay_gap *gap)
 {
@@ -478,6 +485,7 @@ static bool take_gap (struct fm_subscription *s, struct replay_gap *gap, struct 
         consume_gap (s, gap);
         return false;
     }
+    moved (s);
     subscription_settle (s, st);            /* what is held and comes next now is taken before we are back for the rest of the gap */
     if (first == end)
         return false;
@@ -505,6 +513,7 @@ static void take_batch (struct fm_subscription *s)
     subscription_settle (s, st);
     if (verdict != HANDOVER_DELIVER)
         return;
+    moved (s);
     if (s->view_repair)
         s->view_repair->brought = true;
     subscription_walk (s, st, b, from, WALK_REPLAY);
@@ -533,6 +542,8 @@ static void take_covered (struct fm_subscription *s)
             st = subscription_stream (s, &c->stream);
         if (!st)
             continue;
+        if (c->through > st->h.complete)
+            moved (s);
         subscription_position (s, st, c->through);
         if (!s->view_repair && st->beyond && is_within_base (st, c->through)) {
             st->beyond = false;

@@ -170,6 +170,84 @@ static void repair_is_for_a_journal (struct scripted *j, const Factmesh__ReplayO
     live_say_replay (j, &(struct live_replay) { .session = open->session, .gaps = &gap, .gap_count = 1 });
 }
 
+static void refuses (void *session)
+{
+    script_refuse (publisher, *(const uint64_t *) session, FACTMESH__ERROR_CODE__ERROR_LIMIT, words);
+}
+
+/* The publisher has it no more, or refuses in the end; the journal sends it, slowly. */
+static bool refuse_late;
+
+static void repair_is_the_journals (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    static uint64_t session;
+    if (j == journal) {
+        repair_slowly (j, open);
+    } else if (refuse_late) {
+        session = open->session;
+        script_plan (3 * SUBSCRIPTION_REPAIR_MS / 2, refuses, &session);
+    } else {
+        repair_is_for_a_journal (j, open);
+    }
+}
+
+static void lose_what_a_slow_journal_has (unsigned takes_ms)
+{
+    go_live ();
+    slow.takes_ms = takes_ms;
+    lose_the_middle_of (1);
+    as.on_repair = repair_is_the_journals;
+}
+
+/* While a slow journal's answer is on its way the publisher says at once that it has it no more, each time. */
+static void a_word_that_brings_nothing_does_not_end_a_slow_answer (void **state)
+{
+    enum { TAKES_MS = 5 * SUBSCRIPTION_REPAIR_MS };
+    (void) state;
+    refuse_late = false;
+    const uint64_t began_ns = script.now_ns;
+    lose_what_a_slow_journal_has (TAKES_MS);
+    assert_in_range (take_all_of (1), 1, 4);
+    assert_in_range (script.now_ns - began_ns, TAKES_MS * SCRIPT_MS, 2 * TAKES_MS * SCRIPT_MS);
+}
+
+static void a_refusal_that_comes_late_does_not_end_the_next_question (void **state)
+{
+    (void) state;
+    refuse_late = true;
+    lose_what_a_slow_journal_has (SUBSCRIPTION_REPAIR_MS * 3 / 4);
+    assert_int_equal (take_all_of (1), 1);
+    assert_int_equal (script_asked (publisher, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 1);
+}
+
+static void repair_is_not_yet (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    live_say_replay (j, &(struct live_replay) { .session = open->session, .caught_up = true });
+}
+
+static size_t both_were_asked (Factmesh__Control__BodyCase kind)
+{
+    return script_asked (publisher, kind) + script_asked (journal, kind);
+}
+
+/* Nothing is on the way of it: it is closed before it is asked again, where it would be in the way of slow ones (SUBSCRIPTION_LATE_MAX). */
+static void a_holder_that_has_no_more_now_has_one_question_at_a_time (void **state)
+{
+    enum { AWAY_MS = 20000 };
+    (void) state;
+    go_live ();
+    as.on_repair = repair_is_not_yet;
+    publish (1, 1, 1);
+    expect_facts (1, 1, 2);
+    const size_t closed = both_were_asked (FACTMESH__CONTROL__BODY_REPLAY_CLOSE);
+    const size_t opened = both_were_asked (FACTMESH__CONTROL__BODY_REPLAY_OPEN);
+    publish (1, HOLE_END, 1);
+    expect_nothing (AWAY_MS);
+    const size_t asked_about_it = both_were_asked (FACTMESH__CONTROL__BODY_REPLAY_OPEN) - opened;
+    assert_in_range (asked_about_it, AWAY_MS / SUBSCRIPTION_REPAIR_MS / 2, AWAY_MS / SUBSCRIPTION_REPAIR_MS + 1);
+    assert_int_equal (both_were_asked (FACTMESH__CONTROL__BODY_REPLAY_CLOSE) - closed, asked_about_it - 1);
+}
+
 /* The one journal is away; there is nobody else to be asked. */
 static void a_publisher_that_has_it_no_more_is_asked_again_now_and_then (void **state)
 {
@@ -269,6 +347,9 @@ int main (void)
         SLOW_CASE (a_message_that_takes_long_is_given_longer),
         SLOW_CASE (an_answer_that_was_lost_is_asked_for_again_after_the_others),
         SLOW_CASE (an_answer_that_was_lost_is_asked_for_again_when_a_later_one_comes),
+        SLOW_CASE (a_word_that_brings_nothing_does_not_end_a_slow_answer),
+        SLOW_CASE (a_refusal_that_comes_late_does_not_end_the_next_question),
+        SLOW_CASE (a_holder_that_has_no_more_now_has_one_question_at_a_time),
         SLOW_CASE (a_publisher_that_has_it_no_more_is_asked_again_now_and_then),
         SLOW_CASE (a_session_over_a_slow_link_moves),
         SLOW_CASE (credit_grows_while_what_comes_comes_soon),
