@@ -50,6 +50,7 @@ enum {
     SUBSCRIPTION_REPAIR_MS = 1000,          /* without an answer: another holder is asked */
     SUBSCRIPTION_GIVEN_UP_DOUBLES = 6,      /* twice as long after each that was given up, so often */
     SUBSCRIPTION_SLOW_MS = 32000,           /* the longest that a connection is given for a message, however slow it was */
+    SUBSCRIPTION_UNHEARD_MS = 300000,       /* nothing came for a question for so long: what else comes over the connection does not keep it */
     SUBSCRIPTION_RETRY_MS = 100,            /* between two questions about one hole */
     SUBSCRIPTION_MARK_MS = 1000,            /* held facts wait so long for their watermark before a journal is asked */
     SUBSCRIPTION_TAIL_MS = 1000,            /* after a peer went: a journal is asked for what it sent last */
@@ -331,7 +332,7 @@ void subscription_holder_answered (struct fm_subscription *s, const struct holde
 void subscription_holder_ended (const struct fm_subscription *s, struct holder *h);
 void subscription_holder_heard (const struct fm_subscription *s, struct holder *h);
 /* When an answer is given up that was last heard, or asked for, at heard_ns: after silent_ns in which nothing came over the connection; or after that time
- * since something came, at passed_ns, that had been asked for later (0: nothing did). Longer on a slow connection. */
+ * since something came, at passed_ns, that had been asked for later (0: nothing did); or after SUBSCRIPTION_UNHEARD_MS. Longer on a slow connection. */
 uint64_t subscription_holder_silent (const struct holder *h, uint64_t heard_ns, uint64_t passed_ns, uint64_t silent_ns);
 
 /* --- subscription_cursor.c */

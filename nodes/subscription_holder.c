@@ -2,8 +2,9 @@
  *
  * Answers come one after the other: over a slow connection one's own waits behind others', those to questions that were given up among them. To ask again
  * would put yet another one behind them, until nothing that comes is wanted any more. So as long as anything comes an answer is waited for. But holders serve
- * questions in turns, a new one last: when something comes that was asked for after one heard last of an answer, that was lost, with a connection that broke. A connection that takes long for
- * a message is given longer for the next one; and each question that is given up, for the same hole, doubles the wait: the slow link may be our own, and
+ * questions in turns, a new one last: when something comes that was asked for after one heard last of an answer, that was lost, with a connection that
+ * broke. Where nothing is asked later, or only what went on before comes, a lost one is asked again after minutes. A connection that takes long for a
+ * message is given longer for the next one; and each question that is given up, for the same hole, doubles the wait: the slow link may be our own, and
  * other connections' answers fill it. */
 
 #include "subscription.h"
@@ -152,6 +153,8 @@ void subscription_holder_heard (const struct fm_subscription *s, struct holder *
 
 uint64_t subscription_holder_silent (const struct holder *h, uint64_t heard_ns, uint64_t passed_ns, uint64_t silent_ns)
 {
-    const uint64_t since_ns = passed_ns ? passed_ns : h->heard_ns > heard_ns ? h->heard_ns : heard_ns;
+    const uint64_t unheard_ns = heard_ns + NS_OF_MS (SUBSCRIPTION_UNHEARD_MS);
+    const uint64_t moved_ns = h->heard_ns > heard_ns ? h->heard_ns : heard_ns;
+    const uint64_t since_ns = passed_ns ? passed_ns : moved_ns < unheard_ns ? moved_ns : unheard_ns;
     return since_ns + (silent_ns > h->patience_ns ? silent_ns : h->patience_ns);
 }

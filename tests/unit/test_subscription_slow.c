@@ -170,6 +170,50 @@ static void repair_is_for_a_journal (struct scripted *j, const Factmesh__ReplayO
     live_say_replay (j, &(struct live_replay) { .session = open->session, .gaps = &gap, .gap_count = 1 });
 }
 
+/* One long answer, message by message. */
+static uint64_t long_session, long_next;
+
+static void long_goes_on (void *arg)
+{
+    const struct kit_batch_spec batch = facts (2, long_next++, 1);
+    live_say_replay (journal, &(struct live_replay) { .session = long_session, .batches = &batch, .batch_count = 1 });
+    script_plan (500, long_goes_on, arg);
+}
+
+static void repair_of_one_is_long (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    struct fm_id id;
+    assert_done (control_get_id (&open->stream, &id));
+    if (stream_of (&id) == 2) {
+        long_session = open->session;
+        long_next = open->from_seq;
+        long_goes_on (NULL);
+    } else {
+        repair_slowly (j, open);
+    }
+}
+
+/* It is asked for after the long one began, and nothing is asked after it. */
+static void an_answer_that_was_lost_beside_a_long_one_is_asked_for_again (void **state)
+{
+    enum { LONG = 2 * SUBSCRIPTION_UNHEARD_MS / 500 };
+    (void) state;
+    go_live ();
+    never_answered = 1;
+    expected[1] = expected[2] = 1;
+    as.on_repair = repair_of_one_is_long;
+    publish (2, 1, 1);
+    take_one_of (2);
+    publish (2, SUBSCRIPTION_NEAR_HOLE + 100, 1);
+    take_one_of (2);
+    publish (1, 1, 1);
+    publish (1, SUBSCRIPTION_NEAR_HOLE + 100, 1);
+    for (unsigned n = 0; n < LONG && asked[1] < 2; n++)
+        take_one_of (2);
+    assert_int_equal (asked[1], 2);
+    assert_in_range (asked_ns[1] - asked_ns[0], SUBSCRIPTION_UNHEARD_MS * SCRIPT_MS, (SUBSCRIPTION_UNHEARD_MS + 2 * SUBSCRIPTION_REPAIR_MS) * SCRIPT_MS);
+}
+
 static void refuses (void *session)
 {
     script_refuse (publisher, *(const uint64_t *) session, FACTMESH__ERROR_CODE__ERROR_LIMIT, words);
@@ -347,6 +391,7 @@ int main (void)
         SLOW_CASE (a_message_that_takes_long_is_given_longer),
         SLOW_CASE (an_answer_that_was_lost_is_asked_for_again_after_the_others),
         SLOW_CASE (an_answer_that_was_lost_is_asked_for_again_when_a_later_one_comes),
+        SLOW_CASE (an_answer_that_was_lost_beside_a_long_one_is_asked_for_again),
         SLOW_CASE (a_word_that_brings_nothing_does_not_end_a_slow_answer),
         SLOW_CASE (a_refusal_that_comes_late_does_not_end_the_next_question),
         SLOW_CASE (a_holder_that_has_no_more_now_has_one_question_at_a_time),
