@@ -36,9 +36,13 @@ struct intake_held {
 struct intake_ask {
     struct intake_stream *stream;       /* NULL: free */
     bool journal;                       /* asked of a journal, not of the owner */
+    bool late;                          /* it was given up: if facts come all the same, so much the better */
     struct intake_client *client;
     uint64_t session;
     uint64_t deadline;                  /* silent until then: forgotten */
+    uint64_t asked_ns, heard_ns;        /* heard: an answer, or asked for */
+    bool answered;                      /* something came */
+    bool passed;                        /* something came that was asked for after this was heard of last */
 };
 
 struct intake_client {
@@ -47,6 +51,7 @@ struct intake_client {
     char control[FM_PEER_ADDRESS_MAX];
     unsigned asks;
     uint64_t used_ns;
+    uint64_t messages;                  /* that came over it */
 };
 
 /* A stream that ended, and that is told of again. */
@@ -81,8 +86,8 @@ struct intake {
     struct intake_stream *last;         /* met last: the next batch is often of the same */
     struct intake_stream *list_first, *list_last;
 
-    struct intake_ask asks[INTAKE_ASKS_MAX];
-    unsigned ask_count;
+    struct intake_ask asks[INTAKE_QUESTIONS_MAX];
+    unsigned ask_count, late_count;
     bool asked;                             /* since the answers were last looked at */
     struct intake_client clients[INTAKE_CLIENTS_MAX];
 

@@ -26,7 +26,7 @@ static void client_close (struct intake *in, struct intake_client *c)
 }
 
 /* Of the places one at least has no question. */
-static_assert (INTAKE_CLIENTS_MAX > INTAKE_ASKS_MAX, "");
+static_assert ((int) INTAKE_CLIENTS_MAX > (int) INTAKE_QUESTIONS_MAX, "");
 
 /* The connection to this node; a new one takes the place of the one that was idle longest. */
 static int client_get (struct intake *in, const struct member *holder, struct intake_client **ret_client)
@@ -64,7 +64,10 @@ static void ask_end (struct intake *in, struct intake_ask *a)
     a->client->asks--;
     a->client->used_ns = in->now;
     a->stream = NULL;
-    in->ask_count--;
+    if (a->late)
+        in->late_count--;
+    else
+        in->ask_count--;
 }
 
 static void ask_close (struct intake *in, struct intake_ask *a)
@@ -73,9 +76,21 @@ static void ask_close (struct intake *in, struct intake_ask *a)
     ask_end (in, a);
 }
 
+/* Its answer was lost, or is slow: then it is as good as another one's when it comes, and comes first. */
+static void give_up (struct intake *in, struct intake_ask *a)
+{
+    if (in->late_count == INTAKE_LATE_MAX) {
+        ask_close (in, a);
+        return;
+    }
+    a->late = true;
+    in->late_count++;
+    in->ask_count--;
+}
+
 void intake_asks_close (struct intake *in, const struct intake_stream *s)
 {
-    for (size_t i = 0; i < INTAKE_ASKS_MAX; i++)
+    for (size_t i = 0; i < INTAKE_QUESTIONS_MAX; i++)
         if (in->asks[i].stream == s)
             ask_close (in, &in->asks[i]);
 }
@@ -112,6 +127,8 @@ static int ask_open (struct intake *in, struct intake_stream *s, const struct in
         .client = client,
         .session = session,
         .deadline = in->now + 2 * in->limits.answer_ns,
+        .asked_ns = in->now,
+        .heard_ns = in->now,
     };
     client->asks++;
     in->ask_count++;
@@ -119,21 +136,21 @@ static int ask_open (struct intake *in, struct intake_stream *s, const struct in
     return 0;
 }
 
-/* There is a free place, or the stream has one: the caller looked. An older question of the same kind gives way. */
+/* There is a free place, or the stream has one: the caller looked. An older question of the same kind is given up. */
 static void ask (struct intake *in, struct intake_stream *s, const struct intake_todo *todo)
 {
     const bool journal = todo->kind == INTAKE_TODO_ASK_JOURNAL;
     struct intake_ask *place = NULL, *own = NULL;
-    for (size_t i = 0; i < INTAKE_ASKS_MAX; i++) {
+    for (size_t i = 0; i < INTAKE_QUESTIONS_MAX; i++) {
         struct intake_ask *a = &in->asks[i];
-        if (a->stream == s && a->journal == journal)
-            ask_close (in, a);
+        if (a->stream == s && a->journal == journal && !a->late)
+            give_up (in, a);
         if (!a->stream)
             place = a;
-        else if (a->stream == s)
+        else if (a->stream == s && !a->late)
             own = a;
     }
-    if (!place) {
+    if (in->ask_count == INTAKE_ASKS_MAX) {
         assert (own);
         ask_close (in, own);
         place = own;
@@ -147,7 +164,7 @@ static void ask (struct intake *in, struct intake_stream *s, const struct intake
 
 static struct intake_ask *ask_find (struct intake *in, const struct intake_client *client, uint64_t session)
 {
-    for (size_t i = 0; i < INTAKE_ASKS_MAX; i++)
+    for (size_t i = 0; i < INTAKE_QUESTIONS_MAX; i++)
         if (in->asks[i].stream && in->asks[i].client == client && in->asks[i].session == session)
             return &in->asks[i];
     return NULL;
@@ -168,13 +185,13 @@ static void take_data (struct intake *in, const struct intake_ask *a, struct rep
         journal_count (in->context, JOURNAL_BATCHES_REPAIRED, 1);
         intake_take_batch (in, s, &b, &node, true);
     }
-    for (size_t i = 0; i < view->header.gap_count; i++) {
+    for (size_t i = 0; i < view->header.gap_count && !a->late; i++) {
         const struct replay_gap *gap = &view->gaps[i];
         if (id_equal (&gap->stream, &s->id))
             intake_state_gone (&s->state, a->journal, gap->first_seq, gap->end_seq, gap->reason, in->now);
     }
     /* `Not yet`: it may come, but another journal may have it now. */
-    if (a->journal && view->header.caught_up)
+    if (a->journal && view->header.caught_up && !a->late)
         intake_state_later (&s->state);
 }
 
@@ -190,12 +207,67 @@ static void take_error (struct intake *in, const struct intake_ask *a, const str
         intake_state_unasked (&a->stream->state, a->journal, in->now);
 }
 
+/* Holders serve questions in turns, a new one last: what was heard of before this was asked for, and not since, was lost with a connection that broke. */
+static void note_answer (struct intake *in, struct intake_ask *a)
+{
+    for (size_t i = 0; i < INTAKE_QUESTIONS_MAX && !a->answered; i++) {
+        struct intake_ask *other = &in->asks[i];
+        if (other->stream && other->client == a->client && other->heard_ns < a->asked_ns)
+            other->passed = true;
+    }
+    a->answered = true;
+    a->passed = false;
+    a->heard_ns = in->now;
+}
+
+/* Over a slow connection an answer waits behind others, those to questions that were given up among them: to ask again would put another one behind it. So
+ * while anything comes it is waited for. */
+static void put_off (struct intake *in, struct intake_client *c)
+{
+    const uint64_t messages = replay_client_messages (c->replay);
+    if (messages == c->messages)
+        return;
+    c->messages = messages;
+    for (size_t i = 0; i < INTAKE_QUESTIONS_MAX; i++) {
+        struct intake_ask *a = &in->asks[i];
+        if (!a->stream || a->late || a->client != c || a->passed || in->now - a->heard_ns >= (uint64_t) INTAKE_TURN_MS * 1000000)
+            continue;
+        a->deadline = in->now + 2 * in->limits.answer_ns;
+        intake_state_put_off (&a->stream->state, a->journal, in->now);
+    }
+}
+
+/* Of a question that was given up facts are welcome; that there are none says nothing, since another holder is being asked. The owner's, of whom there is one,
+ * is the question that is in flight then, and the other, which would bring the same, is closed. */
+static void take_late (struct intake *in, struct intake_ask *a)
+{
+    if (a->journal || !id_equal (&a->client->node, &a->stream->state.now.owner))
+        return;
+    for (size_t i = 0; i < INTAKE_QUESTIONS_MAX; i++) {
+        struct intake_ask *other = &in->asks[i];
+        if (other != a && other->stream == a->stream && other->journal == a->journal)
+            ask_close (in, other);
+    }
+    if (in->ask_count < INTAKE_ASKS_MAX) {
+        a->late = false;
+        in->late_count--;
+        in->ask_count++;
+    }
+}
+
 static void take_event (struct intake *in, const struct intake_client *client, const struct replay_event *event)
 {
     struct intake_ask *a = ask_find (in, client, event->session);
     if (!a)
         return;
     struct intake_stream *s = a->stream;
+    note_answer (in, a);
+    if (a->late && event->kind == REPLAY_DATA)
+        take_late (in, a);
+    if (a->late && event->kind != REPLAY_DATA) {
+        ask_end (in, a);
+        return;
+    }
     switch (event->kind) {
     case REPLAY_DATA:
         a->deadline = in->now + 2 * in->limits.answer_ns;
@@ -226,6 +298,8 @@ bool intake_answers (struct intake *in)
             take_event (in, c, &event);
             taken++;
         }
+        if (c->replay)
+            put_off (in, c);
         more = more || taken == INTAKE_REPLY_BURST;
     }
     return more;
@@ -235,9 +309,13 @@ bool intake_answers (struct intake *in)
 
 static void close_silent (struct intake *in)
 {
-    for (size_t i = 0; i < INTAKE_ASKS_MAX; i++)
-        if (in->asks[i].stream && in->now >= in->asks[i].deadline)
-            ask_close (in, &in->asks[i]);
+    for (size_t i = 0; i < INTAKE_QUESTIONS_MAX; i++) {
+        struct intake_ask *a = &in->asks[i];
+        if (a->stream && a->late && in->now - a->heard_ns >= (uint64_t) INTAKE_LATE_MS * 1000000)
+            ask_close (in, a);
+        else if (a->stream && !a->late && in->now >= a->deadline)
+            give_up (in, a);
+    }
 }
 
 /* May the stream's state be asked what to do? Not when it might want to put a question and there is no place for it: having been unable to ask
@@ -246,8 +324,8 @@ static bool may_act (const struct intake *in, const struct intake_stream *s)
 {
     if (in->ask_count < INTAKE_ASKS_MAX)
         return true;
-    for (size_t i = 0; i < INTAKE_ASKS_MAX; i++)
-        if (in->asks[i].stream == s)
+    for (size_t i = 0; i < INTAKE_QUESTIONS_MAX; i++)
+        if (in->asks[i].stream == s && !in->asks[i].late)
             return true;
     return false;
 }
@@ -327,10 +405,10 @@ uint64_t intake_look_after (struct intake *in)
             due = s->due_ns;
     /* Those that wait for a place: questions end, or are closed when they are silent. */
     if (in->ask_count == INTAKE_ASKS_MAX)
-        for (size_t i = 0; i < INTAKE_ASKS_MAX; i++) {
+        for (size_t i = 0; i < INTAKE_QUESTIONS_MAX; i++) {
             if (due <= in->now)
                 due = UINT64_MAX;
-            if (in->asks[i].stream && in->asks[i].deadline < due)
+            if (in->asks[i].stream && !in->asks[i].late && in->asks[i].deadline < due)
                 due = in->asks[i].deadline;
         }
     return due;

@@ -279,6 +279,12 @@ enum intake_verdict intake_state_head (struct intake_state *s, const struct inta
     return INTAKE_HAVE;
 }
 
+void intake_state_put_off (struct intake_state *s, bool journal, uint64_t now)
+{
+    if (s->stage == (journal ? INTAKE_JOURNAL : INTAKE_OWNER))
+        s->deadline = now + s->limits->answer_ns;
+}
+
 void intake_state_appended (struct intake_state *s, uint64_t end_seq, uint64_t epoch, uint64_t incarnation, uint64_t now)
 {
     assert (end_seq > s->next_seq && epoch >= s->recorded_epoch);

@@ -132,6 +132,9 @@ enum intake_verdict intake_state_batch (struct intake_state *s, const struct int
 /* Keep a batch that was to be held. -ENOMEM: drop it, it is fetched later. */
 int intake_state_hold (struct intake_state *s, const struct intake_item *item);
 
+/* The holder that is asked, a journal or the owner, answers others first: the stream's turn comes. */
+void intake_state_put_off (struct intake_state *s, bool journal, uint64_t now);
+
 /* Appended, or told as a gap: all below end_seq, as of this epoch. */
 void intake_state_appended (struct intake_state *s, uint64_t end_seq, uint64_t epoch, uint64_t incarnation, uint64_t now);
 

@@ -69,6 +69,7 @@ struct live_set { char none; };
 struct replay_client {
     char control[FM_PEER_ADDRESS_MAX];
     int fd;
+    uint64_t messages;
     struct replay_view view;
     zmq_msg_t message;
 };
@@ -171,6 +172,11 @@ int replay_client_fd (const struct replay_client *client)
     return client->fd;
 }
 
+uint64_t replay_client_messages (const struct replay_client *client)
+{
+    return client->messages;
+}
+
 int replay_client_open (struct replay_client *client, Factmesh__ReplayOpen *open, uint64_t *ret_session)
 {
     pthread_mutex_lock (&script.lock);
@@ -225,6 +231,7 @@ int replay_client_receive (struct replay_client *client, struct replay_event *re
     pthread_mutex_unlock (&script.lock);
     if (!a.session)
         return -EAGAIN;
+    client->messages++;
     *ret_event = (struct replay_event) { .kind = a.kind, .session = a.session, .code = a.code, .text = "", .view = &client->view };
     if (a.kind == REPLAY_DATA)
         script_view (client, &a);

@@ -429,10 +429,8 @@ static void with_all_questions_in_flight_nobody_is_passed_over (void **state)
     script_answer_batch (sessions[1], &fact);
     script_answer_end (sessions[1]);
     sessions[INTAKE_ASKS_MAX + 1] = script_expect_question (0, INTAKE_ASKS_MAX + 1, 1, 2);
-    /* The others are silent: their questions are closed, and all are asked again. */
+    /* The others are silent: their questions are given up, and all are asked again. */
     script_skip (3 * j->context.options.answer_ms);
-    for (unsigned s = 2; s <= INTAKE_ASKS_MAX; s++)
-        assert_true (script_is_closed (sessions[s]));
     bool answered[INTAKE_ASKS_MAX + 3] = { false, true };
     for (unsigned left = streams - 1, rounds = 0; left && rounds < 10 * INTAKE_ASKS_MAX; rounds++) {
         for (; script.questions_seen < script.question_count; ) {

@@ -1,0 +1,121 @@
+/* intake: answers over a slow connection, one after the other, those to questions that were given up among them. Its peers follow a script
+ * (scripted_intake.h). */
+
+#include "scripted_intake.h"
+
+enum { STREAMS = 6 };
+
+static struct kit_batch_spec fact_of (unsigned stream, uint64_t seq)
+{
+    return (struct kit_batch_spec) { .stream = stream, .first_seq = seq, .count = 1, .payload_len = 20 };
+}
+
+/* Peer 0 has sent one fact of each, which did not come. */
+static void ask_for (unsigned first, unsigned end, uint64_t *sessions)
+{
+    for (unsigned i = first; i < end; i++)
+        script_head (0, i, 1, 1);
+    script_settle ();
+    for (unsigned i = first; i < end; i++)
+        sessions[i] = script_expect_question (0, i, 1, 2);
+}
+
+static void answer (uint64_t session, unsigned stream)
+{
+    const struct kit_batch_spec fact = fact_of (stream, 1);
+    script_answer_batch (session, &fact);
+    script_answer_end (session);
+}
+
+static void an_answer_that_waits_behind_others_is_waited_for (void **state)
+{
+    struct fake_journal *j = *state;
+    uint64_t sessions[STREAMS + 1];
+    script_up (0, false);
+    ask_for (1, STREAMS + 1, sessions);
+    for (unsigned i = 1; i <= STREAMS; i++) {
+        script_skip (j->context.options.answer_ms * 3 / 4);
+        answer (sessions[i], i);
+    }
+    assert_int_equal (script.question_count, STREAMS);
+    for (unsigned i = 1; i <= STREAMS; i++)
+        assert_int_equal (script_next_seq (j, i), 2);
+}
+
+/* It is asked again; and when the first answer comes after all, the second question is closed. */
+static void an_answer_that_comes_late_is_taken (void **state)
+{
+    struct fake_journal *j = *state;
+    uint64_t sessions[2];
+    script_up (0, false);
+    ask_for (1, 2, sessions);
+    script_skip (j->context.options.answer_ms + 10);
+    const uint64_t again = script_expect_question (0, 1, 1, 2);
+    assert_false (script_is_closed (sessions[1]));
+    answer (sessions[1], 1);
+    assert_int_equal (script_next_seq (j, 1), 2);
+    assert_true (script_is_closed (again));
+}
+
+/* Of two journals the first was passed over; then it says that it has nothing. That is not the word of the second, which is asked now. */
+static void what_a_late_answer_does_not_bring_says_nothing (void **state)
+{
+    struct fake_journal *j = *state;
+    uint64_t sessions[2];
+    script_up (0, false);
+    script_up (1, true);
+    script_up (2, true);
+    ask_for (1, 2, sessions);
+    script_answer_gap (sessions[1], 1, 1, 2, FACTMESH__GAP_REASON__GAP_NOT_HELD);
+    script_answer_end (sessions[1]);
+    const uint64_t first = script_expect_question (1, 1, 1, 2);
+    script_skip (j->context.options.answer_ms + 10);
+    const uint64_t second = script_expect_question (2, 1, 1, 2);
+    script_answer_gap (first, 1, 1, 2, FACTMESH__GAP_REASON__GAP_NOT_HELD);
+    script_answer_end (first);
+    assert_false (script_is_closed (second));
+    script_skip (j->context.options.answer_ms / 4);
+    assert_int_equal (script_next_seq (j, 1), 1);       /* it is not told as lost */
+    answer (second, 1);
+    const struct kit_batch_spec fact = fact_of (1, 1);
+    struct log_reader *r;
+    assert_int_equal (fake_sync (j), 0);
+    assert_int_equal (log_reader_new (j->context.log, &r), 0);
+    expect_batch (r, fact);
+    expect_end (r);
+    log_reader_destroy (&r);
+}
+
+/* Lost with a connection that broke; what was asked for since is answered, again and again. */
+static void an_answer_that_was_lost_is_asked_for_again_while_others_come (void **state)
+{
+    struct fake_journal *j = *state;
+    uint64_t sessions[32];
+    script_up (0, false);
+    ask_for (1, 2, sessions);
+    unsigned i = 2;
+    for (; i < 30 && script.question_count < i; i++) {
+        script_skip (j->context.options.answer_ms / 4);
+        if (script.question_count >= i)
+            break;
+        script_head (0, i, 1, 1);
+        script_settle ();
+        sessions[i] = script_expect_question (0, i, 1, 2);
+        answer (sessions[i], i);
+    }
+    assert_in_range (i, 4, 16);
+    answer (script_expect_question (0, 1, 1, 2), 1);
+    assert_int_equal (script_next_seq (j, 1), 2);
+}
+
+int main (void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        CASE (an_answer_that_waits_behind_others_is_waited_for),
+        CASE (an_answer_that_comes_late_is_taken),
+        CASE (what_a_late_answer_does_not_bring_says_nothing),
+        CASE (an_answer_that_was_lost_is_asked_for_again_while_others_come),
+    };
+    return cmocka_run_group_tests (tests, NULL, NULL);
+}
