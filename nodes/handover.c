@@ -25,6 +25,8 @@ static uint64_t chain_last (const struct handover *h)
 /* P or the ring grew: take up into the chain what now follows without a hole; MERGE is LIVE when the first one does. */
 static void join (struct handover *h)
 {
+    if (h->unplaced)
+        return;
     uint64_t last = chain_last (h);
     while (h->chained < h->held_count && held_at (h, h->chained)->prev <= last) {
         const uint64_t item_last = held_at (h, h->chained++)->end_seq - 1;
@@ -38,6 +40,7 @@ static void advance (struct handover *h, uint64_t through)
 {
     if (through > h->complete) {
         h->complete = through;
+        h->unplaced = false;
         join (h);
     }
 }
@@ -93,7 +96,7 @@ enum handover_verdict handover_live (struct handover *h, const struct handover_i
     assert (item->first_seq > item->prev && item->end_seq > item->first_seq);
     if (item->end_seq - 1 <= h->complete || h->state == HANDOVER_REPLAY)
         return HANDOVER_DROP;
-    const bool follows = item->prev <= h->complete;
+    const bool follows = !h->unplaced && item->prev <= h->complete;
     const bool first = h->held_count == 0 || item->end_seq <= held_at (h, 0)->first_seq;
     if (!follows || !first || (h->synced_only && item->end_seq - 1 > h->synced))
         return hold (h, item);
@@ -130,6 +133,8 @@ void handover_covered (struct handover *h, uint64_t through)
 {
     handover_synced (h, through);
     advance (h, through);
+    h->unplaced = false;
+    join (h);
 }
 
 bool handover_gap (struct handover *h, uint64_t first_seq, uint64_t end_seq, uint64_t *ret_first, uint64_t *ret_end)
@@ -220,13 +225,15 @@ void handover_near (struct handover *h)
 void handover_caught_up (struct handover *h)
 {
     handover_near (h);
-    if (h->state == HANDOVER_MERGE && h->held_count == 0 && h->known <= h->complete)
+    if (h->state == HANDOVER_MERGE && !h->unplaced && h->held_count == 0 && h->known <= h->complete)
         h->state = HANDOVER_LIVE;
 }
 
 void handover_go_live (struct handover *h)
 {
     h->state = HANDOVER_LIVE;
+    h->unplaced = false;
+    join (h);
 }
 
 bool handover_hole (const struct handover *h, uint64_t *ret_first, uint64_t *ret_end)

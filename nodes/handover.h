@@ -17,7 +17,7 @@
  *
  * Invariants (checked by tests/unit/test_handover and the model):
  *   1. P never falls.   2. What is delivered of a batch is above P, and afterwards P is the batch's last.
- *   3. A batch is delivered live only when its prev <= P.   4. held is in sequence order, without overlap, held_bytes <= held_max.
+ *   3. A batch is delivered live only when P is known and prev <= P.   4. held is in sequence order, without overlap, held_bytes <= held_max.
  *   5. In SYNCED delivery no live batch that ends above `synced` is delivered.
  *
  * The rule for holders that 2 rests on: a replay or repair is opened from P + 1 or below, and what comes of it is an unbroken
@@ -43,6 +43,7 @@ struct handover {
     enum handover_state state;
     bool synced_only;
     uint64_t complete;              /* P */
+    bool unplaced;                  /* only the replay says where P begins: until it has, nothing follows; never in LIVE */
     uint64_t known;
     uint64_t synced;                /* the stream's watermark, where synced_only */
     size_t held_bytes, held_max;

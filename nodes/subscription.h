@@ -207,6 +207,7 @@ struct fm_subscription {
     bool session_told;                      /* its first message came */
     struct cursor base;                     /* journal, generation, offset; its positions are not used */
     bool has_base;
+    uint64_t session_start;                 /* the base when it began */
     uint64_t latest_end;                    /* the base lies within the newest facts of keys, which end there; 0: it does not */
     bool fences_only;                       /* no base: positions come from fences */
 

@@ -274,6 +274,7 @@ static void begin_session (struct fm_subscription *s, const struct replay_view *
         s->has_base = true;
         s->latest_end = view->header.latest_end;
     }
+    s->session_start = s->base.offset;
     if (view->header.remaining_bytes <= SUBSCRIPTION_KEEP_BYTES && !s->latest_end)
         return;
     for (struct stream *st = s->behind, *next; st; st = next) {

@@ -104,6 +104,12 @@ static enum handover_state first_state (const struct fm_subscription *s)
     return !s->session_told || s->caught_up_ns ? HANDOVER_MERGE : HANDOVER_REPLAY;
 }
 
+/* What lies below its start a session does not send: a fact of that which still comes live is not where the stream begins for us. */
+static bool is_unplaced (const struct fm_subscription *s)
+{
+    return s->session_state == SESSION_OPEN && s->session_start > 1;
+}
+
 struct stream *subscription_stream (struct fm_subscription *s, const struct fm_id *id)
 {
     struct stream *st = subscription_find (s, id);
@@ -125,6 +131,7 @@ struct stream *subscription_stream (struct fm_subscription *s, const struct fm_i
         return NULL;
     st->id = *id;
     handover_init (&st->h, s->synced_only, s->held_max, 0, first_state (s));
+    st->h.unplaced = is_unplaced (s);
     s->table[slot_of (s, id)] = st;
     s->stream_count++;
     behind_update (s, st);

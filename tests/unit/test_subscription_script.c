@@ -261,11 +261,61 @@ static void a_stream_that_only_the_journal_can_place_waits_for_it (void **state)
     expect_facts (1, 1, 7);
 }
 
+/* From the end; the session stays, for the publisher's answer to the fence is still under way. */
+static void open_behind_a_slow_link (void)
+{
+    publisher = live_peer_add (answer, false);
+    live_of (publisher)->mute_fences = true;
+    open_with ((struct fm_subscription_options) { .from = FM_FROM_END });
+    expect_nothing (10);
+}
+
+/* Over a slow link there still comes what the journal had before we came. The journal's first word of the stream is where it begins for us. */
+static void what_comes_live_from_below_the_start_is_not_where_a_stream_begins (void **state)
+{
+    (void) state;
+    open_behind_a_slow_link ();
+    publish (1, 1, 1);
+    say ((struct live_replay) { .next_offset = START, .caught_up = true });
+    publish (1, 2, 1);
+    expect_nothing (100);
+    const struct kit_batch_spec batch = facts (1, 5, 2);
+    say ((struct live_replay) { .next_offset = START + 2, .caught_up = true, .batches = &batch, .batch_count = 1 });
+    expect_facts (1, 5, 7);
+    publish (1, 3, 1);
+    publish (1, 4, 4);
+    expect_facts (1, 7, 8);
+}
+
+static void what_a_journal_says_is_below_the_start_does_not_come_live (void **state)
+{
+    (void) state;
+    const struct replay_covered covered = { .stream = kit_stream (1), .through = 2 };
+    open_behind_a_slow_link ();
+    publish (1, 1, 1);
+    publish (1, 2, 2);
+    expect_nothing (100);
+    say ((struct live_replay) { .next_offset = START, .caught_up = true, .covered = &covered, .covered_count = 1 });
+    expect_facts (1, 3, 4);
+}
+
+static void a_stream_of_which_the_journal_says_nothing_begins_with_its_first_fact_live (void **state)
+{
+    (void) state;
+    open_behind_a_slow_link ();
+    publish (1, 1, 2);
+    expect_nothing (100);
+    expect_facts (1, 1, 3);                     /* when patience with the journal is over */
+    publish (1, 3, 1);
+    expect_facts (1, 3, 4);
+}
+
 static void who_falls_behind_and_catches_up_by_live_is_told_so (void **state)
 {
     (void) state;
     publisher = live_peer_add (answer, false);
     live_of (publisher)->mute_fences = true;    /* so that the session stays */
+    as.first = (struct live_replay) { .start_offset = 1, .next_offset = 1, .caught_up = true };
     open_with ((struct fm_subscription_options) { .from = FM_FROM_START, .held_bytes = 1000 });
     expect_nothing (10);
     assert_int_equal (caught_up, 1);
@@ -453,6 +503,9 @@ int main (void)
         CASE (what_came_live_is_dropped_when_the_journal_says_that_the_end_is_far),
         CASE (a_restored_journal_is_told_once_and_live_goes_on),
         CASE (a_stream_that_only_the_journal_can_place_waits_for_it),
+        CASE (what_comes_live_from_below_the_start_is_not_where_a_stream_begins),
+        CASE (what_a_journal_says_is_below_the_start_does_not_come_live),
+        CASE (a_stream_of_which_the_journal_says_nothing_begins_with_its_first_fact_live),
         CASE (who_falls_behind_and_catches_up_by_live_is_told_so),
         CASE (newest_facts_of_a_lost_session_go_on_up_to_the_same_end),
         CASE (a_journal_that_knows_no_cursor_leaves_the_start_to_the_options),
