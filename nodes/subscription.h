@@ -49,6 +49,7 @@ enum {
     SUBSCRIPTION_LOOK_MS = 300,             /* for a journal, where none is needed */
     SUBSCRIPTION_REPAIR_MS = 1000,          /* without an answer: another holder is asked */
     SUBSCRIPTION_GIVEN_UP_DOUBLES = 6,      /* twice as long after each that was given up, so often */
+    SUBSCRIPTION_GIVEN_UP_DOUBLES_ALONE = 2,/* where the publisher alone can be asked */
     SUBSCRIPTION_SLOW_MS = 32000,           /* the longest that a connection is given for a message, however slow it was */
     SUBSCRIPTION_UNHEARD_MS = 300000,       /* nothing came for a question for so long: what else comes over the connection does not keep it */
     SUBSCRIPTION_RETRY_MS = 100,            /* between two questions about one hole */

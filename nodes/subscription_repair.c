@@ -112,11 +112,10 @@ static struct repair *free_repair (struct fm_subscription *s)
 {
     if (s->repair_count >= SUBSCRIPTION_REPAIRS_MAX)
         return NULL;
-    for (size_t i = 0; i < SUBSCRIPTION_QUESTIONS_MAX; i++) {
-        if (!s->repairs[i].stream)
-            return &s->repairs[i];
-    }
-    return NULL;
+    struct repair *r = s->repairs;
+    while (r->stream)
+        r++;                                /* there is one: fewer than may be are under way, and no more are late than may be */
+    return r;
 }
 
 /* Ask for [first, end); end UINT64_MAX: for what is synced. Returns false when it could not be asked now. */
@@ -209,18 +208,20 @@ static bool missing (struct fm_subscription *s, struct stream *st, uint64_t now_
     return false;
 }
 
-static uint64_t silent_ns (const struct repair *r)
+static uint64_t silent_ns (const struct fm_subscription *s, const struct repair *r)
 {
+    /* Without a journal the publisher alone can be asked, and whether its own connection moves says enough: a gap is to be told within a minute. */
+    const unsigned most = s->no_journal || !s->journal_seen ? SUBSCRIPTION_GIVEN_UP_DOUBLES_ALONE : SUBSCRIPTION_GIVEN_UP_DOUBLES;
     if (r->not_yet)                         /* what else comes says nothing about when it will have more */
         return r->heard_ns + NS_OF_MS (SUBSCRIPTION_REPAIR_MS);
-    const unsigned doubled = r->stream->given_up < SUBSCRIPTION_GIVEN_UP_DOUBLES ? r->stream->given_up : SUBSCRIPTION_GIVEN_UP_DOUBLES;
+    const unsigned doubled = r->stream->given_up < most ? r->stream->given_up : most;
     return subscription_holder_silent (r->holder, r->heard_ns, r->passed_ns, NS_OF_MS (SUBSCRIPTION_REPAIR_MS) << doubled);
 }
 
 /* While the application takes its time answers wait unread, and to ask again would heap them up: so what came is read before a silence is believed. */
-static bool is_silent (struct repair *r, uint64_t now_ns)
+static bool is_silent (const struct fm_subscription *s, struct repair *r, uint64_t now_ns)
 {
-    if (now_ns < silent_ns (r)) {
+    if (now_ns < silent_ns (s, r)) {
         r->doubted = false;
         return false;
     }
@@ -282,10 +283,10 @@ void subscription_repair_moved (struct fm_subscription *s, struct repair *r)
 static bool look_after (struct fm_subscription *s, struct stream *st, uint64_t now_ns)
 {
     uint64_t first, end, when_ns;
-    if (st->repair && is_silent (st->repair, now_ns))
+    if (st->repair && is_silent (s, st->repair, now_ns))
         give_up (s, st->repair);
     if (st->repair) {
-        subscription_due (s, st->repair->doubted ? now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS) : silent_ns (st->repair));
+        subscription_due (s, st->repair->doubted ? now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS) : silent_ns (s, st->repair));
         return true;
     }
     if (!missing (s, st, now_ns, &first, &end, &when_ns))
@@ -301,7 +302,7 @@ static bool look_after (struct fm_subscription *s, struct stream *st, uint64_t n
     } else if (!ask (s, st, first, end, now_ns)) {
         st->ask_ns = now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS);
     }
-    subscription_due (s, st->repair ? silent_ns (st->repair) : now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS));
+    subscription_due (s, st->repair ? silent_ns (s, st->repair) : now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS));
     return true;
 }
 

@@ -308,6 +308,23 @@ static void a_publisher_that_has_it_no_more_is_asked_again_now_and_then (void **
     assert_in_range (script_asked (publisher, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 2, AWAY_MS / SUBSCRIPTION_RETRY_MS + 1);
 }
 
+/* It lives, and says nothing: there is nobody else. */
+static void without_a_journal_a_gap_is_told_in_a_minute (void **state)
+{
+    const struct fm_id stream = kit_stream (1);
+    (void) state;
+    publisher = live_peer_add (answer, false);
+    live_sent (publisher, 1, 1);
+    assert_done (try_open ((struct fm_subscription_options) { .no_journal = true }));
+    publish (1, 1, 1);
+    expect_facts (1, 1, 2);
+    const uint64_t began_ns = script.now_ns;
+    publish (1, 3, 1);
+    expect_gap (&stream, 2, 3, FM_GAP_NOT_HELD);
+    expect_facts (1, 3, 4);
+    assert_in_range (script.now_ns - began_ns, 30000 * SCRIPT_MS, 60000 * SCRIPT_MS);
+}
+
 /* ------------------------------------------------------------------ the session */
 
 /* What the journal sends in a session, message by message, for as long as it is the one that is open. */
@@ -396,6 +413,7 @@ int main (void)
         SLOW_CASE (a_refusal_that_comes_late_does_not_end_the_next_question),
         SLOW_CASE (a_holder_that_has_no_more_now_has_one_question_at_a_time),
         SLOW_CASE (a_publisher_that_has_it_no_more_is_asked_again_now_and_then),
+        SLOW_CASE (without_a_journal_a_gap_is_told_in_a_minute),
         SLOW_CASE (a_session_over_a_slow_link_moves),
         SLOW_CASE (credit_grows_while_what_comes_comes_soon),
         SLOW_CASE (credit_stays_small_over_a_slow_link),
