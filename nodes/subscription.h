@@ -38,6 +38,7 @@ enum {
     SUBSCRIPTION_REPAIR_CREDIT = 256 << 10, /* bytes on the way for each: 16 MiB for all */
     SUBSCRIPTION_REPAIR_MESSAGE = 16 << 10, /* bytes: so that each of them hears something in time though the others come first */
     SUBSCRIPTION_HOLDERS_MAX = 256,
+    SUBSCRIPTION_MET_MAX = 2 * LIVE_SET_PEERS_MAX,  /* nodes that answered a fence, and may come back */
     SUBSCRIPTION_LIVE_HWM = 512,            /* frames queued here for each peer: 32 MiB at most, beside what it queues itself */
     SUBSCRIPTION_HELD_DEFAULT = 16 << 20,
     SUBSCRIPTION_KEEP_BYTES = 4 << 20,      /* so near to the journal's end live batches are held: the distance of MERGE */
@@ -211,6 +212,8 @@ struct fm_subscription {
     uint64_t session_start;                 /* the base when it began */
     uint64_t latest_end;                    /* the base lies within the newest facts of keys, which end there; 0: it does not */
     bool fences_only;                       /* no base: positions come from fences */
+    struct fm_id *met;                      /* fences_only: the nodes that answered one, but for those that said goodbye */
+    size_t met_count, met_next;             /* next: overwritten when there is no more room */
 
     /* The replay message being stepped through. */
     struct replay_view *view;

@@ -214,6 +214,36 @@ static void on_journal_fenced (struct fm_subscription *s, const struct live_peer
         subscription_want_session (s);
 }
 
+static struct fm_id *find_met (const struct fm_subscription *s, const struct fm_id *node)
+{
+    for (size_t i = 0; i < s->met_count; i++) {
+        if (id_equal (&s->met[i], node))
+            return &s->met[i];
+    }
+    return NULL;
+}
+
+/* Returns true when it was met before: then it was cut off meanwhile, and what it opened since came up later. */
+static bool meet (struct fm_subscription *s, const struct fm_id *node)
+{
+    if (find_met (s, node))
+        return true;
+    size_t place = s->met_count;
+    if (s->met_count < SUBSCRIPTION_MET_MAX)
+        s->met_count++;
+    else
+        place = s->met_next++ % SUBSCRIPTION_MET_MAX;
+    s->met[place] = *node;
+    return false;
+}
+
+static void part (struct fm_subscription *s, const struct fm_id *node)
+{
+    struct fm_id *const place = find_met (s, node);
+    if (place)
+        *place = s->met[--s->met_count];
+}
+
 static void on_fence (struct fm_subscription *s, const struct live_frame *f)
 {
     Factmesh__FenceAnswer *answer;
@@ -221,6 +251,7 @@ static void on_fence (struct fm_subscription *s, const struct live_frame *f)
         refuse (s);
         return;
     }
+    const bool whole = s->fences_only && (meet (s, &f->peer->info.node) || f->peer->info.started_ns > s->opened_unix_ns);
     for (size_t i = 0; i < answer->n_streams; i++) {
         const Factmesh__StreamHead *head = answer->streams[i];
         struct fm_id id;
@@ -233,9 +264,8 @@ static void on_fence (struct fm_subscription *s, const struct live_frame *f)
                 handover_announced (&st->h, head->next_seq);
             subscription_settle (s, st);
         } else if (!st->positioned) {
-            const bool younger = f->peer->info.started_ns > s->opened_unix_ns;
             handover_go_live (&st->h);
-            subscription_position (s, st, younger && head->epoch_first_seq ? head->epoch_first_seq - 1 : head->next_seq - 1);
+            subscription_position (s, st, whole && head->epoch_first_seq ? head->epoch_first_seq - 1 : head->next_seq - 1);
         }
     }
     factmesh__fence_answer__free_unpacked (answer, NULL);
@@ -297,6 +327,8 @@ int subscription_live_step (struct fm_subscription *s)
         on_ended (s, &s->frame);
         break;
     case LIVE_PEER_GONE:
+        if (s->frame.peer->said_goodbye)
+            part (s, &s->frame.peer->info.node);
         if (!subscription_peer (s, &s->frame.peer->info.node))      /* else it came back: only its old connection went */
             subscription_each (s, orphan);
         break;

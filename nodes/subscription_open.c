@@ -238,6 +238,9 @@ static int wait_started (struct fm_subscription *s, uint64_t deadline_ns)
 static int wait_fences (struct fm_subscription *s)
 {
     const uint64_t deadline_ns = node_now () + NS_OF_MS (LIVE_SET_FENCE_MS);
+    s->met = calloc (SUBSCRIPTION_MET_MAX, sizeof *s->met);
+    if (!s->met)
+        return -ENOMEM;
     s->fences_only = true;
     s->caught_up_told = s->tell_caught_up = true;
     s->live_ready = true;
@@ -321,6 +324,7 @@ static void release (struct fm_subscription **subscription)
     batch_scratch_release (&s->scratch);
     batch_scratch_release (&s->view_scratch);
     free (s->matches);
+    free (s->met);
     free (s->cursor_name);
     free (s->pattern_bytes);
     zmq_msg_close (&s->message);

@@ -37,6 +37,7 @@ static const uint64_t found_something[] = {
     1882850845524368, /* facts that came in the name of the process that had the address before */
     772006060, /* the same at a journal, which did not hear of the new process again before it gave up the old one */
     773015350, /* and that of a journal that stood still, and read the old one's goodbye before it met the new one */
+    2100005047, /* without a journal, a stream that was opened while its publisher was cut off */
     779084086, /* live, over a slow link, what lies below the start of a session, taken for the stream's beginning */
 };
 

@@ -262,6 +262,28 @@ static void what_a_publisher_that_vanished_may_have_is_no_gap_for_a_minute (void
     }
 }
 
+/* In a mesh without a journal. Its fence was answered before: the stream came up later, and is wanted from its first fact on. */
+static void what_a_publisher_opened_while_it_was_cut_off_is_delivered_whole (void **state)
+{
+    (void) state;
+    as.on_repair = repair_one;
+    assert_done (try_open ((struct fm_subscription_options) { .no_journal = true }));
+    for (unsigned full = 0; full < 2; full++) {
+        const unsigned stream = 1 + full;
+        if (full)
+            s->met_count = SUBSCRIPTION_MET_MAX;
+        publisher = live_peer_add (answer, false);
+        expect_nothing (100);
+        vanish (publisher);
+        expect_nothing (2 * LIVE_SET_LINGER_MS);
+        live_sent (publisher, stream, 4);
+        come_back (publisher);
+        expect_nothing (100);
+        publish (stream, 4, 1);
+        expect_facts (stream, 1, 5);
+    }
+}
+
 /* Its process started again at its address: what it sent first came in the old one's name, which said goodbye. It is asked while the old connection is drained. */
 static void what_a_publisher_sends_while_its_old_connection_is_drained_is_its_own (void **state)
 {
@@ -446,6 +468,7 @@ int main (void)
         CASE (what_another_node_sends_of_a_publishers_stream_is_refused),
         CASE (what_has_identities_comes_from_a_journal_alone_in_synced_delivery),
         CASE (what_a_publisher_that_vanished_may_have_is_no_gap_for_a_minute),
+        CASE (what_a_publisher_opened_while_it_was_cut_off_is_delivered_whole),
         CASE (what_a_publisher_sends_while_its_old_connection_is_drained_is_its_own),
         CASE (what_a_journal_that_came_later_records_of_a_stream_that_ended_is_asked_for),
         CASE (what_a_journal_that_comes_back_has_of_a_stream_that_ended_is_asked_for),
