@@ -60,7 +60,7 @@ static void settle (struct log *log)
         size_t len;
         (void) cursor_entry_decode (change->entry, SIZE_MAX, &c, &len);     /* encoded by us */
         if (change->deletes)
-            (void) cursor_table_delete (&log->durable_cursors, c.name);     /* put and deleted before anybody looked: unknown */
+            (void) cursor_table_delete (&log->durable_cursors, c.name);     /* what put it came before: known */
         else if (cursor_table_put (&log->durable_cursors, change->entry))
             return;                         /* no memory: later */
         else

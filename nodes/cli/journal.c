@@ -126,7 +126,7 @@ static int write_address (const struct journal_command *c, const char *address)
     char path[PATH_MAX];
     const int n = snprintf (path, sizeof path, "%s.%ld", c->address_file, (long) getpid ());
     if (n < 0 || (size_t) n >= sizeof path)
-        return cli_error (&c->cli, "--address-file: %s: too long", c->address_file);
+        return cli_error (&c->cli, "--address-file: %zu bytes: too long for a path", strlen (c->address_file));
     FILE *file = fopen (path, "we");
     bool good = file && fprintf (file, "%s\n", address) > 0;
     if (file)

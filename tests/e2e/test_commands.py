@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 
+from fail_calls import Fault, Watched
 from harness import FACTMESH, check, free_port, main, wait_until
 
 
@@ -145,7 +146,7 @@ def waiting_ends_when_it_should(lab):
     idle = expect(lab.factmesh("work", "w", "nothing.here", "--exec", "true", "--timeout", "2s", "--verbose"), 3, "timed out: there was nothing to do for 2000 ms; 0 facts were handled")
     check("factmesh work: EFFECT-UNDECLARED " in idle.err, f"--verbose tells nothing: {idle.err!r}")
     expect(lab.factmesh("sub", "--from", "cursor:none"), 1, "no cursor 'none'")
-    expect(lab.factmesh("journal", lab.path("j"), "--bind", "tcp://127.0.0.1:*", "--address-file", "x" * 4090), 1, "--address-file: xxx")
+    expect(lab.factmesh("journal", lab.path("j"), "--bind", "tcp://127.0.0.1:*", "--address-file", "x" * 4096), 1, "--address-file: 4096 bytes: too long for a path")
     expect(lab.factmesh("nodes", "--seed", "tcp://127.0.0.1:1", "--timeout", "100ms"), 3, "no node")
 
 
@@ -174,6 +175,33 @@ def what_a_journal_finds_damaged_is_told_and_the_rest_is_served(lab):
     check(lab.factmesh("verify", lab.path("journal")).status == 5, "verify does not find it")
 
 
+def a_journal_that_finds_no_room_for_a_new_directory_starts_when_there_is_some(lab):
+    """The disk is full for the first writes of its cookie."""
+    address, ready = f"tcp://127.0.0.1:{free_port()}", lab.path("ready")
+
+    def start(watched, directory):
+        return lab.start(directory, [FACTMESH, "journal", lab.path(directory), "--bind", address, "--address-file", ready], stdin=subprocess.DEVNULL, env=watched.env)
+    scout = Watched(lab)
+    journal = start(scout, "scout")
+    wait_until("it serves", lambda: os.path.exists(ready), 20, journal)
+    check(journal.terminate() == 0, f"it ends with {journal.popen.returncode}")
+    os.unlink(ready)
+    sites = [site for site in scout.sites().values() if site.name == "pwrite" and "cookie_write" in site.where()]
+    check(len(sites) == 1, f"{len(sites)} calls write a cookie")
+    for length in 1 << 30, 2:
+        journal = start(Watched(lab, Fault(sites[0], 1, length)), f"full-{length}")
+        journal.line("DISK-FULL", 20, "err")
+        if length > 2:
+            check(journal.terminate() == -signal.SIGTERM and not os.path.exists(ready), "a signal does not end its waiting")
+    wait_until("it serves", lambda: os.path.exists(ready), 20, journal)
+    told = [line.partition("DISK-FULL ")[2] for line in journal.err().splitlines() if "DISK-FULL" in line]
+    check(told == [f"cannot write {lab.path('full-2')}/journal.cookie: No space left on device: nothing is served until there is space; tried again each second"],
+          f"it says {told}")
+    lab.ok("pub", "disk.a", "taken", "--seed", address)
+    check(lab.ok("replay", "disk.a", "--seed", address) == b"taken\n", "what it took is not there")
+    check(journal.terminate() == 0, f"it ends with {journal.popen.returncode}")
+
+
 def a_journal_whose_disk_failed_ends_with_a_word(lab):
     """Its files may not grow beyond so many bytes: from then on each write fails, as a broken disk's do."""
     address, ready = f"tcp://127.0.0.1:{free_port()}", lab.path("ready")
@@ -196,5 +224,6 @@ def a_journal_whose_disk_failed_ends_with_a_word(lab):
 
 
 main(contents_come_from_standard_input, readers_may_go, a_signal_ends_a_command_and_it_says_what_it_did, handlers_that_do_not_answer_are_told, waiting_ends_when_it_should,
-     a_journal_takes_all_descriptors_that_it_may, what_a_journal_finds_damaged_is_told_and_the_rest_is_served, a_journal_whose_disk_failed_ends_with_a_word,
+     a_journal_takes_all_descriptors_that_it_may, what_a_journal_finds_damaged_is_told_and_the_rest_is_served,
+     a_journal_that_finds_no_room_for_a_new_directory_starts_when_there_is_some, a_journal_whose_disk_failed_ends_with_a_word,
      at_once=3)

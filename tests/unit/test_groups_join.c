@@ -159,6 +159,39 @@ static void an_instance_that_declares_otherwise_is_refused (void **state)
     assert_true (slice_equal (control_get_slice (&config->filters[0]), slice_of ("a.>")));
 }
 
+/* It comes again, after the connection broke: what it held is its own still, or somebody else's meanwhile, or done. */
+static void of_what_an_instance_held_it_is_told_what_it_holds_no_more (void **state)
+{
+    struct setting *s = *state;
+    Factmesh__GroupHolding held[3], *holding[3];
+    append (s, "a|a|a");
+    group_ask (&(struct group_ask) { .group = slice_of ("g"), .credit = 3 });
+    const uint64_t member = joined (s);
+    for (size_t n = 0; n < 3;) {
+        const Factmesh__Work *w = sync_until_reply (&s->j, FACTMESH__CONTROL__BODY_WORK)->work;
+        for (size_t i = 0; i < w->n_items; i++, n++) {
+            assert_true (n < 3);
+            factmesh__group_holding__init (&held[n]);
+            held[n].offset = w->items[i]->offset;
+            held[n].token = w->items[i]->token;
+            holding[n] = &held[n];
+        }
+    }
+    group_say (member, held[0].offset, held[0].token, FACTMESH__OUTCOME_KIND__OUTCOME_DONE);
+    (void) sync_until_reply (&s->j, FACTMESH__CONTROL__BODY_OUTCOMES_CONFIRM);
+    group_say (member, held[1].offset, held[1].token, FACTMESH__OUTCOME_KIND__OUTCOME_RELEASE);
+    group_ask (&(struct group_ask) { .group = slice_of ("g"), .credit = 3, .holding = holding, .holding_count = 3 });
+    const Factmesh__Control *c;
+    while ((c = sync_until_reply (&s->j, 0))->body_case != FACTMESH__CONTROL__BODY_GROUP_JOINED)
+        ;
+    const Factmesh__GroupJoined *again = c->group_joined;
+    assert_int_equal (again->n_holding, 1);
+    assert_int_equal (again->holding[0]->offset, held[2].offset);
+    assert_int_equal (again->holding[0]->token, held[2].token);
+    assert_int_equal (again->n_refused, 1);
+    assert_int_equal (again->refused[0], held[1].token);
+}
+
 /* --- Where a new group begins. */
 
 static void a_new_group_begins_where_its_first_instance_says (void **state)
@@ -377,6 +410,7 @@ int main (void)
     const struct CMUnitTest tests[] = {
         CASE (what_a_group_cannot_be_is_refused_with_words),
         CASE (an_instance_that_declares_otherwise_is_refused),
+        CASE (of_what_an_instance_held_it_is_told_what_it_holds_no_more),
         CASE (a_new_group_begins_where_its_first_instance_says),
         CASE (a_group_has_so_many_instances_and_no_more),
         CASE (a_journal_has_so_many_groups_and_no_more),

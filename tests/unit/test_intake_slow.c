@@ -108,6 +108,47 @@ static void an_answer_that_was_lost_is_asked_for_again_while_others_come (void *
     assert_int_equal (script_next_seq (j, 1), 2);
 }
 
+static unsigned open_questions (size_t first, size_t end)
+{
+    unsigned open = 0;
+    for (size_t i = first; i < end; i++)
+        open += !script_is_closed (i + 1);
+    return open;
+}
+
+static void wait_for_questions (struct fake_journal *j, size_t count)
+{
+    for (int i = 0; i < 100 && script.question_count < count; i++)
+        script_skip (j->context.options.answer_ms / 4);
+    assert_int_equal (script.question_count, count);
+}
+
+/* Nobody answers: each is asked for again and again, and the answers that may come yet are bounded, in number and in time. */
+static void so_many_late_answers_are_waited_for_and_not_for_ever (void **state)
+{
+    enum { ASKS = INTAKE_ASKS_MAX, LATE = INTAKE_LATE_MAX };
+    struct fake_journal *j = *state;
+    uint64_t sessions[1 + ASKS];
+    script_up (0, false);
+    ask_for (1, 1 + ASKS, sessions);
+    for (size_t asked = ASKS; asked < LATE + ASKS; asked += ASKS)
+        wait_for_questions (j, asked + ASKS);
+    assert_int_equal (open_questions (0, LATE + ASKS), LATE + ASKS);
+    wait_for_questions (j, LATE + 2 * ASKS);
+    assert_int_equal (open_questions (0, LATE), LATE);
+    assert_int_equal (open_questions (LATE, LATE + ASKS), 0);
+    assert_int_equal (open_questions (LATE + ASKS, LATE + 2 * ASKS), ASKS);
+    script_skip (INTAKE_LATE_MS);
+    assert_int_equal (open_questions (0, LATE), 0);
+    wait_for_questions (j, LATE + 3 * ASKS);
+    const struct fm_id first = kit_stream (1);
+    uint64_t session = script.question_count;
+    while (!id_equal (&script.questions[session - 1].stream, &first))
+        session--;
+    answer (session, 1);
+    assert_int_equal (script_next_seq (j, 1), 2);
+}
+
 int main (void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
@@ -115,6 +156,7 @@ int main (void)
         CASE (an_answer_that_waits_behind_others_is_waited_for),
         CASE (an_answer_that_comes_late_is_taken),
         CASE (what_a_late_answer_does_not_bring_says_nothing),
+        CASE (so_many_late_answers_are_waited_for_and_not_for_ever),
         CASE (an_answer_that_was_lost_is_asked_for_again_while_others_come),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);

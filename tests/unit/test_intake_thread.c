@@ -217,6 +217,35 @@ static void no_more_streams_are_taken_than_the_journal_has_places_for (void **st
     assert_int_equal (script_next_seq (j, 3), 2);
 }
 
+/* So many that some lie behind each other in the table: the first ones go, and leave the others and their own places. */
+static void streams_that_go_take_no_others_with_them (void **state)
+{
+    enum { EACH = 32 };
+    struct fake_journal *j = *state;
+    struct kit_batch_spec recorded[4 * EACH];
+    intake_destroy (&intake);
+    j->context.options.streams_max = 2 * EACH;
+    script_start (j);
+    for (unsigned peer = 0; peer < 3; peer++)
+        script_up (peer, false);
+    for (unsigned i = 0; i < 2 * EACH; i++) {
+        recorded[i] = spec_of (1 + i, 1, 1);
+        script_batch (i / EACH, &recorded[i]);
+    }
+    script_settle ();
+    script_down (0, true);
+    script_frame (LIVE_PEER_GONE, 0, NULL, 0);
+    script_settle ();
+    for (unsigned i = 2 * EACH; i < 4 * EACH; i++) {
+        const unsigned peer = 1 + i % 2;
+        recorded[i] = peer == 1 ? spec_of (1 + EACH + (i - 2 * EACH) / 2, 2, 1) : spec_of (1 + i, 1, 1);
+        script_batch (peer, &recorded[i]);
+    }
+    script_settle ();
+    assert_false (fake_noticed ("STREAM-NOT-TAKEN"));
+    expect_log (j, recorded, 4 * EACH);
+}
+
 /* --- Publishers that go. */
 
 static void a_peer_that_is_there_again_or_moved_still_owns_its_streams (void **state)
@@ -644,6 +673,7 @@ int main (void)
         CASE (who_may_not_publish_a_stream_is_refused_told_why_and_noted),
         CASE (one_node_gets_its_share_of_streams_and_others_theirs),
         CASE (no_more_streams_are_taken_than_the_journal_has_places_for),
+        CASE (streams_that_go_take_no_others_with_them),
         CASE (a_peer_that_is_there_again_or_moved_still_owns_its_streams),
         CASE (a_goodbye_counts_only_where_nobody_else_has_the_address),
         CASE (more_nodes_come_and_go_than_are_remembered),

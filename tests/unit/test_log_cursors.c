@@ -9,6 +9,8 @@
 #include <cmocka.h>
 
 #include "../support/log_setting.h"
+#include "record.h"
+#include "segment.h"
 
 static void expect_cursor (struct log *log, const char *name, const char *value)
 {
@@ -167,6 +169,25 @@ static void many_large_cursors_survive_a_roll (void **state)
     }
 }
 
+/* A start meets the deletion and not what was deleted. */
+static void a_deletion_whose_cursor_is_damaged_takes_no_other (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    char path[256];
+    uint64_t ticket;
+    put_cursor (s->log, "a", "one");
+    put_cursor (s->log, "b", "two");
+    kit_sync (s->log);
+    assert_int_equal (log_cursor_delete (s->log, "a", &ticket), 0);
+    kit_sync (s->log);
+    log_destroy (&s->log);
+    kit_segment_path (s->directory, 1, path);
+    kit_flip (path, SEGMENT_RECORDS_POS + RECORD_HEADER_LEN);
+    assert_int_equal (reopen (s).damaged_ranges, 1);
+    expect_cursor (s->log, "a", NULL);
+    expect_cursor (s->log, "b", "two");
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +197,7 @@ int main (void)
         CASE (a_synced_ticket_stays_synced),
         CASE (a_lowered_limit_drops_no_cursor),
         CASE (many_large_cursors_survive_a_roll),
+        CASE (a_deletion_whose_cursor_is_damaged_takes_no_other),
 #undef CASE
     };
     return cmocka_run_group_tests (tests, NULL, NULL);

@@ -283,6 +283,54 @@ static void whichever_allocation_fails_while_a_log_is_read_the_next_try_has_it_a
     kit_remove (directory);
 }
 
+/* --- Identities. */
+
+static void whichever_allocation_fails_while_identities_are_learnt_the_next_try_knows_them_all (void **state)
+{
+    (void) state;
+    enum { COUNT = 3000 };                  /* over some segments, and more than the table has room for at first */
+    char directory[128], name[16];
+    uint32_t unread;
+    unsigned long n = 0;
+    bool happened;
+    set_options ();
+    kit_directory (directory);
+    struct log *log = open_log (directory, false);
+    for (unsigned i = 1; i <= COUNT; i++) {
+        (void) snprintf (name, sizeof name, "fact %u", i);
+        (void) kit_append_batch (log, &(struct kit_batch_spec) { .stream = 1, .first_seq = i, .count = 1, .payload_len = 1000, .identity = name });
+        if (i % 500 == 0)
+            kit_sync (log);
+    }
+    do {
+        struct identities x;
+        identities_init (&x, IDENTITIES_MAX);
+        fail_memory_at (++n);
+        const int rc = identities_load (&x, log, &unread);
+        happened = fail_memory_happened ();
+        fail_memory_at (0);
+        assert_int_equal (rc, happened ? -ENOMEM : 0);
+        if (rc) {
+            assert_int_equal (x.table.count, 0);
+            assert_int_equal (identities_load (&x, log, &unread), 0);
+        }
+        assert_int_equal (unread, 0);
+        assert_int_equal (x.table.count, COUNT);
+        for (unsigned i = 1; i <= COUNT; i++) {
+            uint8_t hash[IDENTITY_HASH_LEN];
+            (void) snprintf (name, sizeof name, "fact %u", i);
+            identity_hash (slice_of (name), hash);
+            const struct fm_fact_id *fact = identity_table_find (&x.table, hash);
+            assert_true (fact && fact->seq == i);
+        }
+        identities_release (&x);
+    } while (happened);
+    print_message ("%lu allocations\n", n - 1);
+    assert_true (n > 5);
+    log_destroy (&log);
+    kit_remove (directory);
+}
+
 /* --- Repair. */
 
 static int repair_from (struct log *log, struct log *other, struct repair_result *ret_result)
@@ -384,6 +432,7 @@ int main (void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (whichever_allocation_fails_while_a_log_is_written_nothing_is_lost),
         cmocka_unit_test (whichever_allocation_fails_while_a_log_is_read_the_next_try_has_it_all),
+        cmocka_unit_test (whichever_allocation_fails_while_identities_are_learnt_the_next_try_knows_them_all),
         cmocka_unit_test (a_message_that_there_is_no_memory_for_is_not_malformed),
         cmocka_unit_test (whichever_allocation_fails_while_a_log_is_repaired_the_next_try_makes_it_whole),
     };
