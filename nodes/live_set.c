@@ -21,6 +21,8 @@ struct peer {
     struct live_peer live;              /* first: handed out */
     void *socket;
     int fd;                             /* its ZMQ_FD; -1: not waited on */
+    struct node_sign sign;
+    bool queued;                        /* the last receive brought something: what is next may be old */
     bool ready;
     struct peer *next_ready;
     unsigned burst;
@@ -324,6 +326,7 @@ static void add_peer (struct live_set *set, const struct node_peer *info, uint64
     peer->fd = -1;
     /* Without a connection it is known all the same: it may be a journal, which needs none. */
     peer->live.fenced = true;
+    node_sign_watch (set->node, &peer->sign, info->control);
     if (info->live[0])
         connect_first (set, peer, now_ns);
     set->peers[set->peer_count++] = peer;
@@ -353,6 +356,7 @@ static void peer_free (struct live_set *set, struct peer **peer)
     if (!*peer)
         return;
     peer_disconnect (set, *peer);
+    node_sign_unwatch (set->node, &(*peer)->sign);
     free (*peer);
     *peer = NULL;
 }
@@ -560,6 +564,7 @@ int live_set_receive (struct live_set *set, zmq_msg_t *message, struct live_fram
     while (set->ready_first) {
         struct peer *peer = set->ready_first;
         if (!peer->socket || zmq_msg_recv (message, peer->socket, ZMQ_DONTWAIT) < 0) {
+            peer->queued = false;
             flush_counters (set);
             if (peer_drained (set, peer)) {
                 *ret_frame = (struct live_frame) { .kind = LIVE_PEER_GONE, .peer = &peer->live };
@@ -569,6 +574,9 @@ int live_set_receive (struct live_set *set, zmq_msg_t *message, struct live_fram
         }
         set->frames++;
         peer->heard = true;
+        if (!peer->queued)
+            node_sign_give (&peer->sign);
+        peer->queued = true;
         struct live_frame frame = { .peer = &peer->live };
         const int rc = read_frame (set, peer, message, &frame);
         if (rc == 0 && !peer->publishes && (frame.kind == LIVE_BATCH || frame.kind == LIVE_HEAD)) {

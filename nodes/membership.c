@@ -98,7 +98,8 @@ static void show_member (const struct membership *m, const struct peer *p, struc
 {
     const struct contact *c = contact_find (m, p->contact);
     assert (c);
-    *ret_member = (struct membership_member) { .info = p->info, .address = c->address, .contact = p->contact, .heard_ns = p->heard_ns };
+    *ret_member = (struct membership_member) { .info = p->info, .address = c->address, .contact = p->contact,
+                                             .heard_ns = p->data_ns > p->heard_ns ? p->data_ns : p->heard_ns };
 }
 
 bool membership_next (const struct membership *m, size_t *cursor, struct membership_member *ret_member)
@@ -459,6 +460,13 @@ void membership_sign_of_life (struct membership *m, uint64_t now_ns, uint32_t co
     struct contact *c = contact_find (m, contact);
     if (c && c->peer && c->peer->state == PEER_MEMBER)
         c->peer->heard_ns = now_ns;
+}
+
+void membership_data (struct membership *m, uint64_t now_ns, const struct fm_id *node)
+{
+    struct peer *p = peer_find (m, node);
+    if (p)
+        p->data_ns = now_ns;
 }
 
 /* --- Hearsay. */

@@ -11,7 +11,7 @@
  *                                             '---- its own Hello; after 30 s heard of again -----------'
  *
  *   SEEKING  its addresses are tried one after the other, some at a time, with Hello.
- *   MEMBER   has one contact; pinged when we have said nothing for ping_ms; any message is a sign of life.
+ *   MEMBER   has one contact; pinged when we have said nothing for ping_ms; any message is a sign of life, for a while data too.
  *   DEAD     a tombstone: for 30 s what others tell about it is not believed. Unless it said goodbye its addresses are asked again, ever more
  *            rarely, so that a healed partition joins again; so are the seeds, for ever.
  *
@@ -97,6 +97,9 @@ void membership_pong (struct membership *m, uint64_t now_ns, uint32_t contact, c
 void membership_unknown_node (struct membership *m, uint64_t now_ns, uint32_t contact);    /* it doesn't know us (any more) */
 void membership_refused (struct membership *m, uint64_t now_ns, uint32_t contact, int code); /* FM_ERR_MESH, FM_ERR_VERSION: no place for us */
 void membership_sign_of_life (struct membership *m, uint64_t now_ns, uint32_t contact);     /* any other message */
+
+/* Data of a member came just now, over a connection that is none of ours: its answers may wait behind that. Believed for DATA_ALONE_MS at most. */
+void membership_data (struct membership *m, uint64_t now_ns, const struct fm_id *node);
 
 /* From either, one at a time: what others tell (Peers, Welcome's peers); a beacon is a sign of the node itself. */
 void membership_gossip (struct membership *m, uint64_t now_ns, struct peer_info *info);

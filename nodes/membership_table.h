@@ -24,6 +24,7 @@ enum {
     RETRY_MAX_MS = 10000,
     RETRY_OPEN_MS = 2000,               /* … for so long each time … */
     FORGET_MS = 3600 * 1000,            /* … until so long after the death */
+    DATA_ALONE_MS = 60000,              /* a member sends data and does not answer: its answers wait in the link's queues, or the way for them is broken */
     REFUSED_MS = 10000,                 /* a seed of another mesh or version is asked again */
     PATIENCE = 4,                       /* of two that have both been silent one waits a PATIENCE-th of a period longer: else both would always ask at once */
     GRAINS = 8                          /* a ping period is so many steps of our time: what falls into one is done together */
@@ -46,6 +47,7 @@ struct peer {
     /* MEMBER: */
     uint32_t contact;
     uint64_t heard_ns, said_ns, pinged_ns;
+    uint64_t data_ns;                   /* it sent data elsewhere; 0: never */
     uint64_t told_ns, told_wait_ns, told_digests;   /* when we last sent Peers for a digest that differs, and how long until again */
     /* DEAD: */
     bool said_goodbye;

@@ -57,9 +57,16 @@ static uint64_t quiet_ns (const struct membership *m, const struct peer *p)
     return m->ping_ns + (memcmp (m->self->node.bytes, p->id.bytes, ID_LEN) < 0 ? m->ping_ns / PATIENCE : 0);
 }
 
+/* Until when a member lives that says nothing more. */
+static uint64_t lives_until_ns (const struct membership *m, const struct peer *p)
+{
+    const uint64_t by_data_ns = least (p->data_ns + m->dead_ns, p->heard_ns + DATA_ALONE_MS * MS_NS);
+    return by_data_ns > p->heard_ns + m->dead_ns ? by_data_ns : p->heard_ns + m->dead_ns;
+}
+
 static uint64_t tick_member (struct membership *m, uint64_t now_ns, struct peer *p)
 {
-    if (now_ns - p->heard_ns > m->dead_ns) {
+    if (now_ns > lives_until_ns (m, p)) {
         action_notice (m, NOTICE_SILENT, &p->id, (now_ns - p->heard_ns) / MS_NS);
         peer_bury (m, now_ns, p, false);
         return p->retry_ns;
@@ -69,7 +76,7 @@ static uint64_t tick_member (struct membership *m, uint64_t now_ns, struct peer 
         action_send (m, p->contact, SAY_PING);
         p->said_ns = p->pinged_ns = now_ns;
     }
-    return least (p->heard_ns + m->dead_ns + 1, p->said_ns + quiet_ns (m, p));
+    return least (lives_until_ns (m, p) + 1, p->said_ns + quiet_ns (m, p));
 }
 
 static uint64_t tick_seeking (struct membership *m, uint64_t now_ns, struct peer *p)

@@ -8,6 +8,7 @@
 #ifndef FM_NODES_NODE_H
 #define FM_NODES_NODE_H
 
+#include <stdatomic.h>
 #include <zmq.h>
 
 #include "closed_streams.h"
@@ -40,6 +41,21 @@ struct node_listener {
 };
 int node_listen (struct fm_node *node, const struct node_listener *listener);
 void node_unlisten (struct fm_node *node, void *arg);
+
+/* What a member sends over other connections than the node's is a sign of its life too: where data fills a slow link, answers to pings wait behind it. Who
+ * has such a connection, to the member whose control address this is, watches for it, and says so when something came over it that was empty before (what
+ * was queued there may be old). A sign stays where it is, and is its owner's. Any thread. */
+struct node_sign {
+    struct fm_id node;
+    atomic_bool seen;                   /* taken by the node's thread */
+    struct node_sign *next, **place;    /* with the node's members_lock */
+};
+void node_sign_watch (struct fm_node *node, struct node_sign *sign, const char *control);
+void node_sign_unwatch (struct fm_node *node, struct node_sign *sign);      /* not watched for: nothing */
+static inline void node_sign_give (struct node_sign *sign)
+{
+    atomic_store_explicit (&sign->seen, true, memory_order_relaxed);
+}
 
 /* --- Control messages. */
 

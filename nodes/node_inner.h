@@ -87,6 +87,7 @@ struct fm_node {
     struct membership *membership;
     size_t told_count, told_journals;   /* members (ourselves included) that listeners have been told of; journals among them */
     unsigned own_streams;               /* as last told */
+    struct node_sign *signs;
     bool new_journal;                   /* node_set_journal was called: */
     struct fm_id journal;
     uint64_t generation;
@@ -159,6 +160,7 @@ struct node_contact *node_contact_untouch (struct fm_node *node);               
 void node_act (struct fm_node *node);                       /* carry out the membership's actions */
 void node_count_members (struct fm_node *node);             /* what wait_members and wait_journal wait for */
 void node_self (const struct fm_node *node, struct node_peer *ret_peer);
+void node_take_signs (struct fm_node *node, uint64_t now_ns);   /* with members_lock */
 
 /* --- node_notices.c: the node's thread. */
 void node_notices_flush (struct fm_node *node);

@@ -106,6 +106,45 @@ static void tell_listeners (struct fm_node *node, const struct membership_action
     }
 }
 
+/* --- Signs of life. */
+
+void node_sign_watch (struct fm_node *node, struct node_sign *sign, const char *control)
+{
+    struct membership_member member;
+    size_t cursor = 0;
+    lock (node);
+    while (membership_next (node->membership, &cursor, &member)) {
+        if (strcmp (member.address, control) == 0)
+            sign->node = member.info->node;
+    }
+    sign->next = node->signs;
+    if (sign->next)
+        sign->next->place = &sign->next;
+    sign->place = &node->signs;
+    node->signs = sign;
+    unlock (node);
+}
+
+void node_sign_unwatch (struct fm_node *node, struct node_sign *sign)
+{
+    if (!sign->place)
+        return;
+    lock (node);
+    *sign->place = sign->next;
+    if (sign->next)
+        sign->next->place = sign->place;
+    sign->place = NULL;
+    unlock (node);
+}
+
+void node_take_signs (struct fm_node *node, uint64_t now_ns)
+{
+    for (struct node_sign *s = node->signs; s; s = s->next) {
+        if (atomic_exchange_explicit (&s->seen, false, memory_order_relaxed))
+            membership_data (node->membership, now_ns, &s->node);
+    }
+}
+
 /* --- Actions. */
 
 static void tell_news (struct fm_node *node, const struct membership_action *a)

@@ -134,6 +134,7 @@ static void keep_time (struct fm_node *node, uint64_t now_ns)
     if (membership_due (node->membership) > now_ns)
         return;
     (void) pthread_mutex_lock (&node->members_lock);
+    node_take_signs (node, now_ns);
     membership_tick (node->membership, now_ns);
     (void) pthread_mutex_unlock (&node->members_lock);
     node_act (node);

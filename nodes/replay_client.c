@@ -26,6 +26,8 @@ struct replay_client {
     struct session *sessions;
     size_t session_size, session_count;
     uint64_t messages;                  /* that came */
+    struct node_sign sign;              /* of the holder */
+    bool queued;                        /* the last receive brought something: what is next may be old */
     zmq_msg_t message;                  /* what was received last, */
     bool unread;                        /* and, for want of memory, not looked at yet: what follows it would pass over what it brings */
     uint64_t consuming_number, consuming_bytes;     /* whose message it is, and how long */
@@ -53,6 +55,7 @@ int replay_client_new (struct fm_node *node, const char *control_address, struct
         rc = -errno;
         goto fail;
     }
+    node_sign_watch (node, &client->sign, control_address);
     *ret_client = client;
     return 0;
 fail:
@@ -65,6 +68,7 @@ void replay_client_destroy (struct replay_client **client)
     struct replay_client *c = *client;
     if (!c)
         return;
+    node_sign_unwatch (c->node, &c->sign);
     zmq_msg_close (&c->message);
     if (c->socket)
         zmq_close (c->socket);
@@ -308,8 +312,12 @@ int replay_client_receive (struct replay_client *client, struct replay_event *re
             if (zmq_msg_recv (&client->message, client->socket, ZMQ_DONTWAIT) < 0) {
                 if (errno == EINTR)
                     continue;
+                client->queued = false;
                 return -EAGAIN;
             }
+            if (!client->queued)
+                node_sign_give (&client->sign);
+            client->queued = true;
             node_count (client->node, NODE_CONTROL_RECEIVED, 1);
             client->messages++;
         }

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""A subscriber behind a link that carries a tenth of what is published: all of it arrives, about as fast as the link carries it.
+"""A subscriber behind a link that carries a tenth of what is published: all of it arrives, about as fast as the link carries it, and who sends it
+is not taken for dead.
 
 There silence means nothing: an answer waits behind others, and who asks again before it has come puts another one behind it. (Many holes at once:
 tests/unit/test_subscription_slow.c.)
@@ -38,4 +39,23 @@ def who_is_late_behind_a_slow_link(lab):
     mesh.close()
 
 
-main(who_is_late_behind_a_slow_link)
+def who_sends_facts_is_not_taken_for_dead_while_its_answers_wait(lab):
+    """As behind what fills a link, for longer than a silence is believed; facts go on meanwhile."""
+    RATE, WAIT_S = 200, 5
+    net = Network(lab)
+    mesh = Mesh(lab, net)
+    pub = mesh.publisher(RATE)
+    far = mesh.subscriber("far", "flow.>", "--progress", "100")
+    pub.send("go")
+    far.line("^PROGRESS", 10)
+    net.link(pub, far, "control", drop=1)
+    for _ in range(WAIT_S * RATE // 100):
+        far.line("^PROGRESS", 10)
+    check("NODE-SILENT" not in far.err(), "it was taken for dead: " + far.err()[-300:])
+    net.heal()
+    mesh.end()
+    mesh.judge()
+    mesh.close()
+
+
+main(who_is_late_behind_a_slow_link, who_sends_facts_is_not_taken_for_dead_while_its_answers_wait)

@@ -184,6 +184,19 @@ int node_socket (struct fm_node *node, int type, void **ret_socket)
     return zmq_setsockopt (*ret_socket, ZMQ_LINGER, &linger, sizeof linger);
 }
 
+void node_sign_watch (struct fm_node *node, struct node_sign *sign, const char *control)
+{
+    (void) node;
+    (void) sign;
+    (void) control;
+}
+
+void node_sign_unwatch (struct fm_node *node, struct node_sign *sign)
+{
+    (void) node;
+    (void) sign;
+}
+
 int node_connect (void *socket, const char *address)
 {
     return zmq_connect (socket, address);

@@ -76,6 +76,7 @@ struct fm_node {
     int sockets_left;                   /* sockets that can still be made; negative: any number */
     int interruptions;                  /* so many waits more are ended by a signal */
     uint64_t counters[NODE_COUNTER_COUNT];
+    struct node_sign *sign;             /* watched for last */
     bool (*also_runs) (void);           /* beside the journals; NULL: nothing */
 };
 
@@ -124,6 +125,18 @@ int node_socket (struct fm_node *node, int type, void **ret_socket)
     *ret_socket = zmq_socket (node->zmq, type);
     assert_non_null (*ret_socket);
     return zmq_setsockopt (*ret_socket, ZMQ_LINGER, &linger, sizeof linger);
+}
+
+void node_sign_watch (struct fm_node *node, struct node_sign *sign, const char *control)
+{
+    (void) control;
+    node->sign = sign;
+}
+
+void node_sign_unwatch (struct fm_node *node, struct node_sign *sign)
+{
+    if (node->sign == sign)
+        node->sign = NULL;
 }
 
 int node_connect (void *socket, const char *address)

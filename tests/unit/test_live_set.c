@@ -82,6 +82,34 @@ static void a_connection_that_cannot_be_made_is_tried_again (void **state)
 }
 
 /* Of a publisher that lives nothing comes: the connection may be half open. That there is no descriptor for a new one just then changes nothing. */
+/* What was queued may be old: who sent it may be dead by now. */
+static void what_comes_after_nothing_is_a_sign_of_life_and_what_was_queued_is_none (void **state)
+{
+    (void) state;
+    struct scripted *peer = live_peer_add (script_silence, false);
+    zmq_msg_t message;
+    struct live_frame frame;
+    open_set ();
+    run (10);
+    struct node_sign *const sign = script.sign;
+    assert_non_null (sign);
+    atomic_store (&sign->seen, false);
+    for (unsigned head = 1; head <= 3; head++)
+        live_say_head (peer, RESERVED_HEAD, 1, head);
+    zmq_msg_init (&message);
+    assert_done (live_set_receive (set, &message, &frame));
+    assert_true (atomic_exchange (&sign->seen, false));
+    run (10);
+    assert_int_equal (taken[LIVE_HEAD], 2);
+    assert_false (atomic_load (&sign->seen));
+    live_say_head (peer, RESERVED_HEAD, 1, 4);
+    run (10);
+    assert_true (atomic_load (&sign->seen));
+    zmq_msg_close (&message);
+    live_set_destroy (&set);
+    assert_null (script.sign);
+}
+
 static void a_silent_connection_is_made_anew_as_soon_as_it_can (void **state)
 {
     (void) state;
@@ -275,6 +303,7 @@ int main (void)
 {
     const struct CMUnitTest tests[] = {
         CASE (a_connection_that_cannot_be_made_is_tried_again),
+        CASE (what_comes_after_nothing_is_a_sign_of_life_and_what_was_queued_is_none),
         CASE (a_silent_connection_is_made_anew_as_soon_as_it_can),
         CASE (one_that_moves_is_drained_and_connected_to_anew),
         CASE (what_comes_of_a_peer_that_was_told_as_gone_wakes_nobody),

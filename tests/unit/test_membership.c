@@ -74,6 +74,45 @@ static void who_dies_is_missed_after_dead_ms_and_not_brought_back_by_gossip (voi
     world_end ();
 }
 
+/* Its answers wait behind what it sends, for so long; then the way for them is broken. */
+static void who_sends_data_is_not_missed_for_a_minute_though_it_does_not_answer (void **state)
+{
+    (void) state;
+    world_reset (4);
+    world_start (0, NULL, NULL);
+    world_start (1, world.nodes[0].address, NULL);
+    world_run_until_converged (5 * SECOND);
+    world.nodes[1].island = 1;
+    for (unsigned ms = 0; ms < 59000; ms += 1000) {
+        membership_data (world.nodes[0].m, world.now_ns, &world.nodes[1].id);
+        world_run (SECOND);
+        assert_int_equal (world.nodes[0].downs, 0);
+    }
+    for (unsigned ms = 0; ms < 3000; ms += 1000) {
+        membership_data (world.nodes[0].m, world.now_ns, &world.nodes[1].id);
+        world_run (SECOND);
+    }
+    assert_int_equal (world.nodes[0].downs, 1);
+    world_end ();
+}
+
+static void who_sent_data_and_falls_silent_is_missed_after_dead_ms (void **state)
+{
+    (void) state;
+    world_reset (4);
+    world_start (0, NULL, NULL);
+    world_start (1, world.nodes[0].address, NULL);
+    world_run_until_converged (5 * SECOND);
+    world_die (1);
+    world_run (2 * SECOND);
+    membership_data (world.nodes[0].m, world.now_ns, &world.nodes[1].id);
+    world_run ((DEAD_MS - 100) * MS);
+    assert_int_equal (world.nodes[0].downs, 0);
+    world_run ((PING_MS + 200) * MS);
+    assert_int_equal (world.nodes[0].downs, 1);
+    world_end ();
+}
+
 static void a_goodbye_is_taken_at_its_word (void **state)
 {
     (void) state;
@@ -312,6 +351,8 @@ int main (void)
         cmocka_unit_test (a_chain_of_seeds_is_one_mesh),
         cmocka_unit_test (an_idle_pair_exchanges_one_ping_and_one_pong_a_period),
         cmocka_unit_test (who_dies_is_missed_after_dead_ms_and_not_brought_back_by_gossip),
+        cmocka_unit_test (who_sends_data_is_not_missed_for_a_minute_though_it_does_not_answer),
+        cmocka_unit_test (who_sent_data_and_falls_silent_is_missed_after_dead_ms),
         cmocka_unit_test (a_goodbye_is_taken_at_its_word),
         cmocka_unit_test (a_process_that_was_stopped_takes_nobody_for_dead),
         cmocka_unit_test (a_process_restarted_at_the_old_address_replaces_the_old_one),

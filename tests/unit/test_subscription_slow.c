@@ -164,6 +164,20 @@ static void an_answer_that_was_lost_is_asked_for_again_when_a_later_one_comes (v
     assert_in_range (asked_ns[1] - asked_ns[0], SUBSCRIPTION_REPAIR_MS * SCRIPT_MS, 2 * SUBSCRIPTION_REPAIR_MS * SCRIPT_MS);
 }
 
+static void an_answer_is_a_sign_of_its_senders_life (void **state)
+{
+    (void) state;
+    go_live ();
+    slow.takes_ms = 10;
+    lose_the_middle_of (1);
+    expect_nothing (5);
+    struct node_sign *const sign = script.sign;
+    assert_non_null (sign);
+    atomic_store (&sign->seen, false);
+    (void) take_all_of (1);
+    assert_true (atomic_load (&sign->seen));
+}
+
 static void repair_is_for_a_journal (struct scripted *j, const Factmesh__ReplayOpen *open)
 {
     const struct replay_gap gap = { .stream = kit_stream (1), .first_seq = open->from_seq, .end_seq = open->end_seq, .reason = FACTMESH__GAP_REASON__GAP_SYNCED };
@@ -408,6 +422,7 @@ int main (void)
         SLOW_CASE (a_message_that_takes_long_is_given_longer),
         SLOW_CASE (an_answer_that_was_lost_is_asked_for_again_after_the_others),
         SLOW_CASE (an_answer_that_was_lost_is_asked_for_again_when_a_later_one_comes),
+        SLOW_CASE (an_answer_is_a_sign_of_its_senders_life),
         SLOW_CASE (an_answer_that_was_lost_beside_a_long_one_is_asked_for_again),
         SLOW_CASE (a_word_that_brings_nothing_does_not_end_a_slow_answer),
         SLOW_CASE (a_refusal_that_comes_late_does_not_end_the_next_question),
