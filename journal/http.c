@@ -354,7 +354,8 @@ static int resolve (const char *address, struct addrinfo **ret_addresses)
     char host[HOST_MAX + 1];
     const char *colon = strrchr (address, ':');
     const char *from = address, *end = colon;
-    if (colon && *from == '[' && end > from + 1 && end[-1] == ']') {
+    const bool bracketed = colon && *from == '[' && end[-1] == ']';
+    if (bracketed) {
         from++;
         end--;
     }
@@ -362,7 +363,7 @@ static int resolve (const char *address, struct addrinfo **ret_addresses)
         return error_set (FM_ERR_ADDRESS, "http: '%s': write HOST:PORT, 127.0.0.1:8080 or '*:8080'", address);
     memcpy (host, from, (size_t) (end - from));
     host[end - from] = 0;
-    const bool any = !*host || strcmp (host, "*") == 0;
+    const bool any = strcmp (host, "*") == 0 || (!*host && !bracketed);     /* brackets around nothing are a slip */
     const struct addrinfo hints = { .ai_family = any ? AF_INET : AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
     const int code = getaddrinfo (any ? NULL : host, colon + 1, &hints, ret_addresses);
     return code ? error_set (FM_ERR_ADDRESS, "http: '%s': %s", address, gai_strerror (code)) : 0;

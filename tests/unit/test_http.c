@@ -212,6 +212,7 @@ static void an_address_that_cannot_be_is_refused (void **state)
         { "127.0.0.1", "write HOST:PORT" },
         { "127.0.0.1:", "write HOST:PORT" },
         { "[::1]:nonsense", "http: '[::1]:nonsense': " },
+        { "[]:0", "http: '[]:0': " },
         { "no.such.host.invalid:80x", "http: 'no.such.host.invalid:80x': " },
         { "192.0.2.1:0", "cannot listen at 192.0.2.1:0: " },
     };
