@@ -22,7 +22,7 @@ enum {
     BENCH_SILENCE_MS = 3000,  /* sub: a run is over when nothing came for so long */
     BENCH_STREAMS_MAX = 1024, /* whose numbers are checked; of others the bytes alone */
     BENCH_SLICE_MS = 200,     /* between two looks at signals and the terminal */
-    BENCH_LOOK_EVERY = 256    /* facts between two looks at the clock, at full speed */
+    BENCH_LOOK_EVERY = 256    /* facts between two looks at the terminal; pub: at the clock */
 };
 
 struct bench {

@@ -100,11 +100,11 @@ static void take_event (struct take *t, const struct fm_event *event)
     }
 }
 
-static bool is_over (const struct take *t, uint64_t now)
+static bool is_over (const struct take *t)
 {
     const struct bench *const b = t->b;
     return cli_is_signalled () || (t->replay && t->caught_up) || (b->count && t->facts >= b->count)
-           || (b->for_ns && t->facts && now - t->first_ns >= b->for_ns);
+           || (b->for_ns && t->facts && cli_monotonic_ns () - t->first_ns >= b->for_ns);
 }
 
 /* Nothing came for a slice. 0: go on. */
@@ -133,7 +133,7 @@ static int take_some (struct take *t)
             break;
         else
             return rc;
-        if ((t->replay && t->caught_up) || (t->b->count && t->facts == t->b->count))
+        if (is_over (t))
             break;
     }
     if (t->facts > facts_before)
@@ -144,7 +144,7 @@ static int take_some (struct take *t)
 static int take_run (struct take *t)
 {
     t->heard_ms = cli_monotonic_ms ();
-    while (!is_over (t, cli_monotonic_ns ())) {
+    while (!is_over (t)) {
         int rc = take_some (t);
         if (rc == 0)
             t->heard_ms = cli_monotonic_ms ();
