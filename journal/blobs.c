@@ -45,6 +45,7 @@ struct blobs {
     bool sweeping;
     uint64_t sweep_due_ns, sweep_offset;
     unsigned swept;
+    int sweep_failed;                   /* as told last */
 };
 
 struct blob_store *blobs_store (struct blobs *b)
@@ -505,6 +506,16 @@ static void blob_list (struct blobs *b, const struct mail *mail)
 
 /* --- Sweeping: the indexer's thread. */
 
+/* Once, until it succeeds or fails in another way: it may go on for weeks. */
+static void tell_failed (struct blobs *b, int rc)
+{
+    journal_count (b->context, JOURNAL_SWEEPS_FAILED, rc != 0);
+    if (rc && rc != b->sweep_failed)
+        journal_notice (b->context, "SWEEP-FAILED", "%s%s%s: what nobody needs stays; tried again each %u ms", fm_error_text (rc), *fm_error_detail () ? ": " : "",
+                        fm_error_detail (), (unsigned) b->context->options.blob_sweep_ms);
+    b->sweep_failed = rc;
+}
+
 bool blobs_sweep (struct blobs *b, uint64_t now_ns, const struct blobs_use *use)
 {
     if (!b->sweeping) {
@@ -520,6 +531,7 @@ bool blobs_sweep (struct blobs *b, uint64_t now_ns, const struct blobs_use *use)
     }
     if (!use->passed (use->arg, b->sweep_offset))
         return false;                   /* the index is behind: nothing goes */
+    (void) error_set (0, "%s", "");     /* what is told below shall be of this round */
     const int rc = blob_store_sweep (b->store, &b->sweep, BLOBS_SWEEP_LOOKS, use->used, use->arg);
     b->swept += b->sweep.removed;
     journal_count (b->context, JOURNAL_BLOBS_SWEPT, b->sweep.removed);
@@ -527,6 +539,7 @@ bool blobs_sweep (struct blobs *b, uint64_t now_ns, const struct blobs_use *use)
         return true;
     b->sweeping = false;
     b->sweep_due_ns = now_ns + (uint64_t) b->context->options.blob_sweep_ms * NS_PER_MS;
+    tell_failed (b, rc);
     if (b->swept)
         journal_notice (b->context, "BLOBS-SWEPT", "blobs=%u: no fact that is held points to them, and their leases have run out", b->swept);
     return false;

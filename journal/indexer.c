@@ -230,7 +230,7 @@ static int is_used (void *arg, const uint8_t *digest)
     log_position (x->context->log, &at);
     int rc = index_db_blob (x->db, slice (NULL, 0), &newest);
     if (rc == 0 && newest >= at.first_offset)
-        return FM_ERR_CORRUPT;          /* what can't be read may point to it */
+        return error_set (FM_ERR_CORRUPT, "the fact at offset %llu cannot be read, and may point to any blob", (unsigned long long) newest);
     if (rc == 0 || rc == FM_ERR_UNKNOWN)
         rc = index_db_blob (x->db, slice (digest, BLOB_DIGEST_LEN), &newest);
     return rc == FM_ERR_UNKNOWN ? 0 : rc ? rc : newest >= at.first_offset;

@@ -90,6 +90,7 @@ void journal_destroy (struct journal **journal);
     X (BLOBS_REFUSED, "blobs_refused", "blobs", "that were not what their digest or size said")                               \
     X (BLOBS_DAMAGED, "blobs_damaged", "blobs", "put into quarantine")                                                        \
     X (BLOBS_SWEPT, "blobs_swept", "blobs", "removed: no fact that is held points to them")                                   \
+    X (SWEEPS_FAILED, "sweeps_failed", "times", "what nobody needs could not be looked for or removed; it is tried again")     \
     X (BLOB_BYTES_TAKEN, "blob_bytes_taken", "bytes", "of uploads")                                                           \
     X (HTTP_REQUESTS, "http_requests", "requests", "over HTTP")                                                               \
     X (HTTP_REFUSED, "http_refused", "requests", "over HTTP, answered with an error")                                         \

@@ -421,6 +421,30 @@ static void many_blobs_are_looked_at_turn_by_turn_until_the_last_one (void **sta
     assert_int_equal (uses.asked, MANY + in_use);
 }
 
+/* A file where a folder of blobs should be. */
+static void a_sweep_that_fails_is_told_once_until_it_succeeds (void **state)
+{
+    struct setting *s = *state;
+    struct uses uses = { .passed = true };
+    const struct blobs_use use = { .arg = &uses, .passed = has_passed, .used = is_used };
+    char path[512];
+    uint64_t now = node_now ();
+    s->j.context.options.blob_sweep_ms = 1000;
+    (void) snprintf (path, sizeof path, "%s/blobs/ff", s->j.directory);
+    for (unsigned i = 0; i < 6; i++, now += UINT64_C (1000) * FAKE_NS_PER_MS) {
+        const bool fails = i != 3;
+        if (i == 0 || i == 4)
+            assert_int_equal (fclose (fopen (path, "w")), 0);
+        if (i == 3)
+            assert_int_equal (unlink (path), 0);
+        fake_forget_notices ();
+        assert_false (blobs_sweep (s->blobs, now, &use));
+        assert_int_equal (fake_noticed ("SWEEP-FAILED Not a directory: what nobody needs stays; tried again each 1000 ms"), i == 0 || i == 4);
+        assert_int_equal (fake.notice_count, i == 0 || i == 4);
+        assert_int_equal (counted (s, JOURNAL_SWEEPS_FAILED), i + fails - (i > 3));
+    }
+}
+
 /* --- Bounds. */
 
 /* While the thread is held up, chunks are refused before they fill the memory. */
@@ -455,6 +479,7 @@ int main (void)
         CASE (an_upload_is_its_askers_until_that_is_silent_or_gone),
         CASE (an_upload_that_another_way_in_has_open_is_to_wait),
         CASE (an_upload_without_a_word_is_put_to_rest_and_can_be_gone_on_with),
+        CASE (a_sweep_that_fails_is_told_once_until_it_succeeds),
         CASE (many_blobs_are_looked_at_turn_by_turn_until_the_last_one),
         CASE (chunks_that_wait_are_bounded),
     };
