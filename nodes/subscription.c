@@ -75,6 +75,8 @@ int subscription_wait (struct fm_subscription *s, uint64_t until_ns)
         wait_ms = left_ms < INT32_MAX ? (int) left_ms : INT32_MAX;
     }
     const int count = epoll_wait (s->epoll_fd, events, EVENTS_AT_ONCE, wait_ms);
+    if (wait_ms != 0)
+        s->waited_ns = node_now ();
     if (count < 0)
         return errno == EINTR ? error_set (FM_INTERRUPTED, "while waiting for facts") : -errno;
     bool any = false;

@@ -77,6 +77,7 @@ struct holder {
     uint64_t used_ns;
     uint64_t messages;                      /* that came, whatever for */
     uint64_t heard_ns;                      /* when the last one did */
+    uint64_t empty_ns;                      /* when its socket was last found empty */
     uint64_t owes_ns;                       /* since when it has owed the next one; 0: it owes nothing */
     uint64_t patience_ns;                   /* twice what its messages took of late */
     struct holder *next;
@@ -191,6 +192,7 @@ struct fm_subscription {
 
     /* Holders, and the session with a journal. */
     struct holder *holders;
+    uint64_t waited_ns;                     /* until then we last waited, and none of them had anything */
     uint64_t changes_seen;                  /* of live_set */
     bool journal_seen;
     enum session_state session_state;

@@ -4,8 +4,8 @@
  * would put yet another one behind them, until nothing that comes is wanted any more. So as long as anything comes an answer is waited for. But holders serve
  * questions in turns, a new one last: when something comes that was asked for after one heard last of an answer, that was lost, with a connection that
  * broke. Where nothing is asked later, or only what went on before comes, a lost one is asked again after minutes. A connection that takes long for a
- * message is given longer for the next one; and each question that is given up, for the same hole, doubles the wait: the slow link may be our own, and
- * other connections' answers fill it. */
+ * message, and not the application before it looks for it, is given longer for the next one; and each question that is given up, for the same hole, doubles
+ * the wait: the slow link may be our own, and other connections' answers fill it. */
 
 #include "subscription.h"
 #include "error.h"
@@ -135,6 +135,13 @@ void subscription_holder_ended (const struct fm_subscription *s, struct holder *
         h->owes_ns = 0;
 }
 
+/* How long what came took at least: what is read late may have come soon, and waited for the application. */
+static uint64_t took_ns (const struct fm_subscription *s, const struct holder *h)
+{
+    const uint64_t empty_ns = h->empty_ns > s->waited_ns ? h->empty_ns : s->waited_ns;
+    return empty_ns > h->owes_ns ? empty_ns - h->owes_ns : 0;
+}
+
 void subscription_holder_heard (const struct fm_subscription *s, struct holder *h)
 {
     const uint64_t messages = replay_client_messages (h->client);
@@ -143,8 +150,8 @@ void subscription_holder_heard (const struct fm_subscription *s, struct holder *
     h->messages = messages;
     h->heard_ns = node_now ();
     if (h->owes_ns) {
-        const uint64_t twice = 2 * (h->heard_ns - h->owes_ns);
-        h->patience_ns = twice > h->patience_ns / 2 ? twice : h->patience_ns / 2;
+        const uint64_t twice = 2 * took_ns (s, h), less = h->patience_ns - h->patience_ns / 8;
+        h->patience_ns = twice > less ? twice : less;
         if (h->patience_ns > NS_OF_MS (SUBSCRIPTION_SLOW_MS))
             h->patience_ns = NS_OF_MS (SUBSCRIPTION_SLOW_MS);
     }

@@ -370,6 +370,8 @@ int subscription_replay_receive (struct fm_subscription *s)
         subscription_holder_heard (s, h);
         if (rc != 0) {
             h->ready = rc == -ENOMEM;
+            if (!h->ready)
+                h->empty_ns = node_now ();
             if (!h->ready && h->doubted) {
                 h->doubted = false;
                 s->trouble_ns = 0;          /* its silence is certain now */

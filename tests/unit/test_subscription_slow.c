@@ -126,6 +126,33 @@ static void a_message_that_takes_long_is_given_longer (void **state)
     assert_in_range (script.now_ns - began_ns, STREAMS * TAKES_MS * SCRIPT_MS, 5 * STREAMS * TAKES_MS * SCRIPT_MS);
 }
 
+/* An application that waits elsewhere, and looks now and then: that nothing had come by then says how long it takes. */
+static void a_message_that_takes_long_is_given_longer_by_who_does_not_wait (void **state)
+{
+    enum { STREAMS = 16, TAKES_MS = 3 * SUBSCRIPTION_REPAIR_MS, LOOKS_MS = 50 };
+    (void) state;
+    go_live ();
+    slow.takes_ms = TAKES_MS;
+    as.on_repair = repair_slowly;
+    unsigned questions = 0;
+    for (unsigned i = 1; i <= STREAMS; i++) {
+        struct fm_event e;
+        publish (i, 1, 1);
+        publish (i, 3, 1);
+        for (uint64_t seq = 1; seq < 4;) {
+            const int rc = fm_subscription_next (s, 0, &e);
+            if (rc == FM_TIMEOUT) {
+                script_pass (LOOKS_MS);
+            } else {
+                assert_done (rc);
+                check_fact (&e, i, seq++);
+            }
+        }
+        questions += asked[i];
+    }
+    assert_in_range (questions, STREAMS, 2 * STREAMS);
+}
+
 /* As soon as nothing else comes. */
 static void an_answer_that_was_lost_is_asked_for_again_after_the_others (void **state)
 {
@@ -176,6 +203,30 @@ static void an_answer_is_a_sign_of_its_senders_life (void **state)
     atomic_store (&sign->seen, false);
     (void) take_all_of (1);
     assert_true (atomic_load (&sign->seen));
+}
+
+/* What comes at once is read late. */
+static void a_slow_application_does_not_make_its_connections_slow (void **state)
+{
+    enum { STREAMS = 4, LOST = STREAMS + 1, TAKES_MS = 3 * SUBSCRIPTION_REPAIR_MS };
+    (void) state;
+    go_live ();
+    slow.takes_ms = 10;
+    never_answered = LOST;
+    lose_the_middle_of (STREAMS);
+    for (unsigned n = 0; n < STREAMS * (HOLE_END + 1 - HOLE_FIRST); n++) {
+        take_one_of (STREAMS);
+        script_pass (TAKES_MS);
+    }
+    expected[LOST] = 1;
+    publish (LOST, 1, 1);
+    publish (LOST, HOLE_END, 1);
+    while (expected[LOST] <= HOLE_END)
+        take_one_of (LOST);
+    for (unsigned i = 1; i <= STREAMS; i++)
+        assert_int_equal (asked[i], 1);
+    assert_int_equal (asked[LOST], 2);
+    assert_in_range (asked_ns[1] - asked_ns[0], SUBSCRIPTION_REPAIR_MS * SCRIPT_MS, 2 * SUBSCRIPTION_REPAIR_MS * SCRIPT_MS);
 }
 
 static void repair_is_for_a_journal (struct scripted *j, const Factmesh__ReplayOpen *open)
@@ -420,9 +471,11 @@ int main (void)
     const struct CMUnitTest tests[] = {
         SLOW_CASE (an_answer_that_waits_behind_others_is_waited_for),
         SLOW_CASE (a_message_that_takes_long_is_given_longer),
+        SLOW_CASE (a_message_that_takes_long_is_given_longer_by_who_does_not_wait),
         SLOW_CASE (an_answer_that_was_lost_is_asked_for_again_after_the_others),
         SLOW_CASE (an_answer_that_was_lost_is_asked_for_again_when_a_later_one_comes),
         SLOW_CASE (an_answer_is_a_sign_of_its_senders_life),
+        SLOW_CASE (a_slow_application_does_not_make_its_connections_slow),
         SLOW_CASE (an_answer_that_was_lost_beside_a_long_one_is_asked_for_again),
         SLOW_CASE (a_word_that_brings_nothing_does_not_end_a_slow_answer),
         SLOW_CASE (a_refusal_that_comes_late_does_not_end_the_next_question),
