@@ -36,8 +36,10 @@ OPT_release := -O2 -g
 OPT_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 # Under clang, with libFuzzer; a fuzz target of the other variants brings its own driver.
 OPT_fuzz    := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-# Counters live in a mapped file: those of a process that is killed are there too. The line behind an assert would count as not reached.
-OPT_coverage := -O1 -g -fprofile-instr-generate -fcoverage-mapping -mllvm -runtime-counter-relocation -DNDEBUG -Wno-unused-command-line-argument
+# Counters live in a mapped file: those of a process that is killed are there too. Threads and processes count in it together, so atomically. Static functions
+# are told apart by the file's name, in full: nodes/blob.c is not nodes/cli/blob.c. The line behind an assert would count as not reached.
+OPT_coverage = -O1 -g -fprofile-instr-generate -fprofile-update=atomic -fcoverage-mapping -mllvm -runtime-counter-relocation -DNDEBUG \
+    -Xclang -main-file-name -Xclang $< -Wno-unused-command-line-argument
 OPT_tsan    := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
