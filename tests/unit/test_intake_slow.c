@@ -57,7 +57,8 @@ static void an_answer_that_comes_late_is_taken (void **state)
     assert_true (script_is_closed (again));
 }
 
-/* Of two journals the first was passed over; then it says that it has nothing. That is not the word of the second, which is asked now. */
+/* Of two journals, which were passed over and are asked again, the first answers late, and once more, that it has nothing. That is not the word of the
+ * second, which is asked then. */
 static void what_a_late_answer_does_not_bring_says_nothing (void **state)
 {
     struct fake_journal *j = *state;
@@ -70,7 +71,13 @@ static void what_a_late_answer_does_not_bring_says_nothing (void **state)
     script_answer_end (sessions[1]);
     const uint64_t first = script_expect_question (1, 1, 1, 2);
     script_skip (j->context.options.answer_ms + 10);
+    (void) script_expect_question (2, 1, 1, 2);
+    script_skip (j->context.options.answer_ms + 10);
+    script_skip (j->context.options.answer_ms / 4 + 10);
+    const uint64_t again = script_expect_question (1, 1, 1, 2);
+    script_answer_gap (again, 1, 1, 2, FACTMESH__GAP_REASON__GAP_NOT_HELD);
     const uint64_t second = script_expect_question (2, 1, 1, 2);
+    script_answer_end (again);
     script_answer_gap (first, 1, 1, 2, FACTMESH__GAP_REASON__GAP_NOT_HELD);
     script_answer_end (first);
     assert_false (script_is_closed (second));
