@@ -219,6 +219,7 @@ void live_answer_fences (struct live *live)
         answer.major = PROTO_MAJOR;
         answer.minor = PROTO_MINOR;
         answer.mesh = control_put_slice (mesh);
+        answer.node = control_put_id (node_id (live->node));
         answer.streams = live->head_pointers;
         answer.n_streams = node_streams (live->node, live->heads, STREAMS_PER_NODE_MAX);
         answer.n_streams += closed_streams_list (node_closed_streams (live->node), live->heads + answer.n_streams,

@@ -1,4 +1,5 @@
 #include "live_set.h"
+#include "control.h"
 #include "error.h"
 
 #include <assert.h>
@@ -527,8 +528,9 @@ static int read_frame (struct live_set *set, struct peer *peer, zmq_msg_t *messa
         ret_frame->kind = LIVE_ENDED;
         return 0;
     default:
-        if (kind != RESERVED_FENCE || !peer->fence_out || memcmp (nonce.data, peer->nonce, FENCE_NONCE_LEN) != 0)
-            return FM_ERR_UNKNOWN;      /* an older nonce's */
+        if (kind != RESERVED_FENCE || !peer->fence_out || memcmp (nonce.data, peer->nonce, FENCE_NONCE_LEN) != 0
+            || !reserved_fence_is_of (ret_frame->body, &peer->live.info.node))
+            return FM_ERR_UNKNOWN;      /* an older nonce's; or of who has the address by now */
         subscribe_fence (peer, ZMQ_UNSUBSCRIBE);
         peer->fence_out = false;
         set_fenced (set, peer);

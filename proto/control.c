@@ -364,6 +364,8 @@ int reserved_decode_fence (struct fm_slice body, struct fm_slice mesh, Factmesh_
     rc = check_head (answer->major, control_get_slice (&answer->mesh), mesh);
     if (rc == 0 && answer->nonce.len != FENCE_NONCE_LEN)
         rc = error_set (FM_ERR_MALFORMED, "fence answer: its nonce has not %d bytes", FENCE_NONCE_LEN);
+    if (rc == 0 && answer->node.len > 0 && answer->node.len != ID_LEN)
+        rc = error_set (FM_ERR_MALFORMED, "fence answer: its node has not %d bytes", ID_LEN);
     for (size_t i = 0; rc == 0 && i < answer->n_streams; i++) {
         if (answer->streams[i]->stream.len != ID_LEN || answer->streams[i]->next_seq == 0)
             rc = error_set (FM_ERR_MALFORMED, "fence answer: a stream without an id or a sequence");
@@ -373,6 +375,17 @@ int reserved_decode_fence (struct fm_slice body, struct fm_slice mesh, Factmesh_
     else
         *ret_answer = answer;
     return rc;
+}
+
+bool reserved_fence_is_of (struct fm_slice body, const struct fm_id *node)
+{
+    ProtobufCMessage *message;
+    if (unpack (&factmesh__fence_answer__descriptor, body, &message) != 0)
+        return true;
+    const Factmesh__FenceAnswer *answer = (const Factmesh__FenceAnswer *) message;
+    const bool is = answer->node.len != ID_LEN || memcmp (answer->node.data, node->bytes, ID_LEN) == 0;
+    protobuf_c_message_free_unpacked (message, NULL);
+    return is;
 }
 
 int reserved_decode_watermark (struct fm_slice body, struct fm_slice mesh, Factmesh__Watermark **ret_watermark)

@@ -44,6 +44,9 @@ int reserved_from_frame (const uint8_t *frame, size_t len, uint8_t *ret_kind, st
  * -ENOMEM, FM_ERR_MALFORMED, FM_ERR_VERSION, FM_ERR_MESH. */
 int reserved_decode_head (struct fm_slice body, struct fm_slice mesh, Factmesh__HeadNotice **ret_notice);
 int reserved_decode_fence (struct fm_slice body, struct fm_slice mesh, Factmesh__FenceAnswer **ret_answer);
+/* May it be that node's? ZeroMQ connects anew to who has a node's address by now, and tells it what was asked of the one before, whose streams it knows nothing of.
+ * An older node does not say who it is; what cannot be read is not told apart. */
+bool reserved_fence_is_of (struct fm_slice body, const struct fm_id *node);
 int reserved_decode_watermark (struct fm_slice body, struct fm_slice mesh, Factmesh__Watermark **ret_watermark);
 
 /* Borrowed view of an id field; copy an id into a ProtobufCBinaryData that points at it. */

@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
         factmesh__head_notice__free_unpacked (head, NULL);
     }
     if (reserved_decode_fence (body, slice (NULL, 0), &fence) == 0) {
-        assert (fence->n_streams <= STREAMS_PER_NODE_MAX);
+        assert (fence->n_streams <= STREAMS_PER_NODE_MAX && (fence->node.len == 0 || fence->node.len == ID_LEN));
         for (size_t i = 0; i < fence->n_streams; i++)
             assert (fence->streams[i]->stream.len == ID_LEN);
         factmesh__fence_answer__free_unpacked (fence, NULL);

@@ -17,6 +17,7 @@ struct live_script {
     void *xpub;
     char address[48];
     bool is_journal, mute_fences;
+    bool nameless;                          /* an older node: its answers to fences do not say whose they are */
     uint64_t generation, started_ns;
     struct fm_id head_ids[LIVE_HEADS_MAX];
     Factmesh__StreamHead heads[LIVE_HEADS_MAX];
@@ -119,6 +120,14 @@ static inline void live_leave (struct scripted *j)
         live_listener.down (live_listener.arg, &peer.node, true);
 }
 
+/* Its process ends, and another one has its addresses at once; ZeroMQ connects to that one, and nobody has heard of either yet. Returns who is gone. */
+static inline struct fm_id live_start_again (struct scripted *j)
+{
+    const struct fm_id gone = live_member (j).node;
+    j->incarnation++;
+    return gone;
+}
+
 static inline void live_come_back (struct scripted *j)
 {
     script_listen (j);
@@ -211,6 +220,9 @@ static inline void live_answer_fence (struct scripted *j, const uint8_t *nonce)
     answer.nonce = (ProtobufCBinaryData) { .len = FENCE_NONCE_LEN, .data = (uint8_t *) (uintptr_t) nonce };
     answer.streams = heads;
     answer.n_streams = l->head_count;
+    const struct fm_id node = live_member (j).node;
+    if (!l->nameless)
+        answer.node = control_put_id (&node);
     live_say_reserved (j, RESERVED_FENCE, nonce, &answer.base);
 }
 

@@ -296,7 +296,22 @@ static void a_fence_finds_its_nonce_though_it_holds_zeros (void **state)
     factmesh__fence_answer__free_unpacked (got, NULL);
     for (size_t cut = 0; cut < 11; cut++)
         assert_int_equal (reserved_from_frame (bytes, cut, &kind, &got_nonce, &body), FM_ERR_MALFORMED);
+    assert_true (reserved_fence_is_of (body, &id_a));       /* an older node's */
     free (bytes);
+    answer.node = control_put_id (&id_a);
+    for (; answer.node.len >= ID_LEN - 1; answer.node.len--) {
+        assert_int_equal (control_encode_reserved (RESERVED_FENCE, nonce, &answer.base, &message), 0);
+        bytes = take_bytes (&message, &len);
+        assert_int_equal (reserved_from_frame (bytes, len, &kind, &got_nonce, &body), 0);
+        const bool whole = answer.node.len == ID_LEN;
+        assert_int_equal (reserved_decode_fence (body, mesh (), &got), whole ? 0 : FM_ERR_MALFORMED);
+        assert_true (reserved_fence_is_of (body, &id_a));   /* what is malformed is refused by who reads it */
+        assert_int_equal (reserved_fence_is_of (body, &id_b), !whole);
+        if (whole)
+            factmesh__fence_answer__free_unpacked (got, NULL);
+        free (bytes);
+    }
+    assert_true (reserved_fence_is_of (slice ("\xff", 1), &id_b));
 }
 
 static void a_watermark_needs_a_journal_and_streams (void **state)

@@ -135,7 +135,7 @@ static void notice_head (struct bytes *ret)
     take_message (control_encode_reserved (RESERVED_HEAD, NULL, &notice.base, &message), &message, ret);
 }
 
-static void notice_fence (struct bytes *ret)
+static void make_fence (const struct fm_id *node, struct bytes *ret)
 {
     static const uint8_t nonce[FENCE_NONCE_LEN] = { 1, 0, 3, 0, 5, 6, 7, 8 };
     Factmesh__StreamHead head = FACTMESH__STREAM_HEAD__INIT, *heads[] = { &head };
@@ -150,8 +150,21 @@ static void notice_fence (struct bytes *ret)
     answer.nonce = control_put_slice (slice (nonce, sizeof nonce));
     answer.n_streams = 1;
     answer.streams = heads;
+    if (node)
+        answer.node = control_put_id (node);
     zmq_msg_t message;
     take_message (control_encode_reserved (RESERVED_FENCE, nonce, &answer.base, &message), &message, ret);
+}
+
+static void notice_fence (struct bytes *ret)
+{
+    make_fence (NULL, ret);
+}
+
+/* Of a node that says who it is. */
+static void notice_fence_node (struct bytes *ret)
+{
+    make_fence (&node_id, ret);
 }
 
 static void watermark_of (Factmesh__Watermark *watermark, Factmesh__StreamMark *mark, Factmesh__StreamMark **marks)
@@ -491,7 +504,7 @@ static const struct golden {
 } goldens[] = {
 #define GOLDEN(name) { #name, name }
     GOLDEN (frame_one_fact),   GOLDEN (frame_two_topics),  GOLDEN (frame_announced),     GOLDEN (notice_head),
-    GOLDEN (notice_fence),     GOLDEN (notice_watermark),  GOLDEN (notice_watermark_epoch), GOLDEN (control_hello),       GOLDEN (control_ping),
+    GOLDEN (notice_fence),     GOLDEN (notice_fence_node), GOLDEN (notice_watermark),  GOLDEN (notice_watermark_epoch), GOLDEN (control_hello),       GOLDEN (control_ping),
     GOLDEN (control_watermark), GOLDEN (control_replay_open), GOLDEN (control_replay_open_cut), GOLDEN (control_replay_data), GOLDEN (control_error),
     GOLDEN (control_replay_open_latest), GOLDEN (control_replay_data_latest), GOLDEN (control_replay_data_synced),
     GOLDEN (control_cursor_put), GOLDEN (control_blob_put_open), GOLDEN (control_blob_put_whole), GOLDEN (control_blob_put_chunk), GOLDEN (control_blob_put_state), GOLDEN (control_blob_data),

@@ -114,8 +114,10 @@ static void read_notice (const char *name, const struct bytes *bytes)
                       0);
     if (head)
         factmesh__head_notice__free_unpacked (head, NULL);
-    if (fence)
+    if (fence) {
+        assert_int_equal (fence->node.len, strstr (name, "node") ? ID_LEN : 0);
         factmesh__fence_answer__free_unpacked (fence, NULL);
+    }
     if (watermark) {
         assert_int_equal (watermark->marks[0]->epoch, strstr (name, "epoch") ? 2 : 0);
         factmesh__watermark__free_unpacked (watermark, NULL);

@@ -167,6 +167,8 @@ static void a_fence_names_the_first_sequence_not_yet_sent (void **state)
     Factmesh__FenceAnswer *answer = ask_fence (socket, "nonce--1");
     assert_non_null (answer);
     assert_int_equal (answer->n_streams, 2);
+    struct fm_id node = { "" };
+    (void) control_get_id (&answer->node, &node);
     for (size_t i = 0; i < 2; i++) {
         const Factmesh__StreamHead *head = answer->streams[i];
         const bool is_p = memcmp (head->stream.data, p->identity.stream.bytes, ID_LEN) == 0;
@@ -181,6 +183,7 @@ static void a_fence_names_the_first_sequence_not_yet_sent (void **state)
     protobuf_c_message_free_unpacked (&answer->base, NULL);
     zmq_close (socket);
     fm_publisher_close (&p);
+    assert_true (id_equal (&node, node_id (&fake)));
 }
 
 static void a_send_reads_the_fence_whose_wake_up_it_may_have_consumed (void **state)

@@ -206,6 +206,33 @@ static void a_peer_that_becomes_a_journal_is_fenced_again (void **state)
     assert_int_equal (taken[LIVE_FENCE], 0);
 }
 
+/* ZeroMQ connects anew to who has its address by now. An older node does not say who it is. */
+static void a_fence_is_answered_by_who_was_asked_alone (void **state)
+{
+    (void) state;
+    struct scripted *peer = live_peer_add (script_silence, false);
+    live_of (peer)->mute_fences = true;
+    open_set ();
+    run (10);
+    const struct fm_id gone = live_start_again (peer);
+    live_of (peer)->mute_fences = false;
+    run (2 * LIVE_SET_FENCE_MS);
+    assert_int_equal (taken[LIVE_FENCE], 0);
+    assert_false (live_set_fenced (set));
+    assert_int_equal (script.counters[NODE_FRAMES_REFUSED], 0);
+    live_up (peer);
+    live_listener.down (live_listener.arg, &gone, false);
+    run (10);
+    assert_int_equal (taken[LIVE_FENCE], 1);
+    assert_true (live_set_fenced (set));
+    live_of (peer)->nameless = true;
+    live_of (peer)->is_journal = true;
+    live_up (peer);
+    run (10);
+    assert_int_equal (taken[LIVE_FENCE], 1);
+    assert_true (live_set_fenced (set));
+}
+
 static void more_peers_than_there_is_room_for_are_told (void **state)
 {
     (void) state;
@@ -308,6 +335,7 @@ int main (void)
         CASE (one_that_moves_is_drained_and_connected_to_anew),
         CASE (what_comes_of_a_peer_that_was_told_as_gone_wakes_nobody),
         CASE (a_peer_that_becomes_a_journal_is_fenced_again),
+        CASE (a_fence_is_answered_by_who_was_asked_alone),
         CASE (more_peers_than_there_is_room_for_are_told),
         CASE (more_news_than_there_is_room_for_lose_nobody),
         CASE (who_asks_again_says_when),

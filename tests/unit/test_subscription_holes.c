@@ -302,6 +302,27 @@ static void what_a_publisher_sends_while_its_old_connection_is_drained_is_its_ow
     expect_facts (1, 2, 6);
 }
 
+/* ZeroMQ connected to the process that has the publisher's address by now, and told it the fence that the old one was asked: what that one sent before nobody
+ * has seen, and it is younger than the subscription. */
+static void what_a_publisher_sent_before_it_answered_a_fence_of_the_process_before_is_delivered (void **state)
+{
+    (void) state;
+    publisher = live_peer_add (answer, false);
+    live_of (publisher)->mute_fences = true;
+    as.on_repair = repair_one;
+    assert_done (try_open ((struct fm_subscription_options) { .no_journal = true }));
+    const struct fm_id gone = live_start_again (publisher);
+    live_of (publisher)->started_ns = UINT64_MAX;
+    live_of (publisher)->mute_fences = false;
+    live_sent (publisher, 1, 6);
+    expect_nothing (2 * LIVE_SET_FENCE_MS);
+    live_up (publisher);
+    live_listener.down (live_listener.arg, &gone, false);
+    expect_nothing (10);
+    publish (1, 6, 1);
+    expect_facts (1, 1, 7);
+}
+
 /* Nothing yet of what is synced; later all of what is asked for. */
 static void repair_what_is_recorded_later (struct scripted *j, const Factmesh__ReplayOpen *open)
 {
@@ -470,6 +491,7 @@ int main (void)
         CASE (what_a_publisher_that_vanished_may_have_is_no_gap_for_a_minute),
         CASE (what_a_publisher_opened_while_it_was_cut_off_is_delivered_whole),
         CASE (what_a_publisher_sends_while_its_old_connection_is_drained_is_its_own),
+        CASE (what_a_publisher_sent_before_it_answered_a_fence_of_the_process_before_is_delivered),
         CASE (what_a_journal_that_came_later_records_of_a_stream_that_ended_is_asked_for),
         CASE (what_a_journal_that_comes_back_has_of_a_stream_that_ended_is_asked_for),
         CASE (what_is_too_much_before_the_fence_is_answered_is_dropped),
