@@ -18,12 +18,13 @@
 
 enum {
     INTAKE_BURST = 4096,                /* frames before repairs and members are looked after */
-    INTAKE_ASKS_MAX = 16,               /* questions in flight: each may bring REPLAY_CREDIT_DEFAULT bytes unread */
+    INTAKE_ASKS_MAX = 32,               /* questions in flight; about streams of one publisher half of them at most */
+    INTAKE_CREDIT = 2 << 20,            /* bytes that each may bring unread */
     INTAKE_LATE_MAX = 32,               /* that were given up, and may be answered yet */
     INTAKE_LATE_MS = 60000,             /* for so long, */
     INTAKE_TURN_MS = 60000,             /* and an answer is waited for so long while others come */
     INTAKE_QUESTIONS_MAX = INTAKE_ASKS_MAX + INTAKE_LATE_MAX,
-    INTAKE_CLIENTS_MAX = 64,            /* connections to holders that are kept */
+    INTAKE_CLIENTS_MAX = 72,            /* connections to holders that are kept */
     INTAKE_ENDED_MAX = 1024,            /* streams that ended, and are told of again */
     INTAKE_ENDED_AGAIN_MS = 1000,       /* and then after 4, 16, 64 times as long */
     INTAKE_ENDED_TELLS = 5,

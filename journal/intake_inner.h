@@ -21,6 +21,7 @@ struct intake_stream {
     struct intake_stream *hash_next;
     struct intake_stream *next, *previous;
     uint64_t due_ns;                    /* listed: not before */
+    bool waits;                         /* listed: it is due, and there is no place for its question */
     uint64_t told_ns;                   /* the last notice of a conflict */
     uint64_t waits_told_ns;             /* and of a journal that does not answer */
     uint64_t ended_told;                /* next_seq, as last told to those who may not have heard of the stream */

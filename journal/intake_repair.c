@@ -117,6 +117,7 @@ static int ask_open (struct intake *in, struct intake_stream *s, const struct in
     open.from_seq = todo->first_seq;
     open.end_case = FACTMESH__REPLAY_OPEN__END_END_SEQ;
     open.end_seq = todo->end_seq;
+    open.credit = INTAKE_CREDIT;
     uint64_t session;
     rc = replay_client_open (client->replay, &open, &session);
     if (rc)
@@ -318,16 +319,31 @@ static void close_silent (struct intake *in)
     }
 }
 
-/* May the stream's state be asked what to do? Not when it might want to put a question and there is no place for it: having been unable to ask
- * must not pass for having asked. */
-static bool may_act (const struct intake *in, const struct intake_stream *s)
+static bool is_asking (const struct intake *in, const struct intake_stream *s)
 {
-    if (in->ask_count < INTAKE_ASKS_MAX)
-        return true;
     for (size_t i = 0; i < INTAKE_QUESTIONS_MAX; i++)
         if (in->asks[i].stream == s && !in->asks[i].late)
             return true;
     return false;
+}
+
+/* Is there a place for one more question about this publisher's streams? As many as it has must stay free: so who is slow never has all of them, and who asks
+ * alone has half. */
+static bool has_place (const struct intake *in, const struct fm_id *owner)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < INTAKE_QUESTIONS_MAX; i++) {
+        const struct intake_ask *a = &in->asks[i];
+        count += a->stream && !a->late && id_equal (&a->stream->state.now.owner, owner);
+    }
+    return count < INTAKE_ASKS_MAX - in->ask_count;
+}
+
+/* May the stream's state be asked what to do? Not when it might want to put a question and there is no place for it: having been unable to ask
+ * must not pass for having asked. */
+static bool may_act (const struct intake *in, const struct intake_stream *s)
+{
+    return is_asking (in, s) || has_place (in, &s->state.now.owner);
 }
 
 /* A journal that is there and says nothing holds up recording above the hole: somebody should look at it. */
@@ -353,7 +369,7 @@ static void look_after (struct intake *in, struct intake_stream *s)
         case INTAKE_TODO_ASK_OWNER:
         case INTAKE_TODO_ASK_JOURNAL:
             ask (in, s, &todo);
-            assert (may_act (in, s));       /* its question is in flight, or the place that it was to take is free */
+            assert (is_asking (in, s) || in->ask_count < INTAKE_ASKS_MAX);     /* its question is in flight, or the place that it was to take is free */
             break;
         case INTAKE_TODO_TAKE:
             intake_record_held (in, s);
@@ -391,7 +407,8 @@ uint64_t intake_look_after (struct intake *in)
     for (struct intake_stream *s = in->list_first, *next; s; s = next) {
         const bool is_last = s == last;
         next = s->next;
-        if (s->due_ns <= in->now && may_act (in, s)) {
+        s->waits = s->due_ns <= in->now && !may_act (in, s);
+        if (s->due_ns <= in->now && !s->waits) {
             /* To the end of the list, so that those behind get their turn for the places. */
             intake_stream_unlist (in, s);
             intake_stream_list (in, s, s->due_ns);
@@ -400,17 +417,16 @@ uint64_t intake_look_after (struct intake *in)
         if (is_last)
             break;
     }
-    for (const struct intake_stream *s = in->list_first; s; s = s->next)
-        if (s->due_ns < due)
+    bool wait = false;
+    for (const struct intake_stream *s = in->list_first; s; s = s->next) {
+        wait = wait || s->waits;
+        if (!s->waits && s->due_ns < due)
             due = s->due_ns;
-    /* Those that wait for a place: questions end, or are closed when they are silent. */
-    if (in->ask_count == INTAKE_ASKS_MAX)
-        for (size_t i = 0; i < INTAKE_QUESTIONS_MAX; i++) {
-            if (due <= in->now)
-                due = UINT64_MAX;
-            if (in->asks[i].stream && !in->asks[i].late && in->asks[i].deadline < due)
-                due = in->asks[i].deadline;
-        }
+    }
+    /* Those that wait for a place: questions end, or are given up when they are silent. */
+    for (size_t i = 0; wait && i < INTAKE_QUESTIONS_MAX; i++)
+        if (in->asks[i].stream && !in->asks[i].late && in->asks[i].deadline < due)
+            due = in->asks[i].deadline;
     return due;
 }
 

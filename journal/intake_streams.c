@@ -132,6 +132,7 @@ void intake_streams_release (struct intake *in)
 void intake_stream_list (struct intake *in, struct intake_stream *s, uint64_t due_ns)
 {
     s->due_ns = due_ns;
+    s->waits = false;
     if (s->listed)
         return;
     s->listed = true;

@@ -133,7 +133,7 @@ static void wait_for_questions (struct fake_journal *j, size_t count)
 /* Nobody answers: each is asked for again and again, and the answers that may come yet are bounded, in number and in time. */
 static void so_many_late_answers_are_waited_for_and_not_for_ever (void **state)
 {
-    enum { ASKS = INTAKE_ASKS_MAX, LATE = INTAKE_LATE_MAX };
+    enum { ASKS = INTAKE_ASKS_MAX / 2, LATE = INTAKE_LATE_MAX };
     struct fake_journal *j = *state;
     uint64_t sessions[1 + ASKS];
     script_up (0, false);
@@ -156,6 +156,31 @@ static void so_many_late_answers_are_waited_for_and_not_for_ever (void **state)
     assert_int_equal (script_next_seq (j, 1), 2);
 }
 
+/* It has many streams, and answers nothing; the others' questions are put all the same, and it gets a place again when one of its own ends. */
+static void a_publisher_that_is_slow_leaves_others_places_for_their_questions (void **state)
+{
+    enum { ITS = INTAKE_ASKS_MAX + 10, OTHERS = 3 };
+    struct fake_journal *j = *state;
+    uint64_t sessions[1 + ITS + OTHERS];
+    for (unsigned peer = 0; peer <= OTHERS; peer++)
+        script_up (peer, false);
+    for (unsigned i = 1; i <= ITS; i++)
+        script_head (0, i, 1, 1);
+    script_settle ();
+    for (unsigned i = 1; i <= INTAKE_ASKS_MAX / 2; i++)
+        sessions[i] = script_expect_question (0, i, 1, 2);
+    assert_int_equal (script.question_count, INTAKE_ASKS_MAX / 2);
+    for (unsigned peer = 1; peer <= OTHERS; peer++) {
+        script_head (peer, ITS + peer, 1, 1);
+        script_settle ();
+        answer (script_expect_question (peer, ITS + peer, 1, 2), ITS + peer);
+        assert_int_equal (script_next_seq (j, ITS + peer), 2);
+    }
+    answer (sessions[1], 1);
+    (void) script_expect_question (0, INTAKE_ASKS_MAX / 2 + 1, 1, 2);
+    assert_int_equal (script.question_count, INTAKE_ASKS_MAX / 2 + OTHERS + 1);
+}
+
 int main (void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
@@ -165,6 +190,7 @@ int main (void)
         CASE (what_a_late_answer_does_not_bring_says_nothing),
         CASE (so_many_late_answers_are_waited_for_and_not_for_ever),
         CASE (an_answer_that_was_lost_is_asked_for_again_while_others_come),
+        CASE (a_publisher_that_is_slow_leaves_others_places_for_their_questions),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }

@@ -437,27 +437,28 @@ static void with_all_questions_in_flight_nobody_is_passed_over (void **state)
     struct fake_journal *j = *state;
     const unsigned streams = INTAKE_ASKS_MAX + 2;
     uint64_t sessions[INTAKE_ASKS_MAX + 3] = { 0 };
-    script_up (0, false);
-    script_up (1, true);
+    for (unsigned s = 1; s <= streams; s++)
+        script_up (s - 1, false);
+    script_up (streams, true);
     for (unsigned s = 1; s <= INTAKE_ASKS_MAX; s++)
-        script_head (0, s, 1, 1);
+        script_head (s - 1, s, 1, 1);
     script_settle ();
     for (unsigned s = 1; s <= INTAKE_ASKS_MAX; s++)
-        sessions[s] = script_expect_question (0, s, 1, 2);
+        sessions[s] = script_expect_question (s - 1, s, 1, 2);
     for (unsigned s = INTAKE_ASKS_MAX + 1; s <= streams; s++)
-        script_head (0, s, 1, 1);
+        script_head (s - 1, s, 1, 1);
     script_settle ();
     assert_int_equal (script.question_count, INTAKE_ASKS_MAX);
     /* The owner does not have what stream 3 misses, and its answer goes on: the journal is asked in its place. */
     script_answer_gap (sessions[3], 3, 1, 2, FACTMESH__GAP_REASON__GAP_SYNCED);
     assert_true (script_is_closed (sessions[3]));
-    sessions[3] = script_expect_question (1, 3, 1, 2);
+    sessions[3] = script_expect_question (streams, 3, 1, 2);
     assert_int_equal (script.question_count, INTAKE_ASKS_MAX + 1);
     /* An answer frees a place, for the one that has waited longest. */
     struct kit_batch_spec fact = spec_of (1, 1, 1);
     script_answer_batch (sessions[1], &fact);
     script_answer_end (sessions[1]);
-    sessions[INTAKE_ASKS_MAX + 1] = script_expect_question (0, INTAKE_ASKS_MAX + 1, 1, 2);
+    sessions[INTAKE_ASKS_MAX + 1] = script_expect_question (INTAKE_ASKS_MAX, INTAKE_ASKS_MAX + 1, 1, 2);
     /* The others are silent: their questions are given up, and all are asked again. */
     script_skip (3 * j->context.options.answer_ms);
     bool answered[INTAKE_ASKS_MAX + 3] = { false, true };
