@@ -15,16 +15,27 @@ static void refuse (struct fm_subscription *s)
 
 /* Where there is no journal's word, a stream begins for us where live begins: at the fence's answer; or at its epoch's beginning, where
  * that came after we did, for a publisher that is younger than this subscription, or opened a stream later than its fence was answered. */
-static void position_by_peer (struct fm_subscription *s, struct stream *st, const struct live_peer *peer, uint64_t epoch_first_seq)
+static void position_by_peer (struct fm_subscription *s, struct stream *st, const struct live_peer *peer, uint64_t epoch_first_seq, bool unheard)
 {
     if (st->positioned)
         return;
     const bool younger = peer->info.started_ns > s->opened_unix_ns;
-    st->young = younger && epoch_first_seq == 1;
+    if (epoch_first_seq == 1 && (younger || (unheard && peer->fenced)))
+        st->young = true;
     if (s->fences_only && (peer->fenced || younger)) {
         handover_go_live (&st->h);
         subscription_position (s, st, epoch_first_seq ? epoch_first_seq - 1 : 0);
     }
+}
+
+static bool accept_from (struct fm_subscription *s, struct stream *st, const struct live_peer *peer, uint64_t epoch, uint64_t incarnation,
+                         uint64_t epoch_first_seq)
+{
+    const bool unheard = !st->has_owner;
+    if (!subscription_accept (s, st, peer, epoch, incarnation, epoch_first_seq))
+        return false;
+    position_by_peer (s, st, peer, epoch_first_seq, unheard);
+    return true;
 }
 
 void subscription_fall_behind (struct fm_subscription *s, struct stream *st, uint64_t known_end_seq)
@@ -109,11 +120,10 @@ static void on_batch (struct fm_subscription *s, const struct live_frame *f)
     if (s->exact ? !batch_prev_exact (b, s->level, &prev) : !batch_prev (b, s->level, &prev))
         return;                             /* came along with a level above ours */
     struct stream *st = subscription_stream (s, &b->stream);
-    if (!st || prev >= b->first_seq || !subscription_accept (s, st, f->peer, b->epoch, b->incarnation, b->epoch_first_seq)) {
+    if (!st || prev >= b->first_seq || !accept_from (s, st, f->peer, b->epoch, b->incarnation, b->epoch_first_seq)) {
         refuse (s);
         return;
     }
-    position_by_peer (s, st, f->peer, b->epoch_first_seq);
     take_batch (s, st, f->body, prev);
 }
 
@@ -157,10 +167,9 @@ static void on_head (struct fm_subscription *s, const struct live_frame *f)
     }
     (void) control_get_id (&notice->stream, &id);       /* checked when it was decoded */
     struct stream *st = subscription_stream (s, &id);
-    if (st && notice->head < UINT64_MAX && subscription_accept (s, st, f->peer, notice->epoch, notice->incarnation, notice->epoch_first_seq)) {
+    if (st && notice->head < UINT64_MAX && accept_from (s, st, f->peer, notice->epoch, notice->incarnation, notice->epoch_first_seq)) {
         bool listed;
         const uint64_t last = level_last (s, notice, &listed);
-        position_by_peer (s, st, f->peer, notice->epoch_first_seq);
         take_head (s, st, last, listed, notice->head);
     } else {
         refuse (s);

@@ -284,6 +284,24 @@ static void what_a_publisher_opened_while_it_was_cut_off_is_delivered_whole (voi
     }
 }
 
+/* Its publisher, which was there before we were, did not list it when it answered our fence: all of it is wanted, and live waits for no journal. */
+static void what_is_opened_while_the_journal_is_away_comes_live (void **state)
+{
+    (void) state;
+    as.on_repair = repair_one;
+    as.first = (struct live_replay) { .start_offset = START, .next_offset = START, .remaining_bytes = 1 };
+    open_from_start ();
+    expect_nothing (10);
+    publish (1, 1, 1);
+    live_leave (journal);
+    publish (2, 1, 1);
+    expect_nothing (SUBSCRIPTION_PATIENCE_MS + 1000);
+    for (unsigned stream = 1; stream <= 2; stream++) {
+        publish (stream, 2, 1);
+        expect_facts (stream, 1, 3);
+    }
+}
+
 /* Its process started again at its address: what it sent first came in the old one's name, which said goodbye. It is asked while the old connection is drained. */
 static void what_a_publisher_sends_while_its_old_connection_is_drained_is_its_own (void **state)
 {
@@ -490,6 +508,7 @@ int main (void)
         CASE (what_has_identities_comes_from_a_journal_alone_in_synced_delivery),
         CASE (what_a_publisher_that_vanished_may_have_is_no_gap_for_a_minute),
         CASE (what_a_publisher_opened_while_it_was_cut_off_is_delivered_whole),
+        CASE (what_is_opened_while_the_journal_is_away_comes_live),
         CASE (what_a_publisher_sends_while_its_old_connection_is_drained_is_its_own),
         CASE (what_a_publisher_sent_before_it_answered_a_fence_of_the_process_before_is_delivered),
         CASE (what_a_journal_that_came_later_records_of_a_stream_that_ended_is_asked_for),

@@ -248,6 +248,8 @@ static void a_restored_journal_is_told_once_and_live_goes_on (void **state)
 static void a_stream_that_only_the_journal_can_place_waits_for_it (void **state)
 {
     (void) state;
+    publisher = live_peer_add (answer, false);
+    live_sent (publisher, 1, 5);
     as.first = (struct live_replay) { .start_offset = START, .next_offset = START, .remaining_bytes = 1 };
     open_from_start ();
     expect_nothing (10);
