@@ -120,7 +120,9 @@ static void requests_that_wait_for_the_index_are_bounded_in_number_and_time (voi
     fake.skipped_ns += (uint64_t) INDEXER_WAIT_MS * FAKE_NS_PER_MS;
     for (int i = 0; i < INDEXER_WAITING_MAX; i++)
         expect_refused (FACTMESH__ERROR_CODE__ERROR_TIMEOUT, "the index is not there (see INDEX-FAILED in the journal's log), at offset 0 of 1601");
-    ask_latest (1, 7);
+    for (int i = 0; i <= INDEXER_WAITING_MAX; i++)
+        ask_latest (1, 7);
+    expect_refused (FACTMESH__ERROR_CODE__ERROR_LIMIT, "too many requests wait for the index; ask again later");
     stop (s);
     assert_null (fake_reply_within (0));
 }

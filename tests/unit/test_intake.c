@@ -272,6 +272,38 @@ static void a_silent_or_busy_owner_is_asked_again_and_nothing_is_given_up (void 
     drop_all (&s);
 }
 
+/* It says neither that it has the facts nor that it does not. */
+static void an_owner_whose_answers_bring_nothing_is_passed_over_after_some (void **state)
+{
+    (void) state;
+    struct intake_limits limits = limits_new ();
+    struct intake_state s;
+    struct intake_todo todo = { .kind = INTAKE_TODO_NOTHING };
+    uint64_t now = 0;
+    unsigned asked = 0;
+    intake_state_init (&s, &limits, 1, 0, 0);
+    const struct intake_batch b = live_batch (5, 6, 1, 1, &node_a);
+    assert_int_equal (intake_state_batch (&s, &b, 0), INTAKE_HOLD);
+    hold (&s, &b);
+    for (; todo.kind == INTAKE_TODO_NOTHING || todo.kind == INTAKE_TODO_ASK_OWNER; now += MS) {
+        intake_state_todo (&s, now, 1, &todo);
+        if (todo.kind == INTAKE_TODO_ASK_OWNER) {
+            asked++;
+            intake_state_answered (&s, false, now);
+        }
+    }
+    assert_int_equal (asked, INTAKE_ATTEMPTS_MAX);
+    assert_int_equal (todo.kind, INTAKE_TODO_ASK_JOURNAL);
+    intake_state_answered (&s, true, now);
+    for (todo.kind = INTAKE_TODO_NOTHING; todo.kind == INTAKE_TODO_NOTHING; now += MS)
+        intake_state_todo (&s, now, 1, &todo);
+    assert_int_equal (todo.kind, INTAKE_TODO_GAP);
+    assert_int_equal (todo.first_seq, 1);
+    assert_int_equal (todo.end_seq, 5);
+    assert_int_equal (todo.reason, FACTMESH__GAP_REASON__GAP_NOT_HELD);
+    drop_all (&s);
+}
+
 /* A stream whose owner says that [1, 5) is void, and whose journals are asked next. */
 static void void_and_asked (struct intake_state *s, struct intake_limits *limits, struct intake_todo *todo)
 {
@@ -581,6 +613,7 @@ int main (void)
         cmocka_unit_test (an_older_owner_that_does_not_fall_silent_is_overtaken_in_the_end),
         cmocka_unit_test (what_the_publisher_let_go_as_synced_is_asked_of_journals_and_waited_for),
         cmocka_unit_test (a_silent_or_busy_owner_is_asked_again_and_nothing_is_given_up),
+        cmocka_unit_test (an_owner_whose_answers_bring_nothing_is_passed_over_after_some),
         cmocka_unit_test (no_gap_is_recorded_while_a_journal_that_is_known_has_not_answered),
         cmocka_unit_test (a_journal_that_says_not_yet_is_asked_again_before_a_gap_is_recorded),
         cmocka_unit_test (a_publisher_that_vanished_is_waited_for_and_its_epoch_not_taken_again),
