@@ -303,7 +303,7 @@ def what_was_wrong_once_is_right(lab):
 # --- The journal.
 
 # The word that an outcome is durable was dropped, and its worker waited for it for ever.
-JOURNAL_ONCE_WRONG = r"zmq_send < node_reply [^<]*< groups_answer [^<]*< (tell_outcomes|settle_confirms)"
+JOURNAL_ONCE_WRONG = r"zmq_send < node_reply [^<]*< (groups_answer [^<]*< )?(tell_outcomes|settle_confirms)"
 
 NOTICE = r"^\d{4}-\d\d-\d\dT"
 JOURNAL_MORE = ("--segment-age", "300ms", "--blob-sweep", "100ms", "--blob-lease", "1h")
