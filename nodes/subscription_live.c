@@ -20,7 +20,8 @@ static void position_by_peer (struct fm_subscription *s, struct stream *st, cons
     if (st->positioned)
         return;
     const bool younger = peer->info.started_ns > s->opened_unix_ns;
-    if (epoch_first_seq == 1 && (younger || (unheard && peer->fenced)))
+    const bool answered = peer->fenced && !peer->gone;     /* who is gone is not waited for, whether it answered or not */
+    if (epoch_first_seq == 1 && (younger || (unheard && answered)))
         st->young = true;
     if (s->fences_only && (peer->fenced || younger)) {
         handover_go_live (&st->h);

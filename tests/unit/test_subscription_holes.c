@@ -302,6 +302,29 @@ static void what_is_opened_while_the_journal_is_away_comes_live (void **state)
     }
 }
 
+/* It was cut off before it answered our fence, so that it may have had the stream before we came. */
+static void what_comes_of_who_was_cut_off_before_its_fence_waits_for_the_journal (void **state)
+{
+    (void) state;
+    publisher = live_peer_add (answer, false);
+    live_of (publisher)->mute_fences = true;
+    as.on_repair = repair_one;
+    as.first = (struct live_replay) { .start_offset = START, .next_offset = START, .remaining_bytes = 1 };
+    open_from_start ();
+    expect_nothing (10);
+    live_leave (journal);
+    const struct fm_id node = live_member (publisher).node;
+    live_listener.down (live_listener.arg, &node, false);
+    expect_nothing (10);
+    publish (1, 5, 2);                  /* while the old connection is drained */
+    expect_nothing (100);
+    live_of (publisher)->mute_fences = false;
+    live_sent (publisher, 1, 7);
+    live_up (publisher);
+    expect_nothing (3 * SUBSCRIPTION_PATIENCE_MS);
+    assert_int_equal (script_asked (publisher, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 0);
+}
+
 /* Its process started again at its address: what it sent first came in the old one's name, which said goodbye. It is asked while the old connection is drained. */
 static void what_a_publisher_sends_while_its_old_connection_is_drained_is_its_own (void **state)
 {
@@ -509,6 +532,7 @@ int main (void)
         CASE (what_a_publisher_that_vanished_may_have_is_no_gap_for_a_minute),
         CASE (what_a_publisher_opened_while_it_was_cut_off_is_delivered_whole),
         CASE (what_is_opened_while_the_journal_is_away_comes_live),
+        CASE (what_comes_of_who_was_cut_off_before_its_fence_waits_for_the_journal),
         CASE (what_a_publisher_sends_while_its_old_connection_is_drained_is_its_own),
         CASE (what_a_publisher_sent_before_it_answered_a_fence_of_the_process_before_is_delivered),
         CASE (what_a_journal_that_came_later_records_of_a_stream_that_ended_is_asked_for),
