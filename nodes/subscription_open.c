@@ -234,10 +234,10 @@ static int wait_started (struct fm_subscription *s, uint64_t deadline_ns)
     return rc;
 }
 
-/* Without a journal: the publishers that are there say where live begins. */
+/* Without a journal: the publishers that are there say where live begins. An answer may be lost, and is asked for again. */
 static int wait_fences (struct fm_subscription *s)
 {
-    const uint64_t deadline_ns = node_now () + NS_OF_MS (LIVE_SET_FENCE_MS);
+    const uint64_t deadline_ns = node_now () + NS_OF_MS (SUBSCRIPTION_OPEN_MS);
     s->met = calloc (SUBSCRIPTION_MET_MAX, sizeof *s->met);
     if (!s->met)
         return -ENOMEM;

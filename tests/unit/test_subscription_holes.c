@@ -325,6 +325,19 @@ static void what_comes_of_who_was_cut_off_before_its_fence_waits_for_the_journal
     assert_int_equal (script_asked (publisher, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 0);
 }
 
+static void opening_without_a_journal_waits_for_a_fence_that_is_asked_for_again (void **state)
+{
+    (void) state;
+    publisher = live_peer_add (answer, false);
+    live_of (publisher)->mute_fences = true;
+    script_plan (LIVE_SET_FENCE_MS / 2, answer_fences, publisher);
+    live_sent (publisher, 1, 5);
+    assert_done (try_open ((struct fm_subscription_options) { .no_journal = true }));
+    assert_true (live_set_fenced (s->live));
+    publish (1, 5, 1);
+    expect_facts (1, 5, 6);
+}
+
 /* Its process started again at its address: what it sent first came in the old one's name, which said goodbye. It is asked while the old connection is drained. */
 static void what_a_publisher_sends_while_its_old_connection_is_drained_is_its_own (void **state)
 {
@@ -533,6 +546,7 @@ int main (void)
         CASE (what_a_publisher_opened_while_it_was_cut_off_is_delivered_whole),
         CASE (what_is_opened_while_the_journal_is_away_comes_live),
         CASE (what_comes_of_who_was_cut_off_before_its_fence_waits_for_the_journal),
+        CASE (opening_without_a_journal_waits_for_a_fence_that_is_asked_for_again),
         CASE (what_a_publisher_sends_while_its_old_connection_is_drained_is_its_own),
         CASE (what_a_publisher_sent_before_it_answered_a_fence_of_the_process_before_is_delivered),
         CASE (what_a_journal_that_came_later_records_of_a_stream_that_ended_is_asked_for),
