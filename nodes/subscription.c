@@ -74,9 +74,11 @@ int subscription_wait (struct fm_subscription *s, uint64_t until_ns)
         const uint64_t left_ms = until_ns > now_ns ? (until_ns - now_ns + 999999) / 1000000 : 0;
         wait_ms = left_ms < INT32_MAX ? (int) left_ms : INT32_MAX;
     }
-    const int count = epoll_wait (s->epoll_fd, events, EVENTS_AT_ONCE, wait_ms);
-    if (wait_ms != 0)
+    int count = epoll_wait (s->epoll_fd, events, EVENTS_AT_ONCE, 0);
+    if (count == 0 && wait_ms != 0) {       /* what is there already may have waited for the application, however long */
+        count = epoll_wait (s->epoll_fd, events, EVENTS_AT_ONCE, wait_ms);
         s->waited_ns = node_now ();
+    }
     if (count < 0)
         return errno == EINTR ? error_set (FM_INTERRUPTED, "while waiting for facts") : -errno;
     bool any = false;

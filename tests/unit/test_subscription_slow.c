@@ -229,6 +229,31 @@ static void a_slow_application_does_not_make_its_connections_slow (void **state)
     assert_in_range (asked_ns[1] - asked_ns[0], SUBSCRIPTION_REPAIR_MS * SCRIPT_MS, 2 * SUBSCRIPTION_REPAIR_MS * SCRIPT_MS);
 }
 
+/* Its socket had been looked at before it came; the application takes its time over what came live meanwhile. */
+static void what_comes_while_the_application_takes_its_time_did_not_take_that (void **state)
+{
+    enum { LOST = 3, OTHER = 2, TAKES_MS = SUBSCRIPTION_REPAIR_MS - 100 };
+    (void) state;
+    go_live ();
+    slow.takes_ms = 10;
+    never_answered = LOST;
+    lose_the_middle_of (1);
+    expect_nothing (5);
+    publish (OTHER, 1, 1);
+    expect_facts (OTHER, 1, 2);
+    script_pass (TAKES_MS);
+    while (expected[1] <= HOLE_END)
+        take_one_of (1);
+    expected[LOST] = 1;
+    publish (LOST, 1, 1);
+    publish (LOST, HOLE_END, 1);
+    while (expected[LOST] <= HOLE_END)
+        take_one_of (LOST);
+    assert_int_equal (asked[1], 1);
+    assert_int_equal (asked[LOST], 2);
+    assert_in_range (asked_ns[1] - asked_ns[0], SUBSCRIPTION_REPAIR_MS * SCRIPT_MS, 3 * SUBSCRIPTION_REPAIR_MS * SCRIPT_MS / 2);
+}
+
 static void repair_is_for_a_journal (struct scripted *j, const Factmesh__ReplayOpen *open)
 {
     const struct replay_gap gap = { .stream = kit_stream (1), .first_seq = open->from_seq, .end_seq = open->end_seq, .reason = FACTMESH__GAP_REASON__GAP_SYNCED };
@@ -476,6 +501,7 @@ int main (void)
         SLOW_CASE (an_answer_that_was_lost_is_asked_for_again_when_a_later_one_comes),
         SLOW_CASE (an_answer_is_a_sign_of_its_senders_life),
         SLOW_CASE (a_slow_application_does_not_make_its_connections_slow),
+        SLOW_CASE (what_comes_while_the_application_takes_its_time_did_not_take_that),
         SLOW_CASE (an_answer_that_was_lost_beside_a_long_one_is_asked_for_again),
         SLOW_CASE (a_word_that_brings_nothing_does_not_end_a_slow_answer),
         SLOW_CASE (a_refusal_that_comes_late_does_not_end_the_next_question),
