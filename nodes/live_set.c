@@ -302,6 +302,22 @@ static void connect_first (struct live_set *set, struct peer *peer, uint64_t now
     fence (set, peer, now_ns);
 }
 
+/* Of two that are told to have one live address the one that started first is gone, and nobody has missed it yet. ZeroMQ
+ * connected anew, so what comes over its connection is the other's, and no sign of its life. */
+static void watch_sign (struct live_set *set, struct peer *peer)
+{
+    const struct node_peer *const info = &peer->live.info;
+    for (size_t i = 0; i < set->peer_count; i++) {
+        struct peer *const other = set->peers[i];
+        if (other->live.gone || strcmp (other->live.info.live, info->live) != 0)
+            continue;
+        if (other->live.info.started_ns > info->started_ns)
+            return;
+        node_sign_unwatch (set->node, &other->sign);
+    }
+    node_sign_watch (set->node, &peer->sign, info->control);
+}
+
 static void add_peer (struct live_set *set, const struct node_peer *info, uint64_t now_ns)
 {
     if (set->peer_count == LIVE_SET_PEERS_MAX) {
@@ -327,7 +343,7 @@ static void add_peer (struct live_set *set, const struct node_peer *info, uint64
     peer->fd = -1;
     /* Without a connection it is known all the same: it may be a journal, which needs none. */
     peer->live.fenced = true;
-    node_sign_watch (set->node, &peer->sign, info->control);
+    watch_sign (set, peer);
     if (info->live[0])
         connect_first (set, peer, now_ns);
     set->peers[set->peer_count++] = peer;

@@ -77,6 +77,7 @@ struct fm_node {
     int interruptions;                  /* so many waits more are ended by a signal */
     uint64_t counters[NODE_COUNTER_COUNT];
     struct node_sign *sign;             /* watched for last */
+    unsigned signs;                     /* watched for */
     bool (*also_runs) (void);           /* beside the journals; NULL: nothing */
 };
 
@@ -130,13 +131,17 @@ int node_socket (struct fm_node *node, int type, void **ret_socket)
 void node_sign_watch (struct fm_node *node, struct node_sign *sign, const char *control)
 {
     (void) control;
+    sign->place = &node->sign;
     node->sign = sign;
+    node->signs++;
 }
 
 void node_sign_unwatch (struct fm_node *node, struct node_sign *sign)
 {
     if (node->sign == sign)
         node->sign = NULL;
+    node->signs -= sign->place != NULL;
+    sign->place = NULL;
 }
 
 int node_connect (void *socket, const char *address)

@@ -81,7 +81,6 @@ static void a_connection_that_cannot_be_made_is_tried_again (void **state)
     assert_int_equal (taken[LIVE_HEAD], 1);
 }
 
-/* Of a publisher that lives nothing comes: the connection may be half open. That there is no descriptor for a new one just then changes nothing. */
 /* What was queued may be old: who sent it may be dead by now. */
 static void what_comes_after_nothing_is_a_sign_of_life_and_what_was_queued_is_none (void **state)
 {
@@ -110,6 +109,38 @@ static void what_comes_after_nothing_is_a_sign_of_life_and_what_was_queued_is_no
     assert_null (script.sign);
 }
 
+/* Its process is gone, and nobody has missed it; ZeroMQ connected anew, to who has its live address by now. Whichever of them one hears of first. */
+static void who_has_the_address_of_one_that_is_gone_gives_it_no_sign_of_life (void **state)
+{
+    (void) state;
+    struct scripted *peer = live_peer_add (script_silence, false);
+    open_set ();
+    run (10);
+    struct node_sign *const gone = script.sign;
+    assert_int_equal (script.signs, 1);
+    (void) live_start_again (peer);
+    live_of (peer)->started_ns = 1;
+    live_up (peer);
+    run (10);
+    assert_int_equal (live_set_count (set), 2);
+    assert_int_equal (script.signs, 1);
+    assert_ptr_not_equal (script.sign, gone);
+    assert_non_null (script.sign);
+    live_set_destroy (&set);
+    assert_int_equal (script.signs, 0);
+    open_set ();
+    run (10);
+    struct node_sign *const there = script.sign;
+    peer->incarnation--;
+    live_of (peer)->started_ns = 0;
+    live_up (peer);
+    run (10);
+    assert_int_equal (live_set_count (set), 2);
+    assert_int_equal (script.signs, 1);
+    assert_ptr_equal (script.sign, there);
+}
+
+/* Of a publisher that lives nothing comes: the connection may be half open. That there is no descriptor for a new one just then changes nothing. */
 static void a_silent_connection_is_made_anew_as_soon_as_it_can (void **state)
 {
     (void) state;
@@ -331,6 +362,7 @@ int main (void)
     const struct CMUnitTest tests[] = {
         CASE (a_connection_that_cannot_be_made_is_tried_again),
         CASE (what_comes_after_nothing_is_a_sign_of_life_and_what_was_queued_is_none),
+        CASE (who_has_the_address_of_one_that_is_gone_gives_it_no_sign_of_life),
         CASE (a_silent_connection_is_made_anew_as_soon_as_it_can),
         CASE (one_that_moves_is_drained_and_connected_to_anew),
         CASE (what_comes_of_a_peer_that_was_told_as_gone_wakes_nobody),
