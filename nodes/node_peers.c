@@ -127,11 +127,10 @@ void node_sign_watch (struct fm_node *node, struct node_sign *sign, const char *
 
 void node_sign_unwatch (struct fm_node *node, struct node_sign *sign)
 {
-    if (!sign->place)
-        return;
     lock (node);
-    *sign->place = sign->next;
-    if (sign->next)
+    if (sign->place)
+        *sign->place = sign->next;
+    if (sign->place && sign->next)
         sign->next->place = sign->place;
     sign->place = NULL;
     unlock (node);

@@ -11,6 +11,7 @@
 
 #include <dirent.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -579,6 +580,45 @@ static void opening_a_node_leaves_the_signals_alone (void **state)
     assert_true (after.sa_handler == own_handler);
 }
 
+/* Each of its owners has its own; the node's thread takes what is given. */
+static void *watch_and_unwatch (void *arg)
+{
+    enum { SIGNS = 8, ROUNDS = 300 };
+    struct fm_node *const node = arg;
+    struct node_sign signs[SIGNS] = { 0 };
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < SIGNS; i++) {
+            node_sign_watch (node, &signs[i], "tcp://127.0.0.1:1");
+            node_sign_give (&signs[i]);
+        }
+        for (int i = 0; i < SIGNS; i++)
+            node_sign_unwatch (node, &signs[(i + round) % SIGNS]);
+        node_sign_unwatch (node, &signs[0]);            /* not watched for any more */
+    }
+    node_sign_watch (node, &signs[0], "tcp://127.0.0.1:1");
+    node_sign_give (&signs[0]);
+    while (atomic_load (&signs[0].seen))
+        (void) sched_yield ();
+    node_sign_unwatch (node, &signs[0]);
+    return NULL;
+}
+
+static void signs_of_life_are_watched_for_by_several_threads (void **state)
+{
+    enum { OWNERS = 4 };
+    (void) state;
+    pthread_t owners[OWNERS];
+    struct fm_node *node = open_node (NULL, "watcher"), *member = open_node (fm_node_address (node), "member");
+    assert_done (fm_node_wait_members (node, 2, PATIENCE_MS));          /* it pings, and so looks */
+    for (int i = 0; i < OWNERS; i++)
+        assert_int_equal (pthread_create (&owners[i], NULL, watch_and_unwatch, node), 0);
+    for (int i = 0; i < OWNERS; i++)
+        assert_int_equal (pthread_join (owners[i], NULL), 0);
+    assert_int_equal (members_of (node), 2);
+    fm_node_close (&member);
+    fm_node_close (&node);
+}
+
 int main (void)
 {
     /* 21 nodes in one process: each has a socket for each other. */
@@ -604,6 +644,7 @@ int main (void)
         cmocka_unit_test (a_journal_that_comes_later_is_told),
         cmocka_unit_test (what_is_told_reaches_the_member_or_oneself_and_nobody_else),
         cmocka_unit_test (workers_are_called_in_time_and_when_woken_and_never_after_removal),
+        cmocka_unit_test (signs_of_life_are_watched_for_by_several_threads),
         cmocka_unit_test (opening_a_node_leaves_the_signals_alone),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
