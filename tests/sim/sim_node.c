@@ -47,6 +47,7 @@ struct fm_node {
 };
 
 static struct fm_node *nodes;                       /* of this run, the newest first */
+static uint64_t unheard_ns;
 
 /* --- News. */
 
@@ -308,6 +309,19 @@ const struct node_peer *sim_node_info (const struct fm_node *node)
     return &node->info;
 }
 
+void sim_node_set_unheard (uint64_t ns)
+{
+    unheard_ns = ns;
+}
+
+static bool has_old_address (const struct fm_node *node)
+{
+    const struct fm_node *old = node->next;
+    while (old && strcmp (old->info.control, node->info.control) != 0)
+        old = old->next;
+    return old;
+}
+
 struct fm_node *sim_node_open (const char *name, unsigned generation, int live_queue)
 {
     struct sim_process *p = sim_self ();
@@ -330,7 +344,7 @@ struct fm_node *sim_node_open (const char *name, unsigned generation, int live_q
     nodes = node;
     p->node = node;
     sim_net_bind_control (p, node->info.control, take_control);
-    tell_all (node, hear, SIM_MS, 80 * SIM_MS, true);
+    tell_all (node, hear, SIM_MS, 80 * SIM_MS + (has_old_address (node) ? unheard_ns : 0), true);
     sim_spawn (p, node_run, node);
     return node;
 }

@@ -12,6 +12,8 @@ enum { SIM_DEAD_MS = 2500 };
 
 /* Of a thread of the process. generation: part of the addresses; a process that has the addresses of an older one takes its place. */
 struct fm_node *sim_node_open (const char *name, unsigned generation, int live_queue);
+/* One that takes the place of an older one is heard of up to so much later: until then connections lead to it in the old name. */
+void sim_node_set_unheard (uint64_t ns);
 const struct node_peer *sim_node_info (const struct fm_node *node);
 void sim_node_close (struct fm_node **node);
 

@@ -282,7 +282,8 @@ static bool was_never_met (const struct watcher *w, const struct stream *s, cons
     const size_t first = find_fact (s, seq);
     if (!w->live_only || w->places[s - truth.streams].last != 0)
         return false;
-    if (f->epoch->over && first < s->count && s->facts[first].epoch != f->epoch)
+    /* Above all facts it is heard of by a later epoch, in which nothing was published. */
+    if (f->epoch->over && (first == s->count || s->facts[first].epoch != f->epoch))
         return true;
     const struct meeting *met = meeting (w, &f->epoch->node);
     return met ? f->epoch->started_ns <= w->opened_ns && f->published_ns < met->at_ns : f->epoch->over;

@@ -380,6 +380,7 @@ struct party *party_new (enum kind kind, const char *letter)
 void party_add_publisher (uint64_t phase_ns)
 {
     struct party *p = party_new (PUBLISHER, "p");
+    p->same_address = p->same_address || sim_parties.restless;
     p->has_directory = sim_chance (&p->random, 800);
     p->facts_left = (unsigned) sim_between (&p->random, 5, 120);
     p->pause_ns = phase_ns / (p->facts_left / 2 + 1);
@@ -421,6 +422,11 @@ struct party *party_add_subscriber (void)
     p->slow_ns = sim_chance (&p->random, 300) ? sim_between (&p->random, SIM_MS, 200 * SIM_MS) : 0;
     if (p->cursor)
         p->from = FM_FROM_START;
+    if (sim_parties.restless) {
+        p->cursor = false;
+        p->from = FM_FROM_END;
+        p->delivery = FM_LIVE;
+    }
     p->watcher = oracle_watcher (p->name, p->patterns, p->delivery == FM_SYNCED);
     return p;
 }

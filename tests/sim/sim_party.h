@@ -62,6 +62,7 @@ extern struct sim_parties {
     struct party items[SIM_HOSTS_MAX];
     unsigned count;
     uint64_t payloads;                      /* made so far: no two are equal */
+    bool restless;                          /* journals come late, who subscribes wants live from now on, publishers start again at once, at their old addresses */
     bool quiet;                             /* no faults any more: publishers come to their end, nobody is slow */
     bool audit;                             /* journals read their own logs, for the oracle */
 } sim_parties;

@@ -12,7 +12,9 @@ enum {
     QUIET_S = 120,                          /* everything must have come right by then */
     LASTS_MS = 6000, LONG_MS = 3000,        /* a fault lasts so long at most; of those that last longer than LONG_MS some last */
     LONG_TIMES = 3,                         /* so many times as long */
+    QUICK_MS = 300,                         /* so soon a restless publisher is back */
     SHAKEN_MS = 1000,                       /* away for so long: it may have been given up */
+    UNHEARD_MS = 600,                       /* of a new process at an old address, at most: a journal waits longer for who sent what came in the old name */
     SETTLED_MS = 3 * SIM_ORPHAN_MS          /* a journal that records nothing for so long has nothing more to wait for */
 };
 
@@ -123,6 +125,10 @@ static void plan_faults (uint32_t left_out, uint64_t phase_ns)
         struct party *other = &sim_parties.items[sim_below (&r, sim_parties.count)];
         f->count = sim_between (&r, 1, sim_chance (&r, 500) ? 10 : 100);
         f->ns = sim_between (&r, 1, sim_chance (&r, 700) ? 500 : LASTS_MS) * SIM_MS;
+        if (sim_parties.restless && f->a->kind == PUBLISHER && f->kind != FULL) {
+            f->kind = f->count % 2 ? KILL : LEAVE;
+            f->ns = sim_between (&r, 1, QUICK_MS) * SIM_MS;
+        }
         if (f->ns > LONG_MS * SIM_MS && f->count % 4 == 0 && f->kind != FULL)
             f->ns *= LONG_TIMES;            /* longer than anybody waits: a session is taken for silent after 10 s */
         if (f->ns > world.longest_ns)
@@ -259,6 +265,9 @@ static void set_up (uint32_t left_out, uint64_t phase_ns)
         .spike_ns = sim_between (r, SIM_MS, 300 * SIM_MS),
     };
     sim_net_set (&net);
+    struct sim_random addresses = sim_random_of (sim_seed (), 6);
+    sim_parties.restless = sim_chance (&addresses, 100);
+    sim_node_set_unheard (sim_parties.restless || sim_chance (&addresses, 200) ? sim_between (&addresses, SIM_MS, UNHEARD_MS * SIM_MS) : 0);
     const unsigned publishers = (unsigned) sim_between (r, 1, 3), journals = sim_chance (r, 250) ? 2 : 1, subscribers = (unsigned) sim_between (r, 1, 3);
     oracle_journals (journals);
     for (unsigned i = 0; i < journals; i++)
@@ -267,8 +276,11 @@ static void set_up (uint32_t left_out, uint64_t phase_ns)
         party_add_publisher (phase_ns);
     for (unsigned i = 0; i < subscribers; i++)
         (void) party_add_subscriber ();
-    for (unsigned i = 0; i < sim_parties.count; i++)
-        sim_after (sim_below (r, sim_chance (r, 700) ? 100 * SIM_MS : phase_ns), start_event, &sim_parties.items[i], NULL);
+    for (unsigned i = 0; i < sim_parties.count; i++) {
+        struct party *p = &sim_parties.items[i];
+        const bool late = sim_parties.restless && p->kind == JOURNAL;
+        sim_after (late ? phase_ns / 2 + sim_below (r, phase_ns / 2) : sim_below (r, sim_chance (r, 700) ? 100 * SIM_MS : phase_ns), start_event, p, NULL);
+    }
     plan_faults (left_out, phase_ns);
     sim_after (LOOK_MS * SIM_MS, look, NULL, NULL);
 }

@@ -38,6 +38,8 @@ static const uint64_t found_something[] = {
     772006060, /* the same at a journal, which did not hear of the new process again before it gave up the old one */
     773015350, /* and that of a journal that stood still, and read the old one's goodbye before it met the new one */
     2100005047, /* without a journal, a stream that was opened while its publisher was cut off */
+    130008323, /* a fence that a publisher was asked, answered by the process that had its address next, as if it were the one's */
+    130019527, /* the same, of a stream that nothing was heard of before */
     779084086, /* live, over a slow link, what lies below the start of a session, taken for the stream's beginning */
 };
 
