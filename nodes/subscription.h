@@ -62,8 +62,8 @@ enum {
     SUBSCRIPTION_NEAR_HOLE = 4096,          /* sequences: smaller holes are asked of the publisher first, who is nearer */
     SUBSCRIPTION_HOLDER_IDLE_MS = 30000,
     SUBSCRIPTION_ORPHAN_MS = 60000,         /* a publisher that vanished without a goodbye may have what it has not let go for so long, as for a journal */
-    SUBSCRIPTION_GIVE_UP = 4,               /* fruitless questions, the publisher gone, in a mesh that never had a journal: the gap is told */
-    SUBSCRIPTION_GIVE_UP_LIVE = 16          /* the same with the publisher's node still there, or somebody who may be it */
+    SUBSCRIPTION_LEFT_MS = 10000,           /* one that said goodbye for so long: what came last in its name may be of who has its address now */
+    SUBSCRIPTION_GIVE_UP = 16               /* fruitless questions to a publisher that lives, in a mesh that never had a journal: the gap is told */
 };
 
 #define NS_OF_MS(ms) ((uint64_t) (ms) * 1000000)
@@ -133,8 +133,10 @@ struct stream {
     uint64_t ask_ns;                        /* not before */
     uint64_t mark_ns;                       /* what is held has waited long enough for its watermark then, */
     uint64_t mark_complete;                 /* if P is still this */
-    unsigned asked;                         /* questions about the same hole */
-    uint64_t vanished_ns;                   /* its owner went then, without a goodbye; 0: with one */
+    unsigned turn;                          /* of those who can be asked about the hole: grows each time, */
+    unsigned asked;                         /* also where nobody could be; this does not */
+    uint64_t gone_ns;                       /* its owner went then, */
+    bool said_goodbye;                      /* in order */
     unsigned given_up;                      /* questions in a row, for want of any answer */
     uint64_t tail_ns;                       /* ask for what was sent last; 0: no need */
     uint64_t gone_end;                      /* its publisher said that it has nothing below */

@@ -309,8 +309,9 @@ static void orphan (struct fm_subscription *s, struct stream *st)
     if (!st->has_owner || st->owner_gone || !id_equal (&st->owner, &s->frame.peer->info.node))
         return;
     st->owner_gone = true;
-    st->vanished_ns = s->frame.peer->said_goodbye ? 0 : node_now ();
-    st->tail_ns = node_now () + NS_OF_MS (SUBSCRIPTION_TAIL_MS);
+    st->said_goodbye = s->frame.peer->said_goodbye;
+    st->gone_ns = node_now ();
+    st->tail_ns = st->gone_ns + NS_OF_MS (SUBSCRIPTION_TAIL_MS);
     subscription_trouble (s, st, st->tail_ns);
 }
 

@@ -45,7 +45,7 @@ void subscription_trouble (struct fm_subscription *s, struct stream *st, uint64_
         st->next_trouble = s->trouble;
         s->trouble = st;
         st->ask_ns = 0;
-        st->asked = 0;
+        st->turn = st->asked = 0;
     }
     if (when_ns < s->trouble_ns)
         s->trouble_ns = when_ns;
@@ -123,8 +123,8 @@ static bool ask (struct fm_subscription *s, struct stream *st, uint64_t first, u
 {
     bool of_journal = true;
     struct repair *r = free_repair (s);
-    struct live_peer *peer = r ? choose (s, st, end - first, end == UINT64_MAX ? 0 : st->asked, &of_journal) : NULL;
-    st->asked += r != NULL;
+    struct live_peer *peer = r ? choose (s, st, end - first, end == UINT64_MAX ? 0 : st->turn, &of_journal) : NULL;
+    st->turn += r != NULL;
     if (!peer || (end == UINT64_MAX && !of_journal))
         return false;
     struct holder *holder = subscription_holder (s, peer);
@@ -162,23 +162,25 @@ static bool ask (struct fm_subscription *s, struct stream *st, uint64_t first, u
     subscription_holder_asked (holder, now_ns);
     s->repair_count++;
     st->repair = r;
+    st->asked++;
     node_count (s->node, NODE_REPAIRS_ASKED, 1);
     return true;
 }
 
-/* Its publisher may be cut off, and come back with it. */
-static bool may_come_back (const struct stream *st, uint64_t first, uint64_t now_ns)
+/* Its publisher may be cut off, and come back with it; or it is another process by now that sent it in the name of the one before. So it may be as long as
+ * somebody has not answered our fence. */
+static bool may_come_back (const struct fm_subscription *s, const struct stream *st, uint64_t first, uint64_t now_ns)
 {
-    return st->owner_gone && st->vanished_ns && now_ns < st->vanished_ns + NS_OF_MS (SUBSCRIPTION_ORPHAN_MS) && st->gone_end <= first;
+    const bool left = st->said_goodbye && live_set_fenced (s->live);
+    return st->gone_end <= first && now_ns < st->gone_ns + NS_OF_MS (left ? SUBSCRIPTION_LEFT_MS : SUBSCRIPTION_ORPHAN_MS);
 }
 
+/* Without a journal there is nobody to ask but the publisher: who was not asked has not said that it is lost. */
 static bool gives_up (const struct fm_subscription *s, const struct stream *st, uint64_t first, uint64_t now_ns)
 {
-    if (may_come_back (st, first, now_ns))
+    if (!s->no_journal && s->journal_seen)
         return false;
-    /* Who has not answered our fence yet may be its publisher, come back. */
-    const bool gone = (!st->has_owner || st->owner_gone) && live_set_fenced (s->live);
-    return (s->no_journal || !s->journal_seen) && st->asked >= (gone ? SUBSCRIPTION_GIVE_UP : SUBSCRIPTION_GIVE_UP_LIVE);
+    return st->owner_gone ? !may_come_back (s, st, first, now_ns) : st->asked >= SUBSCRIPTION_GIVE_UP;
 }
 
 /* What is missing of a stream, and when to ask for it. False: nothing, it is no trouble any more. */

@@ -206,7 +206,7 @@ void subscription_settle (struct fm_subscription *s, struct stream *st)
         st->complete_seen = st->h.complete;
         st->positioned = true;
         st->beyond = true;
-        st->asked = st->given_up = 0;
+        st->turn = st->asked = st->given_up = 0;
         subscription_dirty (s, st);
     }
     behind_update (s, st);
@@ -259,8 +259,8 @@ bool subscription_accept (struct fm_subscription *s, struct stream *st, const st
         st->conflict = false;
         subscription_settle (s, st);
     }
-    if (!same_owner || st->owner_gone)
-        st->asked = 0;                      /* others were asked, or nobody */
+    if (!same_owner)
+        st->turn = st->asked = 0;           /* others were asked */
     st->owner = peer->info.node;
     st->has_owner = true;
     if (st->owner_gone) {

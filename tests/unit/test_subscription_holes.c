@@ -338,6 +338,30 @@ static void opening_without_a_journal_waits_for_a_fence_that_is_asked_for_again 
     expect_facts (1, 5, 6);
 }
 
+static void repair_from_three_on (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    const struct replay_gap gap = { .stream = kit_stream (1), .first_seq = open->from_seq, .end_seq = 3, .reason = FACTMESH__GAP_REASON__GAP_SYNCED };
+    if (open->from_seq >= 3)
+        repair_one (j, open);
+    else
+        live_say_replay (j, &(struct live_replay) { .session = open->session, .gaps = &gap, .gap_count = 1 });
+}
+
+static void without_a_journal_what_a_publisher_let_go_is_a_gap_and_the_rest_is_not (void **state)
+{
+    const struct fm_id id = kit_stream (1);
+    (void) state;
+    publisher = live_peer_add (answer, false);
+    live_sent (publisher, 1, 1);
+    as.on_repair = repair_from_three_on;
+    assert_done (try_open ((struct fm_subscription_options) { .from = FM_FROM_END }));
+    publish (1, 1, 1);
+    publish (1, 5, 1);
+    expect_facts (1, 1, 2);
+    expect_gap (&id, 2, 3, FM_GAP_NOT_HELD);
+    expect_facts (1, 3, 6);
+}
+
 /* Its process started again at its address: what it sent first came in the old one's name, which said goodbye. It is asked while the old connection is drained. */
 static void what_a_publisher_sends_while_its_old_connection_is_drained_is_its_own (void **state)
 {
@@ -354,6 +378,51 @@ static void what_a_publisher_sends_while_its_old_connection_is_drained_is_its_ow
     expect_nothing (100);
     live_say_head (anew, RESERVED_HEAD, 1, 5);
     expect_facts (1, 2, 6);
+}
+
+/* The same in a mesh where the new process is met later. There is nobody to ask meanwhile, which says nothing of what is lost. */
+static void what_comes_in_the_name_of_who_said_goodbye_is_no_gap_for_ten_seconds (void **state)
+{
+    (void) state;
+    for (unsigned is_met = 0; is_met < 2; is_met++) {
+        const unsigned stream = 1 + is_met;
+        const struct fm_id id = kit_stream (stream);
+        publisher = live_peer_add (answer, false);
+        live_sent (publisher, stream, 1);
+        as.on_repair = repair_one;
+        fm_subscription_close (&s);
+        assert_done (try_open ((struct fm_subscription_options) { .no_journal = true }));
+        publish (stream, 1, 1);
+        expect_facts (stream, 1, 2);
+        const struct fm_id gone = live_start_again (publisher);
+        live_listener.down (live_listener.arg, &gone, true);
+        publish (stream, 5, 1);
+        expect_nothing (SUBSCRIPTION_LEFT_MS - 1000);
+        if (is_met) {
+            live_up (publisher);
+            expect_nothing (10);
+            live_say_head (publisher, RESERVED_HEAD, stream, 5);
+            expect_facts (stream, 2, 6);
+        } else {
+            publisher->is_member = false;
+            expect_gap (&id, 2, 5, FM_GAP_NOT_HELD);
+            expect_facts (stream, 5, 6);
+        }
+    }
+}
+
+static void what_a_publisher_that_cannot_be_asked_may_have_is_no_gap (void **state)
+{
+    (void) state;
+    publisher = live_peer_add (answer, false);
+    live_sent (publisher, 1, 1);
+    as.on_repair = repair_one;
+    assert_done (try_open ((struct fm_subscription_options) { .no_journal = true }));
+    script.sockets_left = 0;
+    publish (1, 5, 1);
+    expect_nothing (2 * SUBSCRIPTION_ORPHAN_MS);
+    script.sockets_left = -1;
+    expect_facts (1, 1, 6);
 }
 
 /* ZeroMQ connected to the process that has the publisher's address by now, and told it the fence that the old one was asked: what that one sent before nobody
@@ -547,7 +616,10 @@ int main (void)
         CASE (what_is_opened_while_the_journal_is_away_comes_live),
         CASE (what_comes_of_who_was_cut_off_before_its_fence_waits_for_the_journal),
         CASE (opening_without_a_journal_waits_for_a_fence_that_is_asked_for_again),
+        CASE (without_a_journal_what_a_publisher_let_go_is_a_gap_and_the_rest_is_not),
         CASE (what_a_publisher_sends_while_its_old_connection_is_drained_is_its_own),
+        CASE (what_comes_in_the_name_of_who_said_goodbye_is_no_gap_for_ten_seconds),
+        CASE (what_a_publisher_that_cannot_be_asked_may_have_is_no_gap),
         CASE (what_a_publisher_sent_before_it_answered_a_fence_of_the_process_before_is_delivered),
         CASE (what_a_journal_that_came_later_records_of_a_stream_that_ended_is_asked_for),
         CASE (what_a_journal_that_comes_back_has_of_a_stream_that_ended_is_asked_for),
