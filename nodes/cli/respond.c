@@ -63,6 +63,7 @@ struct respond {
     struct fm_subscription *subscription;
     struct fm_worker *worker;
     char reason[128];
+    uint8_t bytes[RESPONSE_MAX];
 };
 
 static int take_option (struct respond *r, int option, const char *value)
@@ -127,25 +128,22 @@ static void say_no_response (const struct respond *r, int status)
         cli_say (&r->cli, "no response: the handler ended with status %d", status);
 }
 
-/* Publish what the command wrote. -errno. */
-static int publish (struct respond *r, const struct fm_work *work, int fd, size_t len)
+/* Publish what the command wrote. Read, not mapped: what it left behind may still cut the file, and the rest of a mapping would be a signal. -errno. */
+static int publish (struct respond *r, const struct fm_work *work, int fd)
 {
     char identity[IDENTITY_BYTES], id[FM_FACT_ID_TEXT];
     struct fm_fact response = r->response;
-    void *bytes = len ? mmap (NULL, len, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
-    if (bytes == MAP_FAILED)
+    const ssize_t len = pread (fd, r->bytes, sizeof r->bytes, 0);
+    if (len < 0)
         return -errno;
-    response.payload.data = bytes;
-    response.payload.len = len;
+    response.payload.data = r->bytes;
+    response.payload.len = (size_t) len;
     if (r->group) {
         const int n = snprintf (identity, sizeof identity, "%s/%s", r->group, fm_fact_id_text (&work->fact.id, id, sizeof id));
         response.identity.data = identity;
         response.identity.len = (size_t) n;
     }
-    const int rc = fm_respond (r->publisher, &work->fact, &response, NULL);
-    if (bytes)
-        (void) munmap (bytes, len);
-    return rc;
+    return fm_respond (r->publisher, &work->fact, &response, NULL);
 }
 
 /* A response is no request, though it has a correlation and its topic may match: else we would answer ourselves for ever. */
@@ -173,7 +171,7 @@ static int answer (struct respond *r, const struct fm_work *work, int *ret_statu
     if (!rc && *ret_status == 0 && written.st_size > RESPONSE_MAX)
         *ret_status = EXEC_TOO_LONG;    /* it was done before that was seen */
     if (!rc && *ret_status == 0)
-        rc = publish (r, work, fd, (size_t) written.st_size);
+        rc = publish (r, work, fd);
     (void) close (fd);
     r->answered++;
     if (!rc && *ret_status)
@@ -263,7 +261,7 @@ static int respond_run (struct respond *r)
 
 int command_respond (int argc, char **argv)
 {
-    struct respond r = { .count = 0 };
+    static struct respond r;
     int status = parse (&r, argc, argv);
     if (status >= 0)
         return status;

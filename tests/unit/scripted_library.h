@@ -463,9 +463,10 @@ int __wrap_fm_respond (struct fm_publisher *publisher, const struct fm_fact *req
 int __wrap_fm_respond (struct fm_publisher *publisher, const struct fm_fact *request, const struct fm_fact *response, struct fm_fact_id *ret_id)
 {
     (void) publisher, (void) request, (void) ret_id;
+    const int rc = play_rc (RESPOND);
     tell ("respond type %.*s identity %.*s: %.*s\n", (int) response->type.len, (const char *) response->type.data, (int) response->identity.len,
           (const char *) response->identity.data, (int) response->payload.len, (const char *) response->payload.data);
-    return play_rc (RESPOND);
+    return rc;
 }
 
 /* --- One journal, asked. */

@@ -132,6 +132,18 @@ static void work_ends_as_it_should (void **state)
     PLAY_ALL (plays);
 }
 
+/* As a process that the handler started and that outlives it. */
+static void cut_the_answer (void)
+{
+    static const char answer[] = "/memfd:response";
+    for (int fd = 3; fd < 64; fd++) {
+        char path[64], name[64] = "";
+        (void) snprintf (path, sizeof path, "/proc/self/fd/%d", fd);
+        if (readlink (path, name, sizeof name - 1) > 0 && strncmp (name, answer, sizeof answer - 1) == 0 && ftruncate (fd, 0) != 0)
+            abort ();
+    }
+}
+
 static void respond_ends_as_it_should (void **state)
 {
     (void) state;
@@ -146,6 +158,8 @@ static void respond_ends_as_it_should (void **state)
           .err = LISTENING "factmesh respond: no response: malformed topic or pattern\n" },
         { "respond a --exec cat", STEPS ({ NEXT, .event = &asked }, { RESPOND, FM_ERR_LOST, "another has it" }), CLI_ERROR,
           .err = LISTENING "factmesh respond: after 1 requests: lost: " REFUSED ": another has it\n" },
+        /* What the handler left behind cuts the answer while it is published. */
+        { "respond a --exec cat -n 1", STEPS ({ NEXT, .event = &asked }, { RESPOND, .before = cut_the_answer }), CLI_OK, .err = LISTENING, .told = "respond type  identity : one\n" },
         { "respond a --exec cat --group g -n 1", STEPS ({ HANDLE, .fact = &order }), CLI_OK, .err = LISTENING, .told = "respond type  identity g/" STREAM ":1: one\noutcome 1: " },
         { "respond a --exec cat --group g -n 1", STEPS ({ HANDLE, .fact = &order }, { RESPOND, FM_ERR_TOO_LARGE, "no" }), CLI_OK, .err = LISTENING, .told = "outcome 3: larger than the limit\n" },
         { "respond a --exec cat --group g", STEPS ({ HANDLE, FM_ERR_READ_ONLY, "its disk failed" }), CLI_ERROR,
