@@ -253,7 +253,7 @@ struct log_damage {
     struct fm_id stream;                    /* zero: unknown, or none */
     uint64_t first_seq, end_seq;
     const char *what;                       /* "checksum", "snapshot", "header", "footer", "truncated", "missing segment",
-                                             * "unreadable segment" */
+                                             * "unreadable segment", "repeated offsets", "missing offsets" */
 };
 struct log_verify_result { uint64_t segments, records, facts, bytes, damaged; };
 /* Check every byte of every segment. progress (may be NULL) is told bytes done of all. Returns 0 (also when damage

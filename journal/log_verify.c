@@ -191,15 +191,39 @@ static int report_body (struct verify *v, struct walk *w)
     return close_hole (v, w, r->offset + record_offsets (r));
 }
 
+/* Each record's offset is the one behind those of the record before; behind a hole it tells how far that goes. Else two facts have one offset, or one has gone
+ * without a trace. */
+static void check_offset (struct verify *v, const struct walk *w, bool behind_hole)
+{
+    const struct record *r = &w->scan.record;
+    if (r->offset == v->next_offset || (behind_hole && r->offset > v->next_offset))
+        return;
+    const bool repeated = r->offset < v->next_offset;
+    struct log_damage d = { .segment = w->segment->header.number,
+                            .first_pos = w->scan.pos,
+                            .end_pos = w->scan.next_pos,
+                            .first_offset = repeated ? r->offset : v->next_offset,
+                            .end_offset = repeated ? r->offset + record_offsets (r) : r->offset,
+                            .what = repeated ? "repeated offsets" : "missing offsets" };
+    if (repeated && r->kind == RECORD_BATCH) {
+        d.stream = r->stream;
+        d.first_seq = r->first_seq;
+        d.end_seq = r->first_seq + r->count;
+    }
+    report (v, &d);
+}
+
 static int verify_record (struct verify *v, struct walk *w)
 {
     const struct record *r = &w->scan.record;
     const uint8_t *body;
     uint64_t end_seq;
     uint32_t reason;
+    const bool behind_hole = w->hole_pos != 0;
     int rc = close_hole (v, w, r->offset);
     if (rc)
         return rc;
+    check_offset (v, w, behind_hole);
     rc = scan_body (&w->scan, &body);
     if (rc == 0 && r->kind == RECORD_GAP && record_gap_decode (r, body, &end_seq, &reason))
         rc = FM_ERR_CORRUPT;
