@@ -8,13 +8,13 @@
 
 /* A session's number is its place in the table below a count that never repeats, so that an answer finds it at once and a late one of
  * an earlier session finds nothing. Requests take numbers from the same count, with a place that is none. */
-enum { SLOT_BITS = 11, SLOT_NONE = (1 << SLOT_BITS) - 1, TEXT_MAX = 256, CREDIT_SHARE = 4, CREDIT_FIRST = 16 << 10, CREDIT_GROWS_MS = 500 };
+enum { SLOT_BITS = 11, SLOT_NONE = (1 << SLOT_BITS) - 1, TEXT_MAX = 256, CREDIT_SHARE = 4, CREDIT_FIRST = 16 << 10, CREDIT_GROWS_MS = 500, CREDIT_SHRINKS_MS = 2000 };
 static_assert ((int) REPLAY_SESSIONS_MAX < (int) SLOT_NONE, "a slot fits its bits");
 
 struct session {
     uint64_t number;                    /* 0: free */
     uint64_t credit, credit_max;        /* granted at once: so much, and at most */
-    uint64_t consumed;                  /* bytes not given back yet */
+    int64_t consumed;                   /* bytes not given back yet; below 0: so many are kept */
     uint64_t taken, taken_ns;           /* bytes since then, to see how fast they come */
 };
 
@@ -196,17 +196,21 @@ int replay_client_request (struct replay_client *client, Factmesh__Control *cont
     return rc;
 }
 
-/* Twice as much is granted when what was came soon: about a second's worth is under way then, however fast the connection is. Over a slow one more would
- * keep others' answers waiting behind it, and go on coming when it is not wanted any more. */
-static void grow (struct session *s)
+/* Twice as much is granted when what was came soon, and half when it took long: about a second's worth is under way then, however fast the connection is.
+ * Over a slow one more would keep others' answers waiting behind it, and go on coming when it is not wanted any more. */
+static void fit (struct session *s)
 {
     if (s->taken < s->credit)
         return;
-    const uint64_t now_ns = node_now ();
-    if (now_ns - s->taken_ns < (uint64_t) CREDIT_GROWS_MS * 1000000) {
+    const uint64_t now_ns = node_now (), took_ms = (now_ns - s->taken_ns) / 1000000;
+    if (took_ms < CREDIT_GROWS_MS) {
         const uint64_t more = s->credit_max - s->credit < s->credit ? s->credit_max - s->credit : s->credit;
         s->credit += more;
-        s->consumed += more;
+        s->consumed += (int64_t) more;
+    } else if (took_ms > CREDIT_SHRINKS_MS && s->credit >= 2 * CREDIT_FIRST) {
+        const uint64_t less = s->credit / 2;
+        s->credit -= less;
+        s->consumed -= (int64_t) less;
     }
     s->taken = 0;
     s->taken_ns = now_ns;
@@ -219,14 +223,14 @@ static void earn (struct replay_client *client)
     client->consuming_number = 0;
     if (!s)
         return;
-    s->consumed += client->consuming_bytes;
+    s->consumed += (int64_t) client->consuming_bytes;
     s->taken += client->consuming_bytes;
-    grow (s);
-    if (s->consumed < s->credit / CREDIT_SHARE)
+    fit (s);
+    if (s->consumed < (int64_t) (s->credit / CREDIT_SHARE))
         return;
     Factmesh__ReplayCredit credit = FACTMESH__REPLAY_CREDIT__INIT;
     credit.session = s->number;
-    credit.bytes = s->consumed;
+    credit.bytes = (uint64_t) s->consumed;
     Factmesh__Control control = FACTMESH__CONTROL__INIT;
     control.body_case = FACTMESH__CONTROL__BODY_REPLAY_CREDIT;
     control.replay_credit = &credit;

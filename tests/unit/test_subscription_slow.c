@@ -453,16 +453,16 @@ static void a_session_over_a_slow_link_moves (void **state)
 
 enum { PIECE = 32 << 10 };
 
-/* So many pieces of a session come, each so long after the last was taken. Returns how many bytes the journal may have under way then. */
-static uint64_t credit_after (unsigned pieces, unsigned takes_ms)
+/* So many pieces of a session come at once, and so many each so long after the last was taken. Returns how many bytes the journal may have under way then. */
+static uint64_t credit_after (unsigned soon, unsigned late, unsigned takes_ms)
 {
     uint64_t granted = 0, sent = 0;
     as.first.caught_up = false;
     as.first.remaining_bytes = 1;
     open_from_start ();
-    for (unsigned n = 0; n < pieces; n++) {
+    for (unsigned n = 0; n < soon + late; n++) {
         struct kit_batch_spec batch = { .stream = 1, .first_seq = n + 1, .count = 1, .payload_len = PIECE };
-        script_pass (takes_ms);
+        script_pass (n < soon ? 0 : takes_ms);
         say ((struct live_replay) { .next_offset = START + n + 1, .remaining_bytes = 1, .batches = &batch, .batch_count = 1 });
         sent += PIECE;
         expect_facts (1, n + 1, n + 2);
@@ -480,14 +480,20 @@ static uint64_t credit_after (unsigned pieces, unsigned takes_ms)
 static void credit_grows_while_what_comes_comes_soon (void **state)
 {
     (void) state;
-    assert_in_range (credit_after (300, 0), REPLAY_CREDIT_DEFAULT * 3 / 4, REPLAY_CREDIT_DEFAULT + 2 * PIECE);
+    assert_in_range (credit_after (300, 0, 0), REPLAY_CREDIT_DEFAULT * 3 / 4, REPLAY_CREDIT_DEFAULT + 2 * PIECE);
 }
 
 /* One piece in more than half a second. */
 static void credit_stays_small_over_a_slow_link (void **state)
 {
     (void) state;
-    assert_in_range (credit_after (100, 600), 1, 2 * PIECE);
+    assert_in_range (credit_after (0, 100, 600), 1, 2 * PIECE);
+}
+
+static void credit_shrinks_when_a_link_becomes_slow (void **state)
+{
+    (void) state;
+    assert_in_range (credit_after (300, 300, 600), 1, 4 * PIECE);
 }
 
 int main (void)
@@ -511,6 +517,7 @@ int main (void)
         SLOW_CASE (a_session_over_a_slow_link_moves),
         SLOW_CASE (credit_grows_while_what_comes_comes_soon),
         SLOW_CASE (credit_stays_small_over_a_slow_link),
+        SLOW_CASE (credit_shrinks_when_a_link_becomes_slow),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
