@@ -137,7 +137,7 @@ struct fm_publisher_options {
 };
 
 /* Open a stream. Errors: FM_ERR_IN_USE (the directory is another process's), FM_ERR_FOREIGN, FM_ERR_NEWER, FM_ERR_CORRUPT, FM_ERR_ARGUMENT (an option; or
- * there is a window on disk that would be passed over), -errno. */
+ * there is a window on disk that would be passed over), FM_ERR_LIMIT (the node has 1024 streams), -errno. */
 FM_EXPORT int fm_publisher_open (struct fm_node *node, const struct fm_publisher_options *options, struct fm_publisher **ret_publisher);
 /* Sends what is pending and frees; does not wait for journals: call fm_publisher_wait_synced first. */
 FM_EXPORT void fm_publisher_close (struct fm_publisher **publisher);

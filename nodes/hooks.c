@@ -82,6 +82,16 @@ struct hook *hooks_add_first (struct hook_list *list, const struct hook *hook)
     return h;
 }
 
+size_t hooks_count (struct hook_list *list, bool (*is_so) (const struct hook *hook))
+{
+    size_t count = 0;
+    lock (list);
+    for (const struct hook *h = list->first; h; h = h->next)
+        count += is_so (h);
+    unlock (list);
+    return count;
+}
+
 void hooks_remove (struct hook_list *list, const void *arg)
 {
     lock (list);

@@ -48,6 +48,9 @@ struct hook *hooks_add (struct hook_list *list, const struct hook *hook, bool be
 /* Add a copy in front of all that are there. */
 struct hook *hooks_add_first (struct hook_list *list, const struct hook *hook);
 
+/* How many there are of which that is so. */
+size_t hooks_count (struct hook_list *list, bool (*is_so) (const struct hook *hook));
+
 /* Remove all with this arg; waits for calls in progress in other threads. */
 void hooks_remove (struct hook_list *list, const void *arg);
 

@@ -102,6 +102,7 @@ struct node_worker {
     uint64_t (*tick) (void *arg, uint64_t now_ns);
     size_t (*streams) (void *arg, Factmesh__StreamHead *ret, size_t max);   /* NULL: has none; ids point into memory that lives as long as the worker */
 };
+/* -ENOMEM; FM_ERR_LIMIT: STREAMS_PER_NODE_MAX of those that have a stream are there. */
 int node_add_worker (struct fm_node *node, const struct node_worker *worker);
 void node_remove_worker (struct fm_node *node, void *arg);  /* after it returns the worker is not called any more */
 void node_wake (struct fm_node *node);                      /* any thread; cheap when it is awake already */

@@ -60,11 +60,21 @@ void node_unwatch (struct fm_node *node, int fd)
 
 /* --- Workers. */
 
+static bool has_a_stream (const struct hook *hook)
+{
+    return hook->worker.streams != NULL;
+}
+
 int node_add_worker (struct fm_node *node, const struct node_worker *worker)
 {
     const struct hook hook = { .arg = worker->arg, .worker = *worker };
     if (!hooks_add (&node->workers, &hook, false))
         return -ENOMEM;
+    /* Beyond that an answer to a fence would not list them all, and no journal takes them. Counted behind the adding: two at a time must not both be the last. */
+    if (worker->streams && hooks_count (&node->workers, has_a_stream) > STREAMS_PER_NODE_MAX) {
+        hooks_remove (&node->workers, worker->arg);
+        return error_set (FM_ERR_LIMIT, "this node publishes %d streams already: close some, or open another node", STREAMS_PER_NODE_MAX);
+    }
     node_wake (node);
     return 0;
 }

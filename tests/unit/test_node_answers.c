@@ -555,6 +555,44 @@ static void more_seeds_than_there_is_room_for_are_refused (void **state)
     assert_null (node);
 }
 
+static uint64_t never (void *arg, uint64_t now_ns)
+{
+    (void) arg, (void) now_ns;
+    return UINT64_MAX;
+}
+
+static size_t one_stream (void *arg, Factmesh__StreamHead *ret, size_t max)
+{
+    assert_in_range (max, 1, STREAMS_PER_NODE_MAX);
+    *ret = (Factmesh__StreamHead) FACTMESH__STREAM_HEAD__INIT;
+    ret->stream = control_put_id (arg);
+    return 1;
+}
+
+/* An answer to a fence lists them all, and journals take no more of one node. */
+static void more_streams_than_a_node_may_have_are_refused (void **state)
+{
+    (void) state;
+    static struct fm_id streams[STREAMS_PER_NODE_MAX + 1];
+    struct fm_node *node = open_node (NULL, "a");
+    const struct node_worker none = { .arg = node, .tick = never };
+    assert_done (node_add_worker (node, &none));
+    for (size_t i = 0; i < STREAMS_PER_NODE_MAX; i++) {
+        const struct node_worker worker = { .arg = &streams[i], .tick = never, .streams = one_stream };
+        streams[i].bytes[0] = 's';
+        assert_done (node_add_worker (node, &worker));
+    }
+    const struct node_worker last = { .arg = &streams[STREAMS_PER_NODE_MAX], .tick = never, .streams = one_stream };
+    assert_int_equal (node_add_worker (node, &last), FM_ERR_LIMIT);
+    assert_string_equal (fm_error_detail (), "this node publishes 1024 streams already: close some, or open another node");
+    node_remove_worker (node, &streams[5]);
+    assert_done (node_add_worker (node, &last));
+    for (size_t i = 0; i <= STREAMS_PER_NODE_MAX; i++)
+        node_remove_worker (node, &streams[i]);
+    node_remove_worker (node, node);
+    fm_node_close (&node);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -568,6 +606,7 @@ int main (void)
         cmocka_unit_test (notices_that_nobody_takes_are_counted),
         cmocka_unit_test (a_flood_is_not_read_to_its_end_and_others_are_answered),
         cmocka_unit_test (more_seeds_than_there_is_room_for_are_refused),
+        cmocka_unit_test (more_streams_than_a_node_may_have_are_refused),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
