@@ -26,7 +26,8 @@ enum {
     MESH_POS = 48,
     NAME_POS = 112,
     CHECKSUM_POS = 176,
-    FLAG_CLEAN = 1
+    FLAG_CLEAN = 1,
+    FLAG_JOURNAL = 2
 };
 static_assert (CHECKSUM_POS + 8 == IDENTITY_FILE_LEN, "the checksum is last");
 static_assert (MESH_POS + 1 + MESH_NAME_MAX == NAME_POS && NAME_POS + 1 + NODE_NAME_MAX == CHECKSUM_POS, "names fill theirs");
@@ -274,7 +275,7 @@ static int write_state (const struct identity *i, uint64_t next_seq, uint32_t fl
         .stream = i->stream,
         .epoch = i->epoch,
         .next_seq = next_seq,
-        .flags = flags,
+        .flags = flags | (i->journal ? FLAG_JOURNAL : 0),
         .mesh = i->directory->mesh,
         .name = slice_of (i->name),
     };
@@ -302,6 +303,7 @@ static int take_over (struct identity *i, struct fm_slice name)
     i->stream = f.stream;
     i->epoch = f.epoch + 1;
     i->epoch_first_seq = f.next_seq;
+    i->journal = f.flags & FLAG_JOURNAL;
     return 0;
 }
 
@@ -346,6 +348,20 @@ int identity_reserve (struct identity *identity, uint64_t end)
         if (rc == 0)
             d->reserved_end = end;
     }
+    pthread_mutex_unlock (&d->lock);
+    return rc;
+}
+
+int identity_note_journal (struct identity *identity)
+{
+    struct identity_directory *d = identity->directory;
+    if (identity->journal || !d) {
+        identity->journal = true;
+        return 0;
+    }
+    pthread_mutex_lock (&d->lock);
+    identity->journal = true;
+    const int rc = write_state (identity, d->reserved_end, 0);
     pthread_mutex_unlock (&d->lock);
     return rc;
 }

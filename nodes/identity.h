@@ -7,7 +7,8 @@
  *     position  bytes   field (integers little-endian)
  *            0      8   "FMSTREAM"
  *            8      4   version, 1
- *           12      4   flags: 1: closed cleanly, next_seq is exact
+ *           12      4   flags: 1: closed cleanly, next_seq is exact; 2: a journal has told how far it has the stream, in this epoch or an earlier one.
+ *                       Those that are not known are not looked at
  *           16     16   stream id
  *           32      8   epoch, 1 and up
  *           40      8   next_seq: no sequence from here on was ever used
@@ -41,6 +42,7 @@ struct identity {
     uint64_t epoch, incarnation;
     uint64_t epoch_first_seq;
     char name[NODE_NAME_MAX + 1];
+    bool journal;                           /* one has told of the stream, in some epoch; changed by one thread, the node's */
     struct identity_directory *directory;   /* NULL: the stream lives only as long as the process */
 };
 
@@ -52,6 +54,9 @@ int identity_open (const char *directory, struct fm_slice mesh, struct fm_slice 
 
 /* Sequences below end may be used once this returns 0. Waits for the disk. -errno: they may not. */
 int identity_reserve (struct identity *identity, uint64_t end);
+
+/* A journal has told of the stream: later epochs know it, too. Waits for the disk, the first time. -errno: it is remembered with what is stored next. */
+int identity_note_journal (struct identity *identity);
 
 /* The directory (there is one), which stays the identity's: its descriptor, its path. */
 int identity_dir (const struct identity *identity);

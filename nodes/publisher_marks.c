@@ -102,14 +102,6 @@ struct mark publisher_marks_reached (const struct publisher_marks *m)
     return reached;
 }
 
-bool publisher_marks_heard (const struct publisher_marks *m)
-{
-    bool heard = false;
-    for (unsigned i = 0; i < m->count; i++)
-        heard = heard || m->journals[i].heard;
-    return heard;
-}
-
 const struct journal_mark *publisher_marks_least (const struct publisher_marks *m)
 {
     const struct journal_mark *least = NULL;

@@ -37,9 +37,6 @@ int publisher_marks_update (struct publisher_marks *m, const struct fm_id *journ
 /* What the journals that count have: of those listed the least, else the most that any one has. */
 struct mark publisher_marks_reached (const struct publisher_marks *m);
 
-/* Has a journal that counts told how far it is? */
-bool publisher_marks_heard (const struct publisher_marks *m);
-
 /* Of the journals listed the one that is furthest behind; NULL: any one counts. */
 const struct journal_mark *publisher_marks_least (const struct publisher_marks *m);
 

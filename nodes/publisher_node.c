@@ -166,6 +166,8 @@ static void take_mark (struct fm_publisher *p, const Factmesh__Watermark *w, con
             publisher_pass_marks (p, &journal);
     }
     pthread_mutex_unlock (&p->lock);
+    if (rc == 0)
+        (void) identity_note_journal (&p->identity);    /* what cannot be stored now is stored with the next sequences */
     if (rc == 0 && p->recovered)
         node_wake (p->node);        /* there may be something to ask */
     if (waited)

@@ -233,7 +233,7 @@ struct taken {
     } batches[REPAIR_BATCHES_MAX];
     uint64_t held_seq;                  /* the first sequence from next_seq on that is held; behind what was sent: none is */
     uint64_t synced, sent;              /* of the window */
-    bool journal;                       /* there is one */
+    bool journal;                       /* there is one, or was */
 };
 
 static void take_batches (struct fm_publisher *p, const struct session *s, struct taken *t)
@@ -241,7 +241,7 @@ static void take_batches (struct fm_publisher *p, const struct session *s, struc
     t->count = t->bytes = 0;
     pthread_mutex_lock (&p->lock);
     t->synced = p->window.synced;
-    t->journal = publisher_marks_heard (&p->marks);
+    t->journal = p->identity.journal;
     t->sent = publisher_sent (p);
     struct window *window = &p->window;
     struct window_item *item = window_find_from (window, s->next_seq);

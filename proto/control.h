@@ -75,7 +75,7 @@ struct replay_gap {
     struct fm_id stream;            /* zero: a range of offsets */
     uint64_t first_seq, end_seq;
     uint32_t reason;                /* enum _Factmesh__GapReason */
-    bool journal;                   /* with GAP_SYNCED: there is one that told this publisher how far it has the stream */
+    bool journal;                   /* with GAP_SYNCED: one told how far it has the stream, in this epoch or an earlier one */
 };
 
 /* Everything of a ReplayData but its batches. */

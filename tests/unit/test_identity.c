@@ -333,6 +333,27 @@ static void a_reservation_that_fails_leaves_what_was (void **state)
     assert_int_equal (identity_close (&again, end), 0);
 }
 
+static void what_cannot_be_stored_of_a_journal_is_stored_with_what_comes_next (void **state)
+{
+    (void) state;
+    struct identity i;
+    uint64_t end;
+    assert_int_equal (open_in ("m", "", &i, &end), 0);
+    assert_false (i.journal);
+    assert_int_equal (mkdir (path ("stream.new"), 0755), 0);
+    assert_true (identity_note_journal (&i) < 0);
+    assert_true (i.journal);
+    assert_int_equal (identity_note_journal (&i), 0);       /* known: the disk is not asked again */
+    assert_int_equal (rmdir (path ("stream.new")), 0);
+    assert_int_equal (identity_reserve (&i, end + 1), 0);
+    uint8_t bytes[IDENTITY_FILE_LEN];
+    read_file (bytes);
+    assert_int_equal (bytes[12], 2);
+    assert_int_equal (identity_close (&i, 17), 0);
+    read_file (bytes);
+    assert_int_equal (bytes[12], 3);
+}
+
 static void a_missing_parent_is_told (void **state)
 {
     (void) state;
@@ -486,6 +507,7 @@ int main (void)
         CASE (a_well_summed_file_with_a_field_out_of_range_is_refused),
         CASE (what_a_crash_left_half_written_is_ignored),
         CASE (a_reservation_that_fails_leaves_what_was),
+        CASE (what_cannot_be_stored_of_a_journal_is_stored_with_what_comes_next),
         CASE (a_missing_parent_is_told),
         CASE (a_directory_whose_name_cannot_be_synced_is_not_made),
         CASE (the_longest_names_survive),

@@ -133,6 +133,34 @@ static void what_was_not_synced_at_the_close_comes_back_too (void **state)
     fm_publisher_close (&refused);
 }
 
+/* It stands still, say, when the next epoch begins: who asks that for what the one before let go is sent to it, not told that nobody has it. */
+static void that_there_is_a_journal_is_known_in_the_epochs_after_a_kill (void **state)
+{
+    (void) state;
+    for (unsigned told = 0; told < 2; told++) {
+        const char *const first = told ? "b" : "a", *const second = told ? "c" : "a";
+        struct fm_publisher *p = open_publisher (&(struct fm_publisher_options) { .directory = path (first) });
+        (void) publish (p, "t", slice_of ("x"));
+        if (told) {
+            assert_int_equal (give_watermark (p, &journal_a, 1, 1, 1), 0);
+            kill_into (first, second);
+        }
+        fm_publisher_close (&p);
+        for (unsigned epoch = 2; epoch < 4; epoch++) {
+            p = open_publisher (&(struct fm_publisher_options) { .directory = path (second) });
+            assert_int_equal (p->identity.epoch, epoch);
+            ask (p, 1, 2);
+            const Factmesh__Control *gap = fake.replies[fake.reply_taken];
+            fake.reply_taken = fake.reply_count;
+            assert_int_equal (gap->body_case, FACTMESH__CONTROL__BODY_REPLAY_DATA);
+            assert_int_equal (gap->replay_data->n_gaps, 1);
+            assert_int_equal (gap->replay_data->gaps[0]->reason, FACTMESH__GAP_REASON__GAP_SYNCED);
+            assert_int_equal (gap->replay_data->gaps[0]->journal, told);
+            fm_publisher_close (&p);
+        }
+    }
+}
+
 static void damage_is_told_and_costs_what_it_hit (void **state)
 {
     (void) state;
@@ -335,6 +363,7 @@ int main (void)
         DISK_CASE (a_synced_window_comes_back_too_and_frames_are_shared_longer),
         DISK_CASE (what_a_journal_synced_does_not_come_back),
         DISK_CASE (what_was_not_synced_at_the_close_comes_back_too),
+        DISK_CASE (that_there_is_a_journal_is_known_in_the_epochs_after_a_kill),
         DISK_CASE (damage_is_told_and_costs_what_it_hit),
         DISK_CASE (a_window_that_came_back_is_bounded_and_counted),
         DISK_CASE (a_full_disk_fails_at_once_and_nothing_leaves_that_is_not_kept),
