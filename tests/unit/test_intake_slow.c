@@ -181,6 +181,39 @@ static void a_publisher_that_is_slow_leaves_others_places_for_their_questions (v
     assert_int_equal (script.question_count, INTAKE_ASKS_MAX / 2 + OTHERS + 1);
 }
 
+/* What was asked for comes by itself, and the answers never: nothing else is due that would wake intake up. */
+static void a_place_that_a_silent_question_holds_is_waited_for (void **state)
+{
+    enum { ASKS = INTAKE_ASKS_MAX / 2, LAST = ASKS + 1 };
+    struct fake_journal *j = *state;
+    const struct fm_id last = kit_stream (LAST);
+    const struct timespec until = fake_deadline (FAKE_PATIENCE_MS);
+    size_t looked_at = 0;
+    intake_destroy (&intake);
+    j->context.options.answer_ms = 200;
+    script_start (j);
+    script_up (0, false);
+    for (unsigned i = 1; i <= LAST; i++)
+        script_head (0, i, 1, 1);
+    script_settle ();
+    for (unsigned i = 1; i <= ASKS; i++) {
+        const struct kit_batch_spec fact = fact_of (i, 1);
+        script_batch (0, &fact);
+    }
+    script_settle ();
+    int rc = 0;
+    bool is_asked = false;
+    pthread_mutex_lock (&script.lock);
+    while (!is_asked && !rc) {
+        for (; looked_at < script.question_count; looked_at++)
+            is_asked = is_asked || id_equal (&script.questions[looked_at].stream, &last);
+        if (!is_asked)
+            rc = pthread_cond_timedwait (&script.changed, &script.lock, &until);
+    }
+    pthread_mutex_unlock (&script.lock);
+    assert_true (is_asked);
+}
+
 int main (void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown (name, set_up, tear_down)
@@ -190,6 +223,7 @@ int main (void)
         CASE (what_a_late_answer_does_not_bring_says_nothing),
         CASE (so_many_late_answers_are_waited_for_and_not_for_ever),
         CASE (an_answer_that_was_lost_is_asked_for_again_while_others_come),
+        CASE (a_place_that_a_silent_question_holds_is_waited_for),
         CASE (a_publisher_that_is_slow_leaves_others_places_for_their_questions),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
