@@ -98,7 +98,7 @@ static void take_batch (struct fm_subscription *s, struct stream *st, struct fm_
     case HANDOVER_HELD:
         if (keep (st, body))
             subscription_settle (s, st);
-        else
+        else                            /* no memory: as without room to hold it */
             subscription_fall_behind (s, st, end);
         break;
     case HANDOVER_DROP:
