@@ -81,8 +81,8 @@ bool replay_has_reader (const struct replay *r)
 
 void replay_rest (struct replay *r)
 {
-    if (r->phase != PHASE_SCAN && r->phase != PHASE_LATEST)
-        return;                     /* START has an item in hand that was looked at; SEEK is under way */
+    if (r->phase == PHASE_SEEK && r->reader)
+        replay_last_rest (&r->last, r->reader);
     r->has_item = false;            /* it lies at next_offset, or in the midst of what begins there: it is read again */
     log_reader_destroy (&r->reader);
 }
@@ -91,7 +91,7 @@ void replay_rest (struct replay *r)
 static int reader_resume (struct replay *r)
 {
     int rc = reader_open (r);
-    if (!rc && r->phase != PHASE_LATEST)
+    if (!rc && r->phase != PHASE_LATEST && r->phase != PHASE_SEEK)
         rc = log_reader_seek_offset (r->reader, r->next_offset);
     return rc;
 }
@@ -216,6 +216,8 @@ static bool ends_here (const struct replay *r)
 static void use_offset_gap (struct replay *r)
 {
     const struct log_item *item = &r->item;
+    if (item->reason == FACTMESH__GAP_REASON__GAP_EXPIRED && item->end_seq == r->expired_end)
+        return;                     /* read again after a rest: START told it */
     replay_note_gap (r, &item->stream, item->first_seq, item->end_seq, item->reason);
     if (item->reason == FACTMESH__GAP_REASON__GAP_EXPIRED && !r->start_gap && !r->has_stream) {
         r->table = TABLE_OVERTAKEN;
@@ -292,6 +294,7 @@ static void advance (struct replay *r)
     if (offset > r->next_offset)
         r->next_offset = offset;
     r->has_item = false;
+    r->astride = (struct fm_id) { 0 };
 }
 
 /* Read and use records until the message is full, the share of this turn is used, or nothing further is synced. */

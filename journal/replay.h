@@ -95,8 +95,8 @@ int replay_step (struct replay *r, struct replay_buffer *buffer, size_t target, 
 /* Monotonic time at which a waiting session has something to say though nothing more is synced; UINT64_MAX: never. */
 uint64_t replay_due (const struct replay *r);
 
-/* A session that waits can do without its reader, which is a descriptor and 256 KiB: the next step opens one anew. replay_rest gives it back, if the
- * session is in a state to do so. */
+/* A session that waits can do without its reader, which is a descriptor and 256 KiB: the next step opens one anew. replay_rest gives it back,
+ * wherever the session stands. */
 bool replay_has_reader (const struct replay *r);
 void replay_rest (struct replay *r);
 

@@ -46,8 +46,9 @@ struct replay {
     struct fm_id table_after;       /* START: streams up to this one have been told */
     bool table_begun;
     size_t positions_told;
+    uint64_t expired_end;           /* START tells of all below, stream by stream; 0: of a gap in offsets none */
     bool start_gap;                 /* the first item is the gap that TABLE_EXPIRED tells of */
-    bool astride;                   /* the first item begins below the start and ends above it */
+    struct fm_id astride;           /* the stream of the first item, when that begins below the start and ends above it; zero: it does not, or was used */
 
     bool start_told, caught_up, caught_up_told;
     uint64_t told_ns;               /* when the last message was built */

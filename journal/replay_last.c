@@ -9,7 +9,22 @@ void replay_last_init (struct replay_last *l, uint64_t want, uint64_t floor, uin
 {
     const uint64_t span = want > REPLAY_LAST_SPAN_MIN ? want : REPLAY_LAST_SPAN_MIN;
     *l = (struct replay_last) { .want = want, .floor = floor, .end = end };
-    l->from = end - floor > span ? end - span : floor;
+    l->from = l->next = end - floor > span ? end - span : floor;
+}
+
+/* From the span's beginning. */
+static void begin_again (struct replay_last *l)
+{
+    l->next = l->from;
+    l->placed = false;
+}
+
+void replay_last_rest (struct replay_last *l, const struct log_reader *reader)
+{
+    uint64_t remaining;
+    if (l->placed)
+        log_reader_position (reader, &l->next, &remaining);
+    l->placed = false;
 }
 
 static bool any_match (const struct fm_slice *patterns, size_t count, struct fm_slice topic)
@@ -75,7 +90,7 @@ static int span_counted (struct replay_last *l, uint64_t *ret_offset)
         const uint64_t span = (l->end - l->from) * REPLAY_LAST_SPAN_GROWTH;
         l->from = l->end - l->floor > span ? l->end - span : l->floor;
         l->seen = 0;
-        l->placed = false;
+        begin_again (l);
         return -EAGAIN;
     }
     if (l->seen == 0) {
@@ -84,7 +99,7 @@ static int span_counted (struct replay_last *l, uint64_t *ret_offset)
     }
     l->skip = l->seen > l->want ? l->seen - l->want : 0;
     l->finding = true;
-    l->placed = false;
+    begin_again (l);
     return -EAGAIN;
 }
 
@@ -92,7 +107,7 @@ int replay_last_step (struct replay_last *l, struct log_reader *reader, const st
                       struct batch_scratch *scratch, uint64_t *ret_offset)
 {
     if (!l->placed) {
-        const int rc = log_reader_seek_offset (reader, l->from);
+        const int rc = log_reader_seek_offset (reader, l->next);
         if (rc)
             return rc;
         l->placed = true;
@@ -107,7 +122,8 @@ int replay_last_step (struct replay_last *l, struct log_reader *reader, const st
             if (!l->finding)
                 return span_counted (l, ret_offset);
             /* Retention took some of what was counted: what is left is counted anew. */
-            l->finding = l->placed = false;
+            l->finding = false;
+            begin_again (l);
             l->seen = 0;
             return -EAGAIN;
         }

@@ -14,6 +14,7 @@ struct replay_last {
     uint64_t want;                              /* matching facts before `end` */
     uint64_t floor, end;                        /* offsets: the oldest held, and where the search ends */
     uint64_t from;                              /* the span is [from, end) */
+    uint64_t next;                              /* not placed: where in it to go on */
     uint64_t seen;                              /* matches counted in it */
     uint64_t skip;                              /* finding: matches to pass over */
     bool placed, finding;
@@ -26,5 +27,8 @@ void replay_last_init (struct replay_last *l, uint64_t want, uint64_t floor, uin
  * when none matches); -EAGAIN: call again; or the reader's error. */
 int replay_last_step (struct replay_last *l, struct log_reader *reader, const struct fm_slice *patterns, size_t count,
                       struct batch_scratch *scratch, uint64_t *ret_offset);
+
+/* The reader goes: the next step goes on with another one where this one stands. */
+void replay_last_rest (struct replay_last *l, const struct log_reader *reader);
 
 #endif

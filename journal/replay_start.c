@@ -28,12 +28,13 @@ static int begin_at_offset (struct replay *r)
     const struct log_item *item = &r->item;
     if (id_is_zero (&item->stream) && item->reason == FACTMESH__GAP_REASON__GAP_EXPIRED) {
         r->table = TABLE_EXPIRED;
-        if (r->start_offset <= 1)
+        if (r->start_offset <= 1) {
             r->has_item = false;            /* from the very beginning: the streams' own gaps say it all */
-        else
+            r->expired_end = item->end_seq;
+        } else
             r->start_gap = true;
     } else if (item->kind == LOG_ITEM_BATCH && item->bytes.len && item->offset < r->start_offset) {
-        r->astride = true;
+        r->astride = item->stream;
         replay_note_covered (r, &item->stream, item->first_seq + (r->start_offset - item->offset) - 1);
     }
     return 0;
@@ -153,7 +154,7 @@ static void table_tell (struct replay *r, const struct log_stream *s, uint64_t f
         replay_note_covered (r, &s->stream, held_from - 1);
     } else if (s->last_offset < r->start_offset) {
         /* A record that begins below the start ends there too, all but the one astride. */
-        if (!r->astride || !r->has_item || !id_equal (&r->item.stream, &s->stream))
+        if (!id_equal (&r->astride, &s->stream))
             replay_note_covered (r, &s->stream, s->last_seq);
     }
     else if (r->table == TABLE_EXPIRED && held_from > 1)

@@ -166,7 +166,7 @@ static void reader_take_back (struct server *s)
         x = x->previous;
     assert (x);                         /* callers counted them */
     replay_rest (x->replay);
-    s->reader_count -= !replay_has_reader (x->replay);
+    s->reader_count--;
 }
 
 /* --- Requests. */

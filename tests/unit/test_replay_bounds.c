@@ -108,6 +108,27 @@ static void the_last_n_facts_are_exactly_n (void **state)
     }
 }
 
+/* It takes several steps to find them, and each begins with another reader. */
+static void the_last_n_facts_are_found_by_a_session_that_rests (void **state)
+{
+    enum { ALL = 3 * REPLAY_SCAN_RECORDS, WANTED = 2 * REPLAY_SCAN_RECORDS, STEPS_MOST = 20 };
+    struct replay_setting *s = replay_setting_of (state);
+    append_turns (s, 1, ALL, 1, 10, "a.b", 1);
+    Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
+    open.start_case = FACTMESH__REPLAY_OPEN__START_LAST_COUNT;
+    open.last_count = WANTED;
+    struct session *x = session_open (s, &open);
+    struct replay_header header;
+    for (unsigned step = 0; step < STEPS_MOST && (step == 0 || x->last == REPLAY_STEP_MORE); step++) {
+        replay_rest (x->replay);
+        assert_int_equal (replay_step (x->replay, &x->buffer, x->target, &x->last, &header), 0);
+    }
+    assert_int_equal (x->last, REPLAY_STEP_MESSAGE);
+    session_take (x, &header);
+    assert_int_equal (x->start_offset, 1 + ALL - WANTED);
+    session_close (x);
+}
+
 static void the_last_n_that_match_are_found_among_many_that_do_not (void **state)
 {
     struct replay_setting *s = replay_setting_of (state);
@@ -306,6 +327,7 @@ int main (void)
         CASE (a_start_within_a_batch_says_what_lies_before_it),
         CASE (a_start_at_a_time_begins_with_what_was_recorded_then),
         CASE (the_last_n_facts_are_exactly_n),
+        CASE (the_last_n_facts_are_found_by_a_session_that_rests),
         CASE (the_last_n_that_match_are_found_among_many_that_do_not),
         CASE (a_range_of_one_stream_is_that_range),
         CASE (a_range_that_is_not_there_yet_is_waited_for),

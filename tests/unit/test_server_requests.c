@@ -502,6 +502,27 @@ static void a_reader_is_taken_from_one_that_has_one (void **state)
     assert_int_equal (open_segments (), others + SERVER_READERS_MAX);
 }
 
+/* They have no credit, and so have not said yet how the streams stand at their beginning. */
+static void sessions_that_have_just_begun_give_their_readers_up_too (void **state)
+{
+    struct fake_journal *j = *state;
+    const unsigned others = open_segments ();
+    server_destroy (&server);
+    j->context.options = (struct journal_options) { .sessions_max = SESSIONS, .sessions_per_peer_max = 4 };
+    assert_int_equal (server_new (&j->context, &server), 0);
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        ask_to_follow ((uint8_t) (1 + i % 100), 1 + i, 0, NULL);
+        heard_by[1 + i] = (struct heard) { .session = 1 + i };
+    }
+    assert_int_equal (hand_over_status (slice (NULL, 0), 0), 0);
+    (void) fake_wait_reply (FACTMESH__CONTROL__BODY_STATUS_REPLY);
+    assert_int_equal (open_segments (), others + SERVER_READERS_MAX);
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        assert_int_equal (hand_over_credit ((uint8_t) (1 + i % 100), 1 + i, 4 << 20), 0);
+        hear_until_caught_up (1 + i);
+    }
+}
+
 /* One that gave its reader up needs a descriptor to go on. */
 static void a_session_that_cannot_go_on_ends_with_an_error_and_no_other_does (void **state)
 {
@@ -546,6 +567,7 @@ int main (void)
         CASE (an_asker_whose_queue_stays_full_is_forgotten_in_the_end),
         CASE (more_sessions_than_readers_all_come_to_the_end),
         CASE (a_reader_is_taken_from_one_that_has_one),
+        CASE (sessions_that_have_just_begun_give_their_readers_up_too),
         CASE (a_session_that_cannot_go_on_ends_with_an_error_and_no_other_does),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
