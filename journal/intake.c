@@ -185,20 +185,21 @@ static void hold (struct intake *in, struct intake_stream *s, const struct batch
 /* --- Refusing. */
 
 /* Tell the publisher's node that its stream is not recorded: its callers must hear of it. */
-static void tell_conflict (struct intake *in, const struct intake_stream *s, const struct fm_id *node, const char *what)
+static void tell_conflict (struct intake *in, const struct intake_stream *s, const struct intake_batch *b, const char *what)
 {
     struct journal_context *c = in->context;
     Factmesh__Error error = FACTMESH__ERROR__INIT;
     error.code = FACTMESH__ERROR_CODE__ERROR_STREAM_CONFLICT;
     error.text = control_put_slice (slice_of (what));
     error.stream = control_put_id (&s->id);
+    error.epoch = b->epoch;
     Factmesh__Control control = FACTMESH__CONTROL__INIT;
     control.body_case = FACTMESH__CONTROL__BODY_ERROR;
     control.error = &error;
     zmq_msg_t message;
     if (control_encode (&control, node_mesh (c->node), &message) != 0)
         return;                             /* told again with its next batch */
-    if (node_tell (c->node, node, &message) != 0)
+    if (node_tell (c->node, &b->from, &message) != 0)
         zmq_msg_close (&message);
 }
 
@@ -224,7 +225,7 @@ static void refuse (struct intake *in, struct intake_stream *s, enum intake_verd
     /* Not to the owner when it was overtaken within its own process: that would stop the newer one. */
     const bool to_owner = state->owned && id_equal (&b->from, &state->now.owner);
     if (!b->repaired && (conflict || (verdict == INTAKE_REFUSE_STALE && !to_owner)))
-        tell_conflict (in, s, &b->from, what);
+        tell_conflict (in, s, b, what);
 }
 
 /* --- Batches and heads. */

@@ -198,6 +198,8 @@ static int take_error (struct fm_publisher *p, const Factmesh__Error *e)
 {
     if (e->code != FACTMESH__ERROR_CODE__ERROR_STREAM_CONFLICT || !is_ours (p, &e->stream))
         return FM_ERR_UNKNOWN;
+    if (e->epoch && e->epoch != p->identity.epoch)
+        return 0;                       /* for the one before, of this process or of the one that had the address */
     pthread_mutex_lock (&p->lock);
     const bool news = !p->lost;
     p->lost = true;

@@ -392,6 +392,18 @@ static void control_error (struct bytes *ret)
     make_control (&control, FACTMESH__CONTROL__BODY_ERROR, ret);
 }
 
+static void control_error_conflict (struct bytes *ret)
+{
+    Factmesh__Error error = FACTMESH__ERROR__INIT;
+    error.code = FACTMESH__ERROR_CODE__ERROR_STREAM_CONFLICT;
+    error.text = control_put_slice (slice_of ("a copied data directory?"));
+    error.stream = control_put_id (&stream_id);
+    error.epoch = 2;
+    Factmesh__Control control = FACTMESH__CONTROL__INIT;
+    control.error = &error;
+    make_control (&control, FACTMESH__CONTROL__BODY_ERROR, ret);
+}
+
 static const uint8_t blob_sha256[32] = { 0xb1, 0x0b, 2, 3 };
 
 static void control_blob_put_open (struct bytes *ret)
@@ -505,7 +517,7 @@ static const struct golden {
 #define GOLDEN(name) { #name, name }
     GOLDEN (frame_one_fact),   GOLDEN (frame_two_topics),  GOLDEN (frame_announced),     GOLDEN (notice_head),
     GOLDEN (notice_fence),     GOLDEN (notice_fence_node), GOLDEN (notice_watermark),  GOLDEN (notice_watermark_epoch), GOLDEN (control_hello),       GOLDEN (control_ping),
-    GOLDEN (control_watermark), GOLDEN (control_replay_open), GOLDEN (control_replay_open_cut), GOLDEN (control_replay_data), GOLDEN (control_error),
+    GOLDEN (control_watermark), GOLDEN (control_replay_open), GOLDEN (control_replay_open_cut), GOLDEN (control_replay_data), GOLDEN (control_error), GOLDEN (control_error_conflict),
     GOLDEN (control_replay_open_latest), GOLDEN (control_replay_data_latest), GOLDEN (control_replay_data_synced),
     GOLDEN (control_cursor_put), GOLDEN (control_blob_put_open), GOLDEN (control_blob_put_whole), GOLDEN (control_blob_put_chunk), GOLDEN (control_blob_put_state), GOLDEN (control_blob_data),
     GOLDEN (beacon),

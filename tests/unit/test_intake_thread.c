@@ -95,6 +95,7 @@ static void expect_refused (struct fake_journal *j, unsigned peer, const struct 
     if (told) {
         const Factmesh__Error *e = script.told[before]->error;
         assert_int_equal (e->code, FACTMESH__ERROR_CODE__ERROR_STREAM_CONFLICT);
+        assert_int_equal (e->epoch, spec->epoch ? spec->epoch : 1);
         assert_int_equal (e->text.len, strlen (why));
         assert_memory_equal (e->text.data, why, strlen (why));
     }

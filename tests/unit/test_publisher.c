@@ -428,7 +428,11 @@ static void a_refused_incarnation_stops_publishing (void **state)
     control.body_case = FACTMESH__CONTROL__BODY_ERROR;
     control.error = &error;
     fake.wakes = 0;
-    (void) hand_over (&control, 'j');
+    for (error.epoch = 2; error.epoch > 0; error.epoch--) {
+        assert_int_equal (fm_publish_text (p, "a", "x"), 0);    /* that was another epoch's */
+        fake.wakes = 0;
+        (void) hand_over (&control, 'j');
+    }
     assert_int_equal (fake.wakes, 1);
     assert_string_equal (fake.notice, "STREAM-CONFLICT");
     assert_int_equal (fm_publish_text (p, "a", "x"), FM_ERR_LOST);
