@@ -380,6 +380,22 @@ static void a_journal_that_knows_no_cursor_leaves_the_start_to_the_options (void
     assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_CURSOR_GET), 3);
 }
 
+static void say_first (void *arg)
+{
+    (void) arg;
+    say (as.first);
+}
+
+/* Who was asked twice answers twice. Left where it is, the second one would be there at each wait for the session's start. */
+static void a_second_answer_to_the_question_for_a_cursor_ends_one_wait (void **state)
+{
+    (void) state;
+    as.cursor_twice = as.mute_sessions = true;
+    script_plan (500, say_first, NULL);
+    open_with ((struct fm_subscription_options) { .from = FM_FROM_START, .cursor = "place" });
+    assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 1);
+}
+
 static void a_journal_that_goes_on_starting_is_told_by_its_words (void **state)
 {
     (void) state;
@@ -511,6 +527,7 @@ int main (void)
         CASE (who_falls_behind_and_catches_up_by_live_is_told_so),
         CASE (newest_facts_of_a_lost_session_go_on_up_to_the_same_end),
         CASE (a_journal_that_knows_no_cursor_leaves_the_start_to_the_options),
+        CASE (a_second_answer_to_the_question_for_a_cursor_ends_one_wait),
         CASE (a_journal_that_goes_on_starting_is_told_by_its_words),
         CASE (a_commit_that_is_refused_is_told),
         CASE (an_acknowledgement_without_a_name_is_the_callers_to_keep),
