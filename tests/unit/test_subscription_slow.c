@@ -453,10 +453,24 @@ static void a_session_over_a_slow_link_moves (void **state)
 
 enum { PIECE = 32 << 10 };
 
+/* What this session was given, in bytes. */
+static uint64_t granted_to (const struct scripted *j, uint64_t session)
+{
+    uint64_t granted = 0;
+    for (size_t i = 0; i < j->question_count; i++) {
+        const Factmesh__Control *const q = j->questions[i];
+        if (q->body_case == FACTMESH__CONTROL__BODY_REPLAY_OPEN && q->replay_open->session == session)
+            granted += q->replay_open->credit;
+        if (q->body_case == FACTMESH__CONTROL__BODY_REPLAY_CREDIT && q->replay_credit->session == session)
+            granted += q->replay_credit->bytes;
+    }
+    return granted;
+}
+
 /* So many pieces of a session come at once, and so many each so long after the last was taken. Returns how many bytes the journal may have under way then. */
 static uint64_t credit_after (unsigned soon, unsigned late, unsigned takes_ms)
 {
-    uint64_t granted = 0, sent = 0;
+    uint64_t sent = 0;
     as.first.caught_up = false;
     as.first.remaining_bytes = 1;
     open_from_start ();
@@ -468,11 +482,7 @@ static uint64_t credit_after (unsigned soon, unsigned late, unsigned takes_ms)
         expect_facts (1, n + 1, n + 2);
     }
     expect_nothing (10);
-    for (size_t i = 0; i < journal->question_count; i++) {
-        const Factmesh__Control *const q = journal->questions[i];
-        granted += q->body_case == FACTMESH__CONTROL__BODY_REPLAY_OPEN ? q->replay_open->credit : 0;
-        granted += q->body_case == FACTMESH__CONTROL__BODY_REPLAY_CREDIT ? q->replay_credit->bytes : 0;
-    }
+    const uint64_t granted = granted_to (journal, as.session);
     assert_in_range (granted, sent, UINT64_MAX);
     return granted - sent;
 }
@@ -494,6 +504,39 @@ static void credit_shrinks_when_a_link_becomes_slow (void **state)
 {
     (void) state;
     assert_in_range (credit_after (300, 300, 600), 1, 4 * PIECE);
+}
+
+static struct { struct scripted *holder; uint64_t session; } asked_one;
+
+static void remember_one (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    if (!asked_one.holder) {
+        asked_one.holder = j;
+        asked_one.session = open->session;
+    }
+}
+
+/* However fast it comes: all that may be asked at a time are no more than a subscription may hold. */
+static void credit_of_a_repair_grows_to_its_share (void **state)
+{
+    (void) state;
+    enum { PIECES = 100, HELD = SUBSCRIPTION_HELD_DEFAULT / SUBSCRIPTION_REPAIRS_MAX };
+    asked_one.holder = NULL;
+    as.on_repair = remember_one;
+    go_live ();
+    publish (1, 1, 1);
+    expect_facts (1, 1, 2);
+    publish (1, PIECES + 2, 1);
+    expect_nothing (500);
+    assert_non_null (asked_one.holder);
+    for (unsigned n = 2; n < PIECES + 2; n++) {
+        const struct kit_batch_spec batch = { .stream = 1, .first_seq = n, .count = 1, .payload_len = PIECE };
+        expect_nothing (1);             /* what was given back is heard */
+        live_say_replay (asked_one.holder, &(struct live_replay) { .session = asked_one.session, .batches = &batch, .batch_count = 1 });
+        expect_facts (1, n, n + 1);
+    }
+    expect_facts (1, PIECES + 2, PIECES + 3);
+    assert_in_range (granted_to (asked_one.holder, asked_one.session) - PIECES * PIECE, 1, HELD + 2 * PIECE);
 }
 
 int main (void)
@@ -518,6 +561,7 @@ int main (void)
         SLOW_CASE (credit_grows_while_what_comes_comes_soon),
         SLOW_CASE (credit_stays_small_over_a_slow_link),
         SLOW_CASE (credit_shrinks_when_a_link_becomes_slow),
+        SLOW_CASE (credit_of_a_repair_grows_to_its_share),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
