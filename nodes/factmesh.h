@@ -192,7 +192,8 @@ struct fm_subscription_options {
     size_t held_bytes;              /* live facts held while a hole is filled; default 16 MiB */
     int commit_ms;                  /* acknowledgements reach the journal at most this often; default 200 */
     int open_timeout_ms;            /* to find a journal for a start other than the end, and hear from it (5000 at least); default 5000; -1: for ever */
-    bool no_journal;                /* plain live, repaired from publishers' windows alone */
+    bool no_journal;                /* plain live, repaired from publishers' windows alone; from the end on of those who are members by then:
+                                     * fm_node_wait_members first */
 };
 
 /* Open a subscription. From the start, a time or a cursor it needs a journal: FM_ERR_NO_JOURNAL when none is found in time, FM_ERR_UNREACHABLE when

@@ -479,6 +479,9 @@ static int program_open (struct program *p)
     }
     if ((rc = fm_node_open (&p->set.node, &p->node)) < 0)
         return fm_perror ("flow_subscriber: open", rc);
+    /* Where live begins only a publisher can say that is known by then. */
+    if (p->set.subscription.no_journal && p->set.node.seeds && (rc = fm_node_wait_members (p->node, 2, 10000)) < 0)
+        return fm_perror ("flow_subscriber: wait for the seed", rc);
     do
         rc = fm_subscription_open (p->node, &p->set.subscription, &p->subscription);
     while (rc == FM_INTERRUPTED); /* stopped and continued */
