@@ -171,13 +171,29 @@ static void a_position_beyond_what_expired_tells_no_gap (void **state)
     session_close (x);
 }
 
+/* Of this stream just that is told; else offsets alone. */
+static void expect_damaged (const struct session *x, const struct fm_id *stream, uint64_t first_seq, uint64_t end_seq)
+{
+    size_t gaps = 0;
+    for (size_t i = 0; i < x->gap_count; i++) {
+        assert_int_equal (x->gaps[i].reason, FACTMESH__GAP_REASON__GAP_DAMAGED);
+        if (id_is_zero (&x->gaps[i].stream))
+            continue;
+        assert_true (id_equal (&x->gaps[i].stream, stream));
+        assert_int_equal (x->gaps[i].first_seq, first_seq);
+        assert_int_equal (x->gaps[i].end_seq, end_seq);
+        gaps++;
+    }
+    assert_int_equal (gaps, 1);
+}
+
 /* A segment is lost, and so are the snapshots of the one behind it, which would tell whose facts were in it. Who reads one stream is told all the same. */
 static void what_is_missing_between_two_facts_of_a_stream_is_told_where_nothing_tells_whose_facts_were_lost (void **state)
 {
     struct replay_setting *s = replay_setting_of (state);
     const struct fm_id one = kit_stream (1);
     struct log_segment_info segments[16];
-    size_t count, gaps = 0;
+    size_t count;
     char path[256];
     append_turns (s, 2, 60, 1, 50000, NULL, 1);
     assert_int_equal (log_segment_list (s->log, segments, 16, &count), 0);
@@ -190,7 +206,7 @@ static void what_is_missing_between_two_facts_of_a_stream_is_told_where_nothing_
     kit_segment_path (s->directory, 3, path);
     kit_flip (path, 4096 + 100);
     assert_int_equal (log_open (s->directory, &s->options, NULL, &s->log), 0);
-    const Factmesh__ReplayOpen open = range_of (&one, 3, 60);
+    Factmesh__ReplayOpen open = range_of (&one, 3, 60);
     struct session *x = session_open (s, &open);
     session_run (x);
     assert_int_equal (x->last, REPLAY_STEP_DONE);
@@ -200,17 +216,18 @@ static void what_is_missing_between_two_facts_of_a_stream_is_told_where_nothing_
         assert_int_equal (x->seen[i].first_seq, next_seq++);
     }
     assert_int_equal (next_seq, 60);
-    for (size_t i = 0; i < x->gap_count; i++) {
-        assert_int_equal (x->gaps[i].reason, FACTMESH__GAP_REASON__GAP_DAMAGED);
-        if (id_is_zero (&x->gaps[i].stream))
-            continue;                               /* of offsets */
-        assert_true (id_equal (&x->gaps[i].stream, &one));
-        assert_int_equal (x->gaps[i].first_seq, first_seq);
-        assert_int_equal (x->gaps[i].end_seq, end_seq);
-        gaps++;
-    }
-    assert_int_equal (gaps, 1);
+    expect_damaged (x, &one, first_seq, end_seq);
     assert_int_equal (session_covered (x, 1), 59);
+    session_close (x);
+
+    /* Nor is anything left of what is asked for. */
+    open = range_of (&one, first_seq, end_seq);
+    x = session_open (s, &open);
+    session_run (x);
+    assert_int_equal (x->last, REPLAY_STEP_DONE);
+    assert_int_equal (x->seen_count, 0);
+    expect_damaged (x, &one, first_seq, end_seq);
+    assert_int_equal (session_covered (x, 1), end_seq - 1);
     session_close (x);
 }
 
