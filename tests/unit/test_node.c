@@ -189,6 +189,7 @@ static void twenty_nodes_outlive_their_seed_and_take_in_another (void **state)
     for (int i = 1; i <= MANY; i++)
         assert_done (fm_node_wait_members (nodes[i], MANY, PATIENCE_MS));
     printf ("the late one is known to all after %.3f s\n", (double) (node_now () - late_ns) / 1e9);
+    assert_true (node_now () - late_ns < UINT64_C (5000000000));
     wait_value (&w, &w.ups, MANY + 1, "ups");
     wait_value (&w, &w.goodbyes, 1, "goodbyes");
     for (int i = 1; i <= MANY; i++)
