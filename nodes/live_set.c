@@ -1,4 +1,4 @@
-#include "live_set.h"
+#include "live_set_inner.h"
 #include "control.h"
 #include "error.h"
 
@@ -17,59 +17,6 @@ enum { EVENTS_AT_ONCE = 64 };
 /* Of our events' data.u64; what else is in the caller's descriptor has not got it. The rest is the peer, or 0: the mailbox. */
 #define OURS (UINT64_C (1) << 63)
 static_assert (sizeof (void *) <= sizeof (uint64_t), "a peer fits an event's data");
-
-struct peer {
-    struct live_peer live;              /* first: handed out */
-    void *socket;
-    int fd;                             /* its ZMQ_FD; -1: not waited on */
-    struct node_sign sign;
-    bool queued;                        /* the last receive brought something: what is next may be old */
-    bool ready;
-    struct peer *next_ready;
-    unsigned burst;
-    uint8_t nonce[FENCE_NONCE_LEN];
-    bool fence_out;
-    uint64_t fence_due_ns;              /* then the next nonce */
-    unsigned fence_wait_ms;
-    uint64_t connect_ns;                /* tried again then: there was no descriptor, say, for a connection; 0: there is one */
-    uint64_t close_ns;                  /* gone: closed then */
-    bool publishes;                     /* facts or a head came on this connection: heads will */
-    bool heard;                         /* something, since the last look */
-    unsigned silent_looks;              /* in a row at which nothing had come */
-    uint64_t look_ns;                   /* the next one */
-};
-
-/* The last word about one node. */
-struct mail {
-    struct node_peer info;              /* up; else only its id counts */
-    bool up, said_goodbye;
-};
-
-struct live_set {
-    struct fm_node *node;
-    struct topic_wire_filter filters[TOPIC_LEVELS_MAX + 1];
-    size_t filter_count;
-    bool want_watermarks;
-    int hwm;
-    int epoll_fd;                       /* the caller's */
-    int mail_fd;
-    bool muted;
-
-    struct peer **peers;
-    size_t peer_count, peer_size;
-    size_t unfenced;
-    bool mail_due;                      /* the mailbox rang */
-    uint64_t changes;
-    struct peer *ready_first, *ready_last;
-    struct peer *dying;                 /* handed out with LIVE_PEER_GONE; freed with the next call */
-    uint64_t due_ns;
-    uint64_t frames, refused;           /* not counted with the node yet */
-
-    pthread_mutex_t mail_lock;          /* what is below is shared with the node's thread */
-    struct mail *mail;
-    size_t mail_count, mail_size;
-    bool mail_overflow;
-};
 
 /* --- The mailbox: filled by the node's thread. */
 
@@ -116,8 +63,7 @@ static int listen_to_node (struct live_set *set)
     return node_listen (set->node, &listener);
 }
 
-/* What the set waits for: a peer's frames, or (NULL) news in the mailbox. */
-static int watch (const struct live_set *set, int how, int fd, const struct peer *peer)
+int live_set_watch (const struct live_set *set, int how, int fd, const struct peer *peer)
 {
     struct epoll_event event = { .events = set->muted ? 0 : EPOLLIN, .data.u64 = OURS | (uintptr_t) peer };
     return epoll_ctl (set->epoll_fd, how, fd, &event);
@@ -125,7 +71,7 @@ static int watch (const struct live_set *set, int how, int fd, const struct peer
 
 /* --- Peers. */
 
-static void ready_push (struct live_set *set, struct peer *peer)
+void live_set_ready (struct live_set *set, struct peer *peer)
 {
     if (peer->ready)
         return;
@@ -148,7 +94,7 @@ static void ready_pop (struct live_set *set)
     peer->ready = false;
 }
 
-static void due_by (struct live_set *set, uint64_t ns)
+void live_set_due (struct live_set *set, uint64_t ns)
 {
     if (ns < set->due_ns)
         set->due_ns = ns;
@@ -165,118 +111,6 @@ static struct peer *find_peer (const struct live_set *set, const struct fm_id *n
     return found;
 }
 
-static void subscribe_fence (struct peer *peer, int option)
-{
-    uint8_t topic[2 + FENCE_NONCE_LEN] = { RESERVED_BYTE, RESERVED_FENCE };
-    memcpy (topic + 2, peer->nonce, FENCE_NONCE_LEN);
-    (void) zmq_setsockopt (peer->socket, option, topic, sizeof topic);      /* fails only without memory: timed out like a lost one */
-}
-
-static void send_fence (struct live_set *set, struct peer *peer, uint64_t now_ns)
-{
-    if (peer->fence_out)
-        subscribe_fence (peer, ZMQ_UNSUBSCRIBE);
-    const uint64_t nonce = id_random_u64 ();
-    memcpy (peer->nonce, &nonce, sizeof peer->nonce);
-    subscribe_fence (peer, ZMQ_SUBSCRIBE);
-    peer->fence_out = true;
-    peer->fence_due_ns = now_ns + peer->fence_wait_ms * (uint64_t) 1000000;
-    peer->fence_wait_ms = 2 * peer->fence_wait_ms < LIVE_SET_FENCE_MAX_MS ? 2 * peer->fence_wait_ms : LIVE_SET_FENCE_MAX_MS;
-    due_by (set, peer->fence_due_ns);
-    ready_push (set, peer);
-}
-
-static void fence (struct live_set *set, struct peer *peer, uint64_t now_ns)
-{
-    set->unfenced += peer->live.fenced;
-    peer->live.fenced = false;
-    peer->fence_wait_ms = LIVE_SET_FENCE_MS;
-    send_fence (set, peer, now_ns);
-}
-
-static int peer_subscribe (const struct live_set *set, void *socket)
-{
-    for (size_t i = 0; i < set->filter_count; i++) {
-        if (zmq_setsockopt (socket, ZMQ_SUBSCRIBE, set->filters[i].bytes, set->filters[i].len) != 0)
-            return -errno;
-    }
-    const uint8_t head[] = { RESERVED_BYTE, RESERVED_HEAD, 0 }, watermark[] = { RESERVED_BYTE, RESERVED_WATERMARK, 0 };
-    const uint8_t ended[] = { RESERVED_BYTE, RESERVED_ENDED, 0 };
-    if (zmq_setsockopt (socket, ZMQ_SUBSCRIBE, head, sizeof head) != 0)
-        return -errno;
-    if (zmq_setsockopt (socket, ZMQ_SUBSCRIBE, ended, sizeof ended) != 0)
-        return -errno;
-    if (set->want_watermarks && zmq_setsockopt (socket, ZMQ_SUBSCRIBE, watermark, sizeof watermark) != 0)
-        return -errno;
-    return 0;
-}
-
-/* Out of the epoll set first: zmq_close leaves the descriptor open for a while. */
-static void peer_disconnect (struct live_set *set, struct peer *peer)
-{
-    if (!peer->socket)
-        return;
-    (void) epoll_ctl (set->epoll_fd, EPOLL_CTL_DEL, peer->fd, NULL);    /* not there when connecting failed */
-    zmq_close (peer->socket);
-    peer->socket = NULL;
-}
-
-static int peer_connect (struct live_set *set, struct peer *peer)
-{
-    int rc = node_socket (set->node, ZMQ_SUB, &peer->socket);
-    if (rc != 0)
-        return rc;
-    const int none = 0;
-    size_t fd_len = sizeof peer->fd;
-    rc = -1;
-    /* Subscriptions are messages; beyond a mark of their own they would be lost on reconnect. */
-    if (zmq_setsockopt (peer->socket, ZMQ_RCVHWM, &set->hwm, sizeof set->hwm) == 0
-        && zmq_setsockopt (peer->socket, ZMQ_SNDHWM, &none, sizeof none) == 0
-        && node_connect (peer->socket, peer->live.info.live) == 0
-        && zmq_getsockopt (peer->socket, ZMQ_FD, &peer->fd, &fd_len) == 0
-        && watch (set, EPOLL_CTL_ADD, peer->fd, peer) == 0)
-        rc = 0;
-    rc = rc == 0 ? peer_subscribe (set, peer->socket) : -errno;
-    if (rc != 0)
-        peer_disconnect (set, peer);
-    return rc;
-}
-
-static void silence_begins (struct live_set *set, struct peer *peer, uint64_t now_ns)
-{
-    peer->silent_looks = 0;
-    peer->look_ns = now_ns + LIVE_SET_LOOK_MS * (uint64_t) 1000000;
-    due_by (set, peer->look_ns);
-}
-
-/* What is queued here is read before the last look, and what the IO thread has in hand has a second: who was stopped himself, and so comes late
- * to all looks, must not blame the peer. */
-static void silence_step (struct live_set *set, struct peer *peer, uint64_t now_ns)
-{
-    if (!peer->publishes)
-        return;
-    if (now_ns < peer->look_ns) {
-        due_by (set, peer->look_ns);
-        return;
-    }
-    const unsigned looks = peer->heard ? 0 : peer->silent_looks + 1;
-    peer->heard = false;
-    silence_begins (set, peer, now_ns);
-    peer->silent_looks = looks;
-    if (looks == LIVE_SET_SILENT_LOOKS - 1)
-        ready_push (set, peer);
-    if (looks < LIVE_SET_SILENT_LOOKS || peer->ready)
-        return;
-    node_notice (set->node, "LIVE-SILENT", "peer=%s address=%s nothing came for %d ms though it lives; connected anew", peer->live.info.name,
-                 peer->live.info.live, LIVE_SET_SILENT_LOOKS * LIVE_SET_LOOK_MS);
-    peer_disconnect (set, peer);
-    peer->fence_out = false;            /* its nonce went with the connection */
-    if (peer_connect (set, peer) != 0)
-        return;                         /* no descriptors, say: tried again with the next look */
-    peer->publishes = false;            /* until facts or a head come on this connection */
-    ready_push (set, peer);
-}
-
 /* A member that there was no memory for: everybody is asked about once more. */
 static void ask_again (struct live_set *set)
 {
@@ -284,22 +118,6 @@ static void ask_again (struct live_set *set)
     set->mail_overflow = true;
     pthread_mutex_unlock (&set->mail_lock);
     set->mail_due = true;
-}
-
-/* Until it succeeds: a descriptor that is missing now may be there soon, and nobody else tells what this publisher sends from now on. */
-static void connect_first (struct live_set *set, struct peer *peer, uint64_t now_ns)
-{
-    const int rc = peer_connect (set, peer);
-    if (rc != 0) {
-        if (!peer->connect_ns)
-            node_notice (set->node, "LIVE-CONNECT", "peer=%s address=%s error=\"%s\"; tried again each %d ms", peer->live.info.name, peer->live.info.live,
-                         fm_error_text (rc), (int) LIVE_SET_CONNECT_MS);
-        peer->connect_ns = now_ns + LIVE_SET_CONNECT_MS * (uint64_t) 1000000;
-        due_by (set, peer->connect_ns);
-        return;
-    }
-    peer->connect_ns = 0;
-    fence (set, peer, now_ns);
 }
 
 /* Of two that are told to have one live address the one that started first is gone, and nobody has missed it yet. ZeroMQ
@@ -345,16 +163,9 @@ static void add_peer (struct live_set *set, const struct node_peer *info, uint64
     peer->live.fenced = true;
     watch_sign (set, peer);
     if (info->live[0])
-        connect_first (set, peer, now_ns);
+        live_connection_open (set, peer, now_ns);
     set->peers[set->peer_count++] = peer;
     set->changes++;
-}
-
-static void set_fenced (struct live_set *set, struct peer *peer)
-{
-    if (!peer->live.fenced)
-        set->unfenced--;
-    peer->live.fenced = true;
 }
 
 static void peer_gone (struct live_set *set, struct peer *peer, uint64_t now_ns)
@@ -362,9 +173,9 @@ static void peer_gone (struct live_set *set, struct peer *peer, uint64_t now_ns)
     if (peer->live.gone)
         return;
     peer->live.gone = true;
-    set_fenced (set, peer);
+    live_connection_fenced (set, peer);
     peer->close_ns = now_ns + LIVE_SET_LINGER_MS * (uint64_t) 1000000;
-    due_by (set, peer->close_ns);
+    live_set_due (set, peer->close_ns);
     set->changes++;
 }
 
@@ -372,7 +183,7 @@ static void peer_free (struct live_set *set, struct peer **peer)
 {
     if (!*peer)
         return;
-    peer_disconnect (set, *peer);
+    live_connection_close (set, *peer);
     node_sign_unwatch (set->node, &(*peer)->sign);
     free (*peer);
     *peer = NULL;
@@ -381,7 +192,7 @@ static void peer_free (struct live_set *set, struct peer **peer)
 /* Out of the set; still handed out once, with LIVE_PEER_GONE. Its connection is closed before: what comes over it would make it ready again. */
 static void remove_peer (struct live_set *set, struct peer *peer)
 {
-    peer_disconnect (set, peer);
+    live_connection_close (set, peer);
     for (size_t i = 0; i < set->peer_count; i++) {
         if (set->peers[i] == peer) {
             set->peers[i] = set->peers[--set->peer_count];
@@ -404,14 +215,14 @@ static void take_mail (struct live_set *set, const struct mail *mail, uint64_t n
     } else if (strcmp (peer->live.info.live, mail->info.live) == 0) {
         if (peer->live.gone) {          /* thought dead, and back: the old connection may be half open */
             peer->close_ns = now_ns;
-            due_by (set, now_ns);
+            live_set_due (set, now_ns);
             add_peer (set, &mail->info, now_ns);
         } else {
             const bool is_journal_now = mail->info.is_journal && !peer->live.info.is_journal;
             peer->live.info = mail->info;
             set->changes++;
             if (is_journal_now && peer->socket)
-                fence (set, peer, now_ns);      /* as of a journal that comes: a node is a member before its log is recovered */
+                live_connection_fence (set, peer, now_ns);      /* as of a journal that comes: a node is a member before its log is recovered */
         }
     } else {
         /* Another address: a new connection, the old one is drained. */
@@ -468,32 +279,32 @@ uint64_t live_set_update (struct live_set *set, uint64_t now_ns)
 {
     update_mail (set, now_ns);
     if (set->mail_due && set->due_ns > now_ns)
-        due_by (set, now_ns + LIVE_SET_ASK_AGAIN_MS * (uint64_t) 1000000);
+        live_set_due (set, now_ns + LIVE_SET_ASK_AGAIN_MS * (uint64_t) 1000000);
     if (now_ns < set->due_ns)
         return set->ready_first ? now_ns : set->due_ns;
     set->due_ns = UINT64_MAX;
     if (set->mail_due)
-        due_by (set, now_ns + LIVE_SET_ASK_AGAIN_MS * (uint64_t) 1000000);
+        live_set_due (set, now_ns + LIVE_SET_ASK_AGAIN_MS * (uint64_t) 1000000);
     for (size_t i = 0; i < set->peer_count; i++) {
         struct peer *peer = set->peers[i];
         if (peer->live.gone) {
             if (now_ns >= peer->close_ns)
-                ready_push (set, peer);
+                live_set_ready (set, peer);
             else
-                due_by (set, peer->close_ns);
+                live_set_due (set, peer->close_ns);
             continue;
         }
         if (peer->connect_ns && now_ns >= peer->connect_ns)
-            connect_first (set, peer, now_ns);
+            live_connection_open (set, peer, now_ns);
         else if (peer->connect_ns)
-            due_by (set, peer->connect_ns);
-        silence_step (set, peer, now_ns);
+            live_set_due (set, peer->connect_ns);
+        live_connection_look (set, peer, now_ns);
         if (peer->live.fenced)
             continue;
         if (now_ns >= peer->fence_due_ns)
-            send_fence (set, peer, now_ns);
+            live_connection_fence_again (set, peer, now_ns);
         else
-            due_by (set, peer->fence_due_ns);
+            live_set_due (set, peer->fence_due_ns);
     }
     return set->ready_first ? now_ns : set->due_ns;
 }
@@ -547,9 +358,7 @@ static int read_frame (struct live_set *set, struct peer *peer, zmq_msg_t *messa
         if (kind != RESERVED_FENCE || !peer->fence_out || memcmp (nonce.data, peer->nonce, FENCE_NONCE_LEN) != 0
             || !reserved_fence_is_of (ret_frame->body, &peer->live.info.node))
             return FM_ERR_UNKNOWN;      /* an older nonce's; or of who has the address by now */
-        subscribe_fence (peer, ZMQ_UNSUBSCRIBE);
-        peer->fence_out = false;
-        set_fenced (set, peer);
+        live_connection_answered (set, peer);
         ret_frame->kind = LIVE_FENCE;
         return 0;
     }
@@ -599,12 +408,12 @@ int live_set_receive (struct live_set *set, zmq_msg_t *message, struct live_fram
         const int rc = read_frame (set, peer, message, &frame);
         if (rc == 0 && !peer->publishes && (frame.kind == LIVE_BATCH || frame.kind == LIVE_HEAD)) {
             peer->publishes = true;
-            silence_begins (set, peer, node_now ());
+            live_connection_silence_begins (set, peer, node_now ());
         }
         if (++peer->burst == LIVE_SET_BURST) {
             ready_pop (set);
             (void) poll_ready (set);
-            ready_push (set, peer);
+            live_set_ready (set, peer);
         }
         if (rc == 0) {
             *ret_frame = frame;
@@ -633,7 +442,7 @@ int live_set_new (struct fm_node *node, int epoll_fd, struct fm_slice level, boo
     set->epoll_fd = epoll_fd;
     set->mail_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
     int rc = 0;
-    if (set->mail_fd < 0 || watch (set, EPOLL_CTL_ADD, set->mail_fd, NULL) != 0)
+    if (set->mail_fd < 0 || live_set_watch (set, EPOLL_CTL_ADD, set->mail_fd, NULL) != 0)
         rc = error_set (-errno, "live connections: no descriptors");
     if (rc == 0)
         rc = listen_to_node (set);
@@ -675,7 +484,7 @@ bool live_set_event (struct live_set *set, const struct epoll_event *event)
         return false;
     struct peer *peer = (struct peer *) (uintptr_t) (event->data.u64 & ~OURS);
     if (peer)
-        ready_push (set, peer);
+        live_set_ready (set, peer);
     else
         set->mail_due = true;
     return true;
@@ -684,10 +493,10 @@ bool live_set_event (struct live_set *set, const struct epoll_event *event)
 void live_set_mute (struct live_set *set, bool mute)
 {
     set->muted = mute;
-    (void) watch (set, EPOLL_CTL_MOD, set->mail_fd, NULL);      /* none can fail: they are there */
+    (void) live_set_watch (set, EPOLL_CTL_MOD, set->mail_fd, NULL);      /* none can fail: they are there */
     for (size_t i = 0; i < set->peer_count; i++) {
         if (set->peers[i]->socket)
-            (void) watch (set, EPOLL_CTL_MOD, set->peers[i]->fd, set->peers[i]);
+            (void) live_set_watch (set, EPOLL_CTL_MOD, set->peers[i]->fd, set->peers[i]);
     }
 }
 
