@@ -234,7 +234,7 @@ tsan:  ## the unit tests under ThreadSanitizer
 	TSAN_OPTIONS=suppressions=tests/support/tsan.supp $(MAKE) VARIANT=tsan unit
 
 e2e: tools  ## the end-to-end tests: real processes over loopback
-	JOBS=2 BUILD=$(BUILD) scripts/run-tests e2e $(filter-out $(E2E_ALONE),$(sort $(wildcard tests/e2e/test_*.py)))
+	JOBS=3 BUILD=$(BUILD) scripts/run-tests e2e $(filter-out $(E2E_ALONE),$(sort $(wildcard tests/e2e/test_*.py)))
 	BUILD=$(BUILD) scripts/run-tests e2e-alone $(E2E_ALONE)
 # They measure rates or times, and want the machine for themselves.
 E2E_ALONE := $(addprefix tests/e2e/test_,$(addsuffix .py,bench fault_hostile_peer fault_network fault_subscriber late_equals_early membership \
