@@ -405,6 +405,18 @@ static int report_unread (struct verify *v, uint64_t first, uint64_t end, struct
     return 0;
 }
 
+/* The segment before ends beyond where this one begins: they are not of one history, as where the files of two copies were put together. */
+static void report_overlap (struct verify *v, const struct log_segment_view *s)
+{
+    struct log_damage d = { .segment = s->header.number,
+                            .end_pos = SEGMENT_RECORDS_POS,
+                            .first_offset = s->header.base_offset,
+                            .end_offset = v->next_offset,
+                            .what = "repeated offsets" };
+    if (d.first_offset < d.end_offset)
+        report (v, &d);
+}
+
 /* Between two segments: do offsets jump? Then one is missing, or the end of the first is. */
 static int verify_joint (struct verify *v, const struct log_segment_view *s)
 {
@@ -461,6 +473,7 @@ static int verify_segment (struct verify *v, uint64_t number)
     v->result.segments++;
     uint64_t len = s.end_pos;
     rc = verify_joint (v, &s);
+    report_overlap (v, &s);
     if (rc == 0)
         rc = verify_header (v, &s);
     v->next_offset = s.header.base_offset;

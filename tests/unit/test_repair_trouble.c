@@ -342,6 +342,35 @@ static void a_record_with_the_offset_of_the_one_before_is_told_and_left (void **
     }
 }
 
+/* Segment 2's file, as number 3: as where files of two copies of a directory were put together. */
+static void a_segment_that_begins_below_the_end_of_the_one_before_is_told (void **state)
+{
+    const struct hospital *h = *state;
+    struct segment_header header;
+    char path[256];
+    size_t len;
+    kit_segment_path (h->damaged, 2, path);
+    uint8_t *bytes = bytes_of (path, &len);
+    assert_int_equal (segment_header_decode (bytes, &header), 0);
+    header.number = 3;
+    segment_header_encode (&header, bytes);
+    segment_header_encode (&header, bytes + SEGMENT_HEADER_COPY_POS);
+    kit_segment_path (h->damaged, 3, path);
+    FILE *file = fopen (path, "wb");
+    assert_non_null (file);
+    assert_int_equal (fwrite (bytes, 1, len, file), len);
+    fclose (file);
+    free (bytes);
+    const struct found f = find (h->damaged);
+    assert_true (f.count >= 2);
+    const struct log_damage *const d = &f.items[0], *const behind = &f.items[f.count - 1];
+    assert_string_equal (d->what, "repeated offsets");
+    assert_true (d->segment == 3 && d->first_pos == 0 && d->end_pos == SEGMENT_RECORDS_POS);
+    assert_int_equal (d->first_offset, header.base_offset);
+    assert_string_equal (behind->what, "truncated");
+    assert_true (behind->segment == 3 && behind->first_offset == d->end_offset);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,6 +382,7 @@ int main (void)
         CASE (records_of_any_size_keep_their_places),
         CASE (losses_side_by_side_are_told_as_they_are),
         CASE (a_record_with_the_offset_of_the_one_before_is_told_and_left),
+        CASE (a_segment_that_begins_below_the_end_of_the_one_before_is_told),
 #undef CASE
     };
     return cmocka_run_group_tests (tests, set_up, tear_down);
