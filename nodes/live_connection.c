@@ -1,4 +1,5 @@
 #include "live_set_inner.h"
+#include "control.h"
 #include "error.h"
 
 #include <errno.h>
@@ -41,11 +42,24 @@ void live_connection_fenced (struct live_set *set, struct peer *peer)
     peer->live.fenced = true;
 }
 
-void live_connection_answered (struct live_set *set, struct peer *peer)
+/* For long, no process that is gone is the reason: two nodes tell one address. */
+static void tell_foreign (struct live_set *set, const struct peer *peer)
 {
+    if (peer->fence_wait_ms == LIVE_SET_FENCE_MAX_MS)
+        node_notice (set->node, "LIVE-FOREIGN", "peer=%s address=%s another node answers there: what this one publishes does not come live",
+                     peer->live.info.name, peer->live.info.live);
+}
+
+bool live_connection_answered (struct live_set *set, struct peer *peer, struct fm_slice answer)
+{
+    if (!reserved_fence_is_of (answer, &peer->live.info.node)) {
+        tell_foreign (set, peer);
+        return false;
+    }
     subscribe_fence (peer, ZMQ_UNSUBSCRIBE);
     peer->fence_out = false;
     live_connection_fenced (set, peer);
+    return true;
 }
 
 /* --- Connecting. */

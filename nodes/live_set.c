@@ -355,10 +355,10 @@ static int read_frame (struct live_set *set, struct peer *peer, zmq_msg_t *messa
         ret_frame->kind = LIVE_ENDED;
         return 0;
     default:
-        if (kind != RESERVED_FENCE || !peer->fence_out || memcmp (nonce.data, peer->nonce, FENCE_NONCE_LEN) != 0
-            || !reserved_fence_is_of (ret_frame->body, &peer->live.info.node))
-            return FM_ERR_UNKNOWN;      /* an older nonce's; or of who has the address by now */
-        live_connection_answered (set, peer);
+        if (kind != RESERVED_FENCE || !peer->fence_out || memcmp (nonce.data, peer->nonce, FENCE_NONCE_LEN) != 0)
+            return FM_ERR_UNKNOWN;      /* an older nonce's */
+        if (!live_connection_answered (set, peer, ret_frame->body))
+            return FM_ERR_UNKNOWN;
         ret_frame->kind = LIVE_FENCE;
         return 0;
     }

@@ -5,7 +5,8 @@
  *   member down -> mailbox --update--> linger: drained for a while, since what it sent last may still be on its way --> LIVE_PEER_GONE
  *   silence     --update--> connected anew
  *
- * A fence is answered by the node that was asked, or not at all: who else answers it has the address of one that is gone.
+ * A fence is answered by the node that was asked, or not at all: who else answers it has the address of one that is gone; or, when that lasts, two
+ * nodes tell one address (a notice, LIVE-FOREIGN).
  *
  * Silence: a publisher says something each second (its heads), so that a connection on which nothing comes, of a member that lives, is
  * half open: the other end has forgotten it, and only we believe in it. TCP finds out by its keepalive, after 10 to 19 s.

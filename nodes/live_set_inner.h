@@ -82,8 +82,8 @@ void live_connection_close (struct live_set *set, struct peer *peer);
 void live_connection_fence (struct live_set *set, struct peer *peer, uint64_t now_ns);
 void live_connection_fence_again (struct live_set *set, struct peer *peer, uint64_t now_ns);
 
-/* That was answered; or is not waited for any more. */
-void live_connection_answered (struct live_set *set, struct peer *peer);
+/* That was answered: by this peer, or (false) by who has its address by now. And: it is not waited for any more. */
+bool live_connection_answered (struct live_set *set, struct peer *peer, struct fm_slice answer);
 void live_connection_fenced (struct live_set *set, struct peer *peer);
 
 /* It publishes, so that a silence means something from now on; and the look at whether there is one. */

@@ -251,6 +251,10 @@ static void a_fence_is_answered_by_who_was_asked_alone (void **state)
     assert_int_equal (taken[LIVE_FENCE], 0);
     assert_false (live_set_fenced (set));
     assert_int_equal (script.counters[NODE_FRAMES_REFUSED], 0);
+    assert_int_equal (script.notice_count, 0);
+    run (2 * LIVE_SET_FENCE_MAX_MS);
+    assert_true (script_noticed ("LIVE-FOREIGN peer=peer0 address=inproc://live-0-1"));
+    assert_int_equal (script.notice_count, 3);          /* as often as it is asked, by then */
     live_up (peer);
     live_listener.down (live_listener.arg, &gone, false);
     run (10);
