@@ -118,6 +118,20 @@ static struct repair *free_repair (struct fm_subscription *s)
     return r;
 }
 
+/* Where P is not known our base says where to begin: to its own journal and generation alone, and who answers may be of the next one. The question borrows
+ * the cursor. */
+static void begin_at_base (struct fm_subscription *s, Factmesh__ReplayOpen *open, Factmesh__Cursor *cursor)
+{
+    if (!s->has_base)
+        return;                             /* all that there is */
+    cursor->major = PROTO_MAJOR;
+    cursor->journal = control_put_id (&s->base.journal);
+    cursor->generation = s->base.generation;
+    cursor->offset = s->base.offset;
+    open->start_case = FACTMESH__REPLAY_OPEN__START_FROM_CURSOR;
+    open->from_cursor = cursor;
+}
+
 /* Ask for [first, end); end UINT64_MAX: for what is synced. Returns false when it could not be asked now. */
 static bool ask (struct fm_subscription *s, struct stream *st, uint64_t first, uint64_t end, uint64_t now_ns)
 {
@@ -132,6 +146,7 @@ static bool ask (struct fm_subscription *s, struct stream *st, uint64_t first, u
         return false;
     ProtobufCBinaryData filters[FILTERS_MAX];
     Factmesh__ReplayOpen open = FACTMESH__REPLAY_OPEN__INIT;
+    Factmesh__Cursor base = FACTMESH__CURSOR__INIT;
     for (size_t i = 0; i < s->pattern_count; i++)
         filters[i] = control_put_slice (s->patterns[i]);
     open.filters = filters;
@@ -144,8 +159,7 @@ static bool ask (struct fm_subscription *s, struct stream *st, uint64_t first, u
         open.start_case = FACTMESH__REPLAY_OPEN__START_FROM_SEQ;
         open.from_seq = first;
     } else {
-        open.start_case = FACTMESH__REPLAY_OPEN__START_FROM_OFFSET;
-        open.from_offset = s->base.offset;
+        begin_at_base (s, &open, &base);
     }
     open.end_case = end == UINT64_MAX ? FACTMESH__REPLAY_OPEN__END_END_AT_SYNCED : FACTMESH__REPLAY_OPEN__END_END_SEQ;
     if (end == UINT64_MAX)

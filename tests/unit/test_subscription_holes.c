@@ -33,6 +33,37 @@ static void a_repair_brings_nothing_but_what_was_asked_for (void **state)
     expect_facts (9, 1, 2);
 }
 
+/* Where to begin is said to that journal's generation alone. The first question comes to what was restored from a copy, and refuses it. */
+static unsigned asked_by_place;
+
+static void repair_by_place (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    const struct kit_batch_spec batch = facts (9, 3, 2);
+    const struct replay_covered covered = { .stream = kit_stream (9), .through = 2 };
+    struct fm_id id;
+    assert_int_equal (open->start_case, FACTMESH__REPLAY_OPEN__START_FROM_CURSOR);
+    assert_done (control_get_id (&open->from_cursor->journal, &id));
+    assert_true (id_equal (&id, &s->base.journal));
+    assert_int_equal (open->from_cursor->generation, live_of (j)->generation);
+    assert_int_equal (open->from_cursor->offset, START);
+    assert_int_equal (open->from_cursor->n_positions, 0);
+    if (asked_by_place++ == 0)
+        script_refuse (j, open->session, FACTMESH__ERROR_CODE__ERROR_GENERATION, words);
+    else
+        live_say_replay (j, &(struct live_replay) { .session = open->session, .covered = &covered, .covered_count = 1, .batches = &batch, .batch_count = 1 });
+}
+
+static void where_a_stream_begins_is_asked_of_the_generation_that_was_begun_at (void **state)
+{
+    (void) state;
+    go_live ();
+    as.on_repair = repair_by_place;
+    asked_by_place = 0;
+    publish (9, 5, 1);
+    expect_facts (9, 3, 6);
+    assert_int_equal (asked_by_place, 2);
+}
+
 static void repair_garbage (struct scripted *j, const Factmesh__ReplayOpen *open)
 {
     live_say_replay (j, &(struct live_replay) { .session = open->session, .bytes = slice ("of a newer version", 18) });
@@ -601,6 +632,7 @@ int main (void)
 {
     const struct CMUnitTest tests[] = {
         CASE (a_repair_brings_nothing_but_what_was_asked_for),
+        CASE (where_a_stream_begins_is_asked_of_the_generation_that_was_begun_at),
         CASE (what_a_journal_gives_and_cannot_be_read_is_a_gap),
         CASE (what_a_publisher_gives_and_cannot_be_read_is_asked_of_a_journal),
         CASE (a_held_batch_divides_a_gap),
