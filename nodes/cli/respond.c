@@ -149,11 +149,11 @@ static int publish (struct respond *r, const struct fm_work *work, int fd)
 /* A response is no request, though it has a correlation and its topic may match: else we would answer ourselves for ever. */
 static bool is_request (const struct respond *r, const struct fm_fact *f)
 {
-    static const char level[] = ".response";
-    const size_t len = sizeof level - 1;
+    static const char suffix[] = "-response";
+    const size_t len = sizeof suffix - 1;
     if (!f->correlation.len || (r->response.topic.len && slice_equal (f->topic, r->response.topic)))
         return false;
-    return f->topic.len < len || memcmp ((const char *) f->topic.data + f->topic.len - len, level, len) != 0;
+    return f->topic.len < len || memcmp ((const char *) f->topic.data + f->topic.len - len, suffix, len) != 0;
 }
 
 /* Run the command and publish its answer. 0: answered, or it chose not to; *ret_status tells. */

@@ -54,6 +54,22 @@ def who_does_not_answer_in_time_is_a_timeout_and_nothing_else(lab):
     failing.line("no response", 10, "err")
 
 
+def who_responds_to_all_topics_does_not_respond_to_responses(lab):
+    bind = lab.journal().address
+    handled = lab.path("handled")
+    for group in [], ["--group", "all"]:
+        one = responder(lab, bind, ">", "--exec", f"echo $FM_TOPIC >>{handled}; echo yes", *group, name="respond-" + "".join(group))
+        out = lab.ok("request", "is.it", "x", "--seed", bind, "--timeout", "10s")
+        check(out == b"yes\n\n", f"the response is {out}")
+        # Whoever took the first response for a request has handled it by now.
+        out = lab.ok("request", "is.it", "x", "--seed", bind, "--timeout", "10s")
+        check(out == b"yes\n\n", f"the second response is {out}")
+        one.terminate()
+        with open(handled) as file:
+            topics = file.read().split()
+        check(set(topics) == {"is.it"}, f"handled as requests: {topics}")
+
+
 def a_group_answers_what_was_asked_while_it_was_away_unless_it_has_expired(lab):
     bind = lab.journal().address
     expired = lab.factmesh("request", "price.query", "old", "--seed", bind, "--timeout", "200ms")
@@ -131,4 +147,4 @@ def kills_of_everybody_leave_each_question_with_its_own_answer(lab):
 
 
 main(a_request_gets_its_response_and_both_are_recorded, several_responders_and_several_responses, who_does_not_answer_in_time_is_a_timeout_and_nothing_else,
-     a_group_answers_what_was_asked_while_it_was_away_unless_it_has_expired, kills_of_everybody_leave_each_question_with_its_own_answer)
+     who_responds_to_all_topics_does_not_respond_to_responses, a_group_answers_what_was_asked_while_it_was_away_unless_it_has_expired, kills_of_everybody_leave_each_question_with_its_own_answer)
