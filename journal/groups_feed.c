@@ -106,7 +106,7 @@ static int take_batch (struct groups *gs, struct group *g, const struct log_item
     const uint64_t end = skipped && g->skipped_end < batch_end ? g->skipped_end : batch_end;    /* there the other walk begins */
     uint64_t offset = from > item->offset ? from : item->offset;
     *ret_next = end;
-    if (!item->bytes.len || end <= offset)
+    if (end <= offset)
         return 0;
     int rc = batch_decode (item->bytes.data, item->bytes.len, slice (NULL, 0), &gs->scratch, &b);
     if (rc && rc != -ENOMEM)
@@ -155,12 +155,13 @@ static int walk_step (struct groups *gs, struct group *g, struct group_walk *w, 
     if (rc)
         return rc;
     uint64_t end = *next, remaining;
-    if (item.kind == LOG_ITEM_BATCH) {
+    if (item.kind == LOG_ITEM_BATCH && item.bytes.len)
         rc = take_batch (gs, g, &item, *next, skipped, &end);
-    } else {
+    else
+        /* Of a segment that is left out whole a stream's item bears its last offset and all of its facts there: where it ends the reader alone knows. */
         log_reader_position (w->reader, &end, &remaining);
+    if (item.kind == LOG_ITEM_GAP)
         note_gap (gs, g, &item, *next, end);
-    }
     if (rc)
         w->placed = false;
     if (end > *next)

@@ -180,6 +180,21 @@ static void what_is_damaged_or_expired_is_told_and_passed_over (void **state)
     counts_are (s, 19 - at.first_offset, 0, 0);
 }
 
+/* Of a segment without any of the group's topics the reader tells each stream once, with all that it has there: nothing of what follows is passed over. */
+static void what_follows_a_segment_without_the_groups_topics_is_not_passed_over (void **state)
+{
+    struct setting *s = *state;
+    struct kit_batch_spec spec = { .stream = 2, .count = 1, .payload_len = LARGE, .topic = "other" };
+    for (spec.first_seq = 1; spec.first_seq <= 22; spec.first_seq++)
+        (void) kit_append_batch (s->j.context.log, &spec);
+    append (s, 3, 10);
+    assert_int_equal (read_all (s), 0);
+    assert_int_equal (place (s), 26);
+    counts_are (s, 3, 0, 0);
+    hand_out (s);
+    expect_work (3, (const uint64_t[]) { 23, 24, 25 });
+}
+
 /* A damaged batch begins below the end of what older topics had left out, and ends above it. */
 static void a_gap_over_the_end_of_what_was_left_out_is_passed_by_both_readers (void **state)
 {
@@ -443,6 +458,7 @@ int main (void)
     const struct CMUnitTest tests[] = {
         CASE (a_read_that_fails_is_told_once_and_tried_again),
         CASE (what_is_damaged_or_expired_is_told_and_passed_over),
+        CASE (what_follows_a_segment_without_the_groups_topics_is_not_passed_over),
         CASE (a_gap_over_the_end_of_what_was_left_out_is_passed_by_both_readers),
         CASE (a_batch_that_ends_too_early_is_passed_over),
         CASE (a_correction_waits_a_while_for_what_it_corrects_and_is_parked_then),
