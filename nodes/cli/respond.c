@@ -1,7 +1,8 @@
 /* respond: answers requests with what a command prints.
  *
  * Alone it answers what is asked from now on. As an instance of a group (--group) requests are shared among the instances, wait while all are away, and are
- * handed out again when one dies; a response then carries an identity, so that a request that was answered twice has one response. */
+ * handed out again when one dies; a response then carries an identity, so that a request that was answered twice has one response. A request is done when
+ * its response is on a journal's disk: not before, or a kill in between would leave it without one. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -37,7 +38,8 @@ static const char help[] =
     "  factmesh respond 'price.*.query' --group pricing --exec ./price\n";
 
 enum { OPT_EXEC = OPT_OWN, OPT_TOPIC, OPT_CONTENT_TYPE, OPT_GROUP, OPT_EXPIRED, OPT_LIMIT };
-enum { RESPOND_OPEN_MS = 10000, SLICE_MS = 250, RESPONSE_MAX = 1 << 20, IDENTITY_BYTES = 160, EXTEND_MS = 50 };
+enum { RESPOND_OPEN_MS = 10000, SLICE_MS = 250, RESPONSE_MAX = 1 << 20, IDENTITY_BYTES = 160, EXTEND_MS = 50, SYNC_MS = 10000,
+       AGAIN_MS = 1000 };
 
 static const struct option long_options[] = { { "exec", required_argument, NULL, OPT_EXEC },
                                               { "topic", required_argument, NULL, OPT_TOPIC },
@@ -55,6 +57,7 @@ struct respond {
     struct fm_fact response;
     const char *group;
     bool expired_too;
+    bool lost;                          /* the stream, while a fact of the group was answered */
     uint64_t count, answered;
     char **patterns;
     struct patterns parsed;
@@ -62,7 +65,7 @@ struct respond {
     struct fm_publisher *publisher;
     struct fm_subscription *subscription;
     struct fm_worker *worker;
-    char reason[128];
+    char reason[256];
     uint8_t bytes[RESPONSE_MAX];
 };
 
@@ -128,11 +131,30 @@ static void say_no_response (const struct respond *r, int status)
         cli_say (&r->cli, "no response: the handler ended with status %d", status);
 }
 
-/* Publish what the command wrote. Read, not mapped: what it left behind may still cut the file, and the rest of a mapping would be a signal. -errno. */
+static int extend (void *arg)
+{
+    (void) fm_work_extend (arg);        /* what is left tells */
+    return fm_work_left_ms (arg);
+}
+
+/* FM_TIMEOUT: no journal has it on disk yet. */
+static int wait_recorded (struct respond *r, uint64_t seq)
+{
+    const uint64_t until_ms = cli_monotonic_ms () + SYNC_MS;
+    int rc;
+    do
+        rc = fm_publisher_wait_synced (r->publisher, seq, SLICE_MS);
+    while (rc == FM_TIMEOUT && !cli_is_signalled () && extend (r->worker) > 0 && cli_monotonic_ms () < until_ms);
+    return rc;
+}
+
+/* Publish what the command wrote. Read, not mapped: what it left behind may still cut the file, and the rest of a mapping would be a signal. -errno, or as
+ * wait_recorded. */
 static int publish (struct respond *r, const struct fm_work *work, int fd)
 {
     char identity[IDENTITY_BYTES], id[FM_FACT_ID_TEXT];
     struct fm_fact response = r->response;
+    struct fm_fact_id published = { .seq = 0 };
     const ssize_t len = pread (fd, r->bytes, sizeof r->bytes, 0);
     if (len < 0)
         return -errno;
@@ -143,7 +165,8 @@ static int publish (struct respond *r, const struct fm_work *work, int fd)
         response.identity.data = identity;
         response.identity.len = (size_t) n;
     }
-    return fm_respond (r->publisher, &work->fact, &response, NULL);
+    const int rc = fm_respond (r->publisher, &work->fact, &response, &published);
+    return rc == 0 && r->group ? wait_recorded (r, published.seq) : rc;
 }
 
 /* A response is no request, though it has a correlation and its topic may match: else we would answer ourselves for ever. */
@@ -183,22 +206,19 @@ static enum fm_outcome run (void *arg, const struct fm_work *work, int *ret_dela
 {
     struct respond *r = arg;
     int status;
-    (void) ret_delay_ms;
     if (!is_request (r, &work->fact))
         return FM_DONE;
     const int rc = answer (r, work, &status);
-    *ret_reason = r->reason;
     if (rc < 0)
-        (void) snprintf (r->reason, sizeof r->reason, "%s", fm_error_text (rc));
+        (void) snprintf (r->reason, sizeof r->reason, "%s", rc == FM_ERR_LOST ? fm_error_detail () : fm_error_text (rc));
     else
         (void) snprintf (r->reason, sizeof r->reason, "its handler ended with status %d", status);
+    *ret_reason = r->reason;
+    *ret_delay_ms = AGAIN_MS;
+    r->lost = rc == FM_ERR_LOST;
+    if (rc == FM_TIMEOUT || rc == FM_ERR_WINDOW_FULL || r->lost)
+        return FM_LATER;                /* nothing is wrong with the request */
     return rc == 0 && status == 0 ? FM_DONE : FM_FAILED;
-}
-
-static int extend (void *arg)
-{
-    (void) fm_work_extend (arg);        /* what is left tells */
-    return fm_work_left_ms (arg);
 }
 
 static int respond_open (struct respond *r)
@@ -229,8 +249,10 @@ static int take_one (struct respond *r)
 {
     const struct fm_handler handler = { .arg = r, .run = run, .expired_too = r->expired_too };
     struct fm_event event;
-    if (r->worker)
-        return fm_worker_handle (r->worker, &handler, SLICE_MS);
+    if (r->worker) {
+        const int rc = fm_worker_handle (r->worker, &handler, SLICE_MS);
+        return rc == 0 && r->lost ? error_set (FM_ERR_LOST, "%s", r->reason) : rc;
+    }
     int rc = fm_subscription_next (r->subscription, SLICE_MS, &event);
     if (rc || event.kind != FM_EVENT_FACT || !is_request (r, &event.fact) || (!r->expired_too && fm_fact_expired (&event.fact)))
         return rc;

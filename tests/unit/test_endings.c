@@ -161,6 +161,16 @@ static void respond_ends_as_it_should (void **state)
         /* What the handler left behind cuts the answer while it is published. */
         { "respond a --exec cat -n 1", STEPS ({ NEXT, .event = &asked }, { RESPOND, .before = cut_the_answer }), CLI_OK, .err = LISTENING, .told = "respond type  identity : one\n" },
         { "respond a --exec cat --group g -n 1", STEPS ({ HANDLE, .fact = &order }), CLI_OK, .err = LISTENING, .told = "respond type  identity g/" STREAM ":1: one\noutcome 1: " },
+        /* Done when the response is on a journal's disk; until then nothing is wrong with the request. */
+        { "respond a --exec cat --group g -n 1", STEPS ({ HANDLE, .fact = &order }, { WAIT_SYNCED, FM_TIMEOUT, .times = 20 }), CLI_OK, .err = LISTENING,
+          .told = "respond type  identity g/" STREAM ":1: one\noutcome 1: " },
+        { "respond a --exec cat --group g -n 1", STEPS ({ HANDLE, .fact = &order }, { WAIT_SYNCED, FM_TIMEOUT, "no journal", .times = FOR_EVER }), CLI_OK,
+          .err = LISTENING, .told = "respond type  identity g/" STREAM ":1: one\noutcome 2: " },
+        { "respond a --exec cat --group g", STEPS ({ HANDLE, .fact = &order }, { WAIT_SYNCED, FM_TIMEOUT, .signal = SIGTERM }), 128 + SIGTERM, .err = LISTENING,
+          .told = "respond type  identity g/" STREAM ":1: one\noutcome 2: " },
+        { "respond a --exec cat --group g -n 1", STEPS ({ HANDLE, .fact = &order }, { RESPOND, FM_ERR_WINDOW_FULL }), CLI_OK, .err = LISTENING, .told = "outcome 2: " },
+        { "respond a --exec cat --group g", STEPS ({ HANDLE, .fact = &order }, { RESPOND, FM_ERR_LOST, "another has it" }), CLI_ERROR,
+          .err = LISTENING "factmesh respond: after 1 requests: lost: " REFUSED ": another has it\n", .told = "outcome 2: another has it\n" },
         { "respond a --exec cat --group g -n 1", STEPS ({ HANDLE, .fact = &order }, { RESPOND, FM_ERR_TOO_LARGE, "no" }), CLI_OK, .err = LISTENING, .told = "outcome 3: larger than the limit\n" },
         { "respond a --exec cat --group g", STEPS ({ HANDLE, FM_ERR_READ_ONLY, "its disk failed" }), CLI_ERROR,
           .err = LISTENING "factmesh respond: after 0 requests: the journal is read-only after a failed write or sync: its disk failed\n" },
