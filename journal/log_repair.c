@@ -186,7 +186,8 @@ static int add_segment (struct repair *r, uint64_t number, struct recover_state 
     int rc = log_segment_open (r->log, &r->view, number, &s);
     if (rc)
         return rc;
-    rc = recover_scan (r->log->fs, s.fd, &s.header, s.sealed ? s.trailer.records_end : UINT64_MAX, &scan, state, ret_result);
+    const struct recover_bounds bounds = { .limit = s.sealed ? s.trailer.records_end : UINT64_MAX, .followed = true };
+    rc = recover_scan (r->log->fs, s.fd, &s.header, bounds, &scan, state, ret_result);
     scan_release (&scan);
     log_segment_close (r->log, &s);
     return rc;
@@ -215,6 +216,7 @@ int repair_known_before (struct repair *r, uint64_t number, struct repair_known 
             return rc;
         k->streams.complete &= rc == 0;
     }
+    stream_table_mark_stale (&k->streams);  /* retention may have gone on behind those snapshots */
     *ret_whole = whole;
     return 0;
 }

@@ -32,9 +32,7 @@ static void forget_streams (struct log *log, const struct index_stream *streams,
 static void mark_all_stale (struct log *log)
 {
     pthread_mutex_lock (&log->append_lock);
-    for (uint32_t number = 1; number <= log->streams.count; number++)
-        if (log->streams.entries[number].used)
-            stream_table_set_stale (&log->streams, &log->streams.entries[number], true);
+    stream_table_mark_stale (&log->streams);
     pthread_mutex_unlock (&log->append_lock);
 }
 

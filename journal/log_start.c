@@ -42,7 +42,8 @@ static int scan_segment (struct log *log, uint64_t number, struct segment_scan *
     if (rc)
         return rc;
     const bool sealed = segment_read_trailer (log->fs, fd, ret_header, &t) == 0;
-    rc = recover_scan (log->fs, fd, ret_header, sealed ? t.records_end : UINT64_MAX, scan, state, ret_result);
+    const struct recover_bounds bounds = { .limit = sealed ? t.records_end : UINT64_MAX, .followed = number < log->last_number };
+    rc = recover_scan (log->fs, fd, ret_header, bounds, scan, state, ret_result);
     (void) log->fs->close (log->fs->context, fd);   /* read-only: nothing to lose */
     return rc;
 }
@@ -157,16 +158,6 @@ static void set_positions (struct log *log, const struct segment_header *first, 
     };
 }
 
-/* Retention may have gone on since the last segment's snapshot was made. */
-static void mark_stale (struct log *log)
-{
-    if (log->active.header.first_number >= log->view.first_number)
-        return;
-    for (uint32_t number = 1; number <= log->streams.count; number++)
-        if (log->streams.entries[number].used)
-            stream_table_set_stale (&log->streams, &log->streams.entries[number], true);
-}
-
 static int open_last (struct log *log, const struct segment_range *range, struct log_recovery *recovery)
 {
     struct last_segment last = { .scan = { .fd = -1 } };
@@ -181,7 +172,9 @@ static int open_last (struct log *log, const struct segment_range *range, struct
         rc = adopt (log, &last);
     if (rc == 0) {
         set_positions (log, &first, &last.state);
-        mark_stale (log);
+        /* Retention may have gone on since the snapshot was made that tells where the streams begin. */
+        if (last.result.snapshot_damaged || log->active.header.first_number < log->view.first_number)
+            stream_table_mark_stale (&log->streams);
         log->start.result = last.result;
         recovery->torn_bytes = last.result.data_end - last.result.end_pos;
         recovery->damaged_ranges += last.result.damaged_ranges;

@@ -138,14 +138,14 @@ static int classify (struct segment_scan *scan, uint64_t end, struct recover_res
     return 0;
 }
 
-int recover_scan (const struct fs *fs, int fd, const struct segment_header *h, uint64_t limit,
+int recover_scan (const struct fs *fs, int fd, const struct segment_header *h, struct recover_bounds bounds,
                   struct segment_scan *scan, struct recover_state *state, struct recover_result *ret_result)
 {
     struct recover_result r = { .synced_pos = h->snapshot_end, .end_pos = SEGMENT_RECORDS_POS };
     int rc = fs->size (fs->context, fd, &r.file_len);
     if (rc == 0)
         rc = scan_start (scan, fs, fd, record_seed (h->salt), SEGMENT_RECORDS_POS,
-                         limit < r.file_len ? limit : r.file_len);
+                         bounds.limit < r.file_len ? bounds.limit : r.file_len);
     state->next_offset = h->base_offset;
     state->last_time_ns = h->created_ns;
     bool synced_known = false, torn = false;
@@ -155,11 +155,12 @@ int recover_scan (const struct fs *fs, int fd, const struct segment_header *h, u
         bool headed;
         rc = next_whole (scan, &body, &next, &headed);
         if (rc == FM_ERR_CORRUPT) {
-            rc = classify (scan, next, &r, &synced_known, &torn);
+            const bool may_be_footer = next == scan->end && bounds.limit == UINT64_MAX;
+            rc = bounds.followed && !may_be_footer ? 0 : classify (scan, next, &r, &synced_known, &torn);
             if (rc || torn)
                 break;
             /* Damaged snapshots and no record behind them: what follows is no part of the damage. */
-            if (next == scan->end && next > h->snapshot_end)
+            if (scan->pos < h->snapshot_end && next == scan->end && next > h->snapshot_end)
                 scan->next_pos = next = h->snapshot_end;
             r.damaged_ranges++;
             r.snapshot_damaged |= scan->pos < h->snapshot_end;
@@ -178,7 +179,7 @@ int recover_scan (const struct fs *fs, int fd, const struct segment_header *h, u
     }
     if (rc && rc != FM_ERR_END)
         return rc;
-    if (limit == UINT64_MAX)
+    if (bounds.limit == UINT64_MAX)
         scan->end = r.file_len;             /* else the footer begins at the limit, and is made again */
     rc = scan_zeros (scan, r.end_pos, &r.data_end);
     if (rc)

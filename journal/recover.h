@@ -42,9 +42,15 @@ struct recover_result {
  * left out). */
 int recover_apply (struct recover_state *state, const struct record *r, const uint8_t *body, uint64_t pos);
 
-/* Scan the segment and add its records up to end_pos to the state. limit: the end of its records where a trailer
- * tells, else UINT64_MAX. Returns 0, -ENOMEM or -errno. */
-int recover_scan (const struct fs *fs, int fd, const struct segment_header *h, uint64_t limit,
+/* What is known of a segment beside its header. */
+struct recover_bounds {
+    uint64_t limit;                         /* the end of its records where a trailer tells, else UINT64_MAX */
+    bool followed;                          /* by another segment, which is made when all of this one is synced: nothing in it is torn, but what may be
+                                             * the rest of a footer */
+};
+
+/* Scan the segment and add its records up to end_pos to the state. Returns 0, -ENOMEM or -errno. */
+int recover_scan (const struct fs *fs, int fd, const struct segment_header *h, struct recover_bounds bounds,
                   struct segment_scan *scan, struct recover_state *state, struct recover_result *ret_result);
 
 /* Copy [from, to) of a segment into a new file of the quarantine directory, named by segment, position and `what`;

@@ -97,6 +97,13 @@ void stream_table_set_stale (struct stream_table *t, struct stream_entry *e, boo
     e->stale = stale;
 }
 
+void stream_table_mark_stale (struct stream_table *t)
+{
+    for (uint32_t number = 1; number <= t->count; number++)
+        if (t->entries[number].used)
+            stream_table_set_stale (t, &t->entries[number], true);
+}
+
 static void forget (struct stream_table *t, struct stream_entry *e)
 {
     stream_table_set_stale (t, e, false);
@@ -225,7 +232,7 @@ uint32_t stream_table_snapshot (const struct stream_table *t, bool closed, uint3
         if (!e->used || e->written.last_seq == 0 || e->written.closed != closed)
             continue;
         struct stream_state s = e->written;
-        s.first_seq = e->first_seq;
+        s.first_seq = e->stale ? 0 : e->first_seq;
         stream_state_encode (p + (size_t) written * STREAM_SNAPSHOT_LEN, &s);
         written++;
     }

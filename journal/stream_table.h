@@ -66,6 +66,8 @@ struct stream_entry *stream_table_add (struct stream_table *t, const struct fm_i
 int stream_table_restore (struct stream_table *t, const struct stream_state *s);
 
 void stream_table_set_stale (struct stream_table *t, struct stream_entry *e, bool stale);
+/* All of them are. */
+void stream_table_mark_stale (struct stream_table *t);
 
 /* The most recently used one is this. */
 void stream_table_use (struct stream_table *t, struct stream_entry *e);
@@ -76,8 +78,8 @@ void stream_table_written (struct stream_table *t, const struct stream_state *s)
 /* Take up to max streams from the dirty list: what is written of them is synced. Returns how many it took. */
 uint32_t stream_table_sync (struct stream_table *t, uint32_t max);
 
-/* Encode the written state of those entries of [*next, count] whose epoch is closed, or is not, at most max; advances *next.
- * Returns how many it wrote. */
+/* Encode the written state of those entries of [*next, count] whose epoch is closed, or is not, at most max; advances *next. Where one begins that is stale
+ * is to be looked up (0): who reads it does not know that retention went on before it was written. Returns how many it wrote. */
 uint32_t stream_table_snapshot (const struct stream_table *t, bool closed, uint32_t *next, uint32_t max, uint8_t *p);
 
 /* Without `closed`: the record that they are in says it of all of them. */
