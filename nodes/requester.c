@@ -94,8 +94,8 @@ static int next_response (struct fm_requester *r, struct fm_slice correlation, u
         const uint64_t now_ns = node_now ();
         const uint64_t left_ms = until_ns > now_ns ? (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS : 0;
         const int rc = fm_subscription_next (r->responses, left_ms < INT32_MAX ? (int) left_ms : INT32_MAX, &event);
-        if (rc == FM_TIMEOUT && left_ms)
-            continue;
+        if ((rc == FM_TIMEOUT && left_ms) || rc == FM_ERR_GENERATION)
+            continue;                   /* live goes on, and a requester keeps no cursor */
         if (rc)
             return rc == FM_TIMEOUT ? error_set (rc, "no response in time") : rc;
         if (event.kind == FM_EVENT_FACT && slice_equal (event.fact.correlation, correlation)) {

@@ -249,7 +249,7 @@ static int tell_lost (struct fm_subscription *s, struct fm_event *ret_event)
     subscription_settle (s, st);
     const bool lost = first < end;      /* else what is held is next, and was to be taken before */
     if (lost)
-        subscription_gap_event (s, &st->id, first, end, FM_GAP_NOT_HELD, ret_event);
+        subscription_gap_event (s, &st->id, first, end, s->lost_reason, ret_event);
     return lost ? 0 : PUMP_MORE;
 }
 

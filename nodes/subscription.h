@@ -107,7 +107,7 @@ struct stream {
     bool positioned;                        /* P is known; else it is below anything not yet heard of, from the base on */
     bool beyond;                            /* P may lie above the base's offset: a cursor must list it */
     bool has_owner, owner_gone;
-    bool young;                             /* it began after this subscription did: all of it is wanted */
+    uint64_t wanted_from;                   /* all from there on: its epoch began after this subscription did; 0: not known */
     bool conflict;                          /* told already */
     uint64_t epoch, incarnation;            /* 0: not known */
     struct fm_id owner;                     /* the node that sends it live */
@@ -191,6 +191,7 @@ struct fm_subscription {
     unsigned repair_count, late_count;
     struct stream *lost;                    /* nobody has [P + 1, lost_end) of it: to be told as a gap */
     uint64_t lost_end;
+    enum fm_gap_reason lost_reason;
 
     /* Holders, and the session with a journal. */
     struct holder *holders;
@@ -295,6 +296,8 @@ void subscription_fall_behind (struct fm_subscription *s, struct stream *st, uin
 /* --- subscription_replay.c; subscription_session_start: subscription_open.c */
 
 void subscription_want_session (struct fm_subscription *s);
+/* Members came, went or changed: the journal of the base may be among them. */
+void subscription_session_look (struct fm_subscription *s);
 /* Open a session that is wanted, if a journal is there. */
 void subscription_session_step (struct fm_subscription *s, uint64_t now_ns);
 /* The first one, from where the options say; there is no base yet. */

@@ -89,8 +89,8 @@ void subscription_holders_update (struct fm_subscription *s, uint64_t now_ns)
     s->changes_seen = changes;
     if (changed && subscription_journal (s, false, 0))
         s->journal_seen = true;
-    if (changed && s->session_state == SESSION_WANTED)
-        s->session_retry_ns = 0;
+    if (changed)
+        subscription_session_look (s);
     for (struct holder **place = &s->holders; *place;) {
         struct holder *h = *place;
         const bool idle = replay_client_sessions (h->client) == 0 && now_ns > h->used_ns + NS_OF_MS (SUBSCRIPTION_HOLDER_IDLE_MS);

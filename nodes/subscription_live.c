@@ -21,8 +21,8 @@ static void position_by_peer (struct fm_subscription *s, struct stream *st, cons
         return;
     const bool younger = peer->info.started_ns > s->opened_unix_ns;
     const bool answered = peer->fenced && !peer->gone;     /* who is gone is not waited for, whether it answered or not */
-    if (epoch_first_seq == 1 && (younger || (unheard && answered)))
-        st->young = true;
+    if (!st->wanted_from && (younger || (unheard && answered)))
+        st->wanted_from = epoch_first_seq;
     if (s->fences_only && (peer->fenced || younger)) {
         handover_go_live (&st->h);
         subscription_position (s, st, epoch_first_seq ? epoch_first_seq - 1 : 0);

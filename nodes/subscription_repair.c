@@ -90,7 +90,7 @@ static struct live_peer *choose (struct fm_subscription *s, const struct stream 
         journals++;
     /* In SYNCED delivery only a journal's word counts; where P is not known only an offset says where to begin. But live does not wait for
      * a journal that is away: what began after we did is wanted from its first fact on. (Clocks tell; so only then.) */
-    const bool known = st->positioned || (st->young && journals == 0);
+    const bool known = st->positioned || (st->wanted_from == 1 && journals == 0);
     struct live_peer *publisher = st->has_owner && !st->owner_gone && !s->synced_only && known ? subscription_peer (s, &st->owner) : NULL;
     const size_t count = journals + (publisher != NULL);
     if (count == 0)
@@ -123,7 +123,7 @@ static struct repair *free_repair (struct fm_subscription *s)
 static void begin_at_base (struct fm_subscription *s, Factmesh__ReplayOpen *open, Factmesh__Cursor *cursor)
 {
     if (!s->has_base)
-        return;                             /* all that there is */
+        return;                             /* all that there is: it began after we did */
     cursor->major = PROTO_MAJOR;
     cursor->journal = control_put_id (&s->base.journal);
     cursor->generation = s->base.generation;
@@ -189,9 +189,17 @@ static bool may_come_back (const struct fm_subscription *s, const struct stream 
     return st->gone_end <= first && now_ns < st->gone_ns + NS_OF_MS (left ? SUBSCRIPTION_LEFT_MS : SUBSCRIPTION_ORPHAN_MS);
 }
 
+/* The place where we began was one of a journal's generation that is no more: how much of the stream came before nobody can say. */
+static bool is_placed_by_nobody (const struct fm_subscription *s, const struct stream *st)
+{
+    return !st->positioned && st->wanted_from != 1 && !s->has_base;
+}
+
 /* Without a journal there is nobody to ask but the publisher: who was not asked has not said that it is lost. */
 static bool gives_up (const struct fm_subscription *s, const struct stream *st, uint64_t first, uint64_t now_ns)
 {
+    if (is_placed_by_nobody (s, st))
+        return true;
     if (!s->no_journal && s->journal_seen)
         return false;
     return st->owner_gone ? !may_come_back (s, st, first, now_ns) : st->asked >= SUBSCRIPTION_GIVE_UP;
@@ -295,6 +303,16 @@ void subscription_repair_moved (struct fm_subscription *s, struct repair *r)
     r->stream->repair = r;
 }
 
+/* To be told as a gap: what its publisher let go, or who knows whether we had it; the rest may be had. */
+static void lose (struct fm_subscription *s, struct stream *st, uint64_t first, uint64_t end)
+{
+    const bool unplaced = is_placed_by_nobody (s, st);
+    const uint64_t some_end = unplaced ? st->wanted_from : st->gone_end;
+    s->lost = st;
+    s->lost_end = some_end > first && some_end < end ? some_end : end;
+    s->lost_reason = unplaced ? FM_GAP_UNKNOWN : FM_GAP_NOT_HELD;
+}
+
 /* Returns false when the stream is out of trouble. */
 static bool look_after (struct fm_subscription *s, struct stream *st, uint64_t now_ns)
 {
@@ -311,13 +329,11 @@ static bool look_after (struct fm_subscription *s, struct stream *st, uint64_t n
         subscription_due (s, when_ns);
         return true;
     }
-    if (end != UINT64_MAX && !s->lost && gives_up (s, st, first, now_ns)) {
-        s->lost = st;
-        /* What its publisher let go is lost; the rest it may have. */
-        s->lost_end = st->gone_end > first && st->gone_end < end ? st->gone_end : end;
-    } else if (!ask (s, st, first, end, now_ns)) {
+    const bool lost = end != UINT64_MAX && gives_up (s, st, first, now_ns);
+    if (lost && !s->lost)
+        lose (s, st, first, end);
+    else if (lost || !ask (s, st, first, end, now_ns))
         st->ask_ns = now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS);
-    }
     subscription_due (s, st->repair ? silent_ns (s, st->repair) : now_ns + NS_OF_MS (SUBSCRIPTION_RETRY_MS));
     return true;
 }

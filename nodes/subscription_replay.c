@@ -169,18 +169,28 @@ static void lose_generation (struct fm_subscription *s, const char *why)
 static bool generation_passed (struct fm_subscription *s)
 {
     const struct live_peer *peer;
-    for (size_t i = 0; s->has_base && (peer = subscription_journal (s, false, i)); i++) {
+    if (!s->has_base || subscription_journal (s, true, 0))
+        return false;
+    for (size_t i = 0; (peer = subscription_journal (s, false, i)); i++) {
         if (id_equal (&peer->info.journal, &s->base.journal) && peer->info.generation > s->base.generation)
             return true;
     }
     return false;
 }
 
+void subscription_session_look (struct fm_subscription *s)
+{
+    if (generation_passed (s))
+        subscription_want_session (s);      /* live alone would not miss it, but cursors do, and who asks where a stream begins */
+    if (s->session_state == SESSION_WANTED)
+        s->session_retry_ns = 0;
+}
+
 static void go_live_where_known (struct fm_subscription *s)
 {
     for (struct stream *st = s->behind, *next; st; st = next) {
         next = st->next_behind;
-        if (!st->positioned && !st->young)
+        if (!st->positioned && st->wanted_from != 1)
             continue;           /* only our base says where it begins; a stream that began after we did is wanted from its first fact on */
         handover_go_live (&st->h);
         subscription_settle (s, st);
@@ -191,7 +201,7 @@ static void go_live_where_known (struct fm_subscription *s)
  * journal or of its publisher. */
 static void without_base (struct fm_subscription *s, uint64_t now_ns)
 {
-    if (s->session_told && generation_passed (s)) {
+    if (generation_passed (s)) {
         lose_generation (s, "the one that was known is gone");
         return;
     }
@@ -620,6 +630,7 @@ static bool unreadable (struct fm_subscription *s, struct fm_event *ret_event)
     if (last_word && !s->lost && end != UINT64_MAX) {
         s->lost = st;
         s->lost_end = end;
+        s->lost_reason = FM_GAP_NOT_HELD;
     }
     return false;
 }

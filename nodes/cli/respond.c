@@ -271,7 +271,7 @@ static int respond_run (struct respond *r)
     int rc = 0;
     while (!rc && !cli_is_signalled () && (!r->count || r->answered < r->count)) {
         rc = take_one (r);
-        if (rc == FM_TIMEOUT || rc == FM_INTERRUPTED || rc == FM_ERR_CONFLICT)
+        if (rc == FM_TIMEOUT || rc == FM_INTERRUPTED || rc == FM_ERR_CONFLICT || rc == FM_ERR_GENERATION)
             rc = 0;
     }
     if (r->worker && !rc)

@@ -250,8 +250,8 @@ static int sub_run (struct sub *s)
         int rc = fm_subscription_next (s->subscription, 0, &event);
         if (rc == FM_TIMEOUT || rc == FM_INTERRUPTED) {
             rc = sub_idle (s);
-        } else if (rc == FM_ERR_CONFLICT) {
-            /* The subscription goes on. */
+        } else if (rc == FM_ERR_CONFLICT || (rc == FM_ERR_GENERATION && !s->cursor)) {
+            /* The subscription goes on; but a cursor stands still. */
             cli_say (&s->cli, "%s: %s", fm_error_text (rc), fm_error_detail ());
             rc = 0;
         } else if (rc == 0) {

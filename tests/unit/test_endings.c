@@ -89,6 +89,10 @@ static void sub_tells_what_happens_to_it (void **state)
           "{\"event\":\"fell_behind\"}\n{\"event\":\"caught_up\"}\n{\"event\":\"fell_behind\"}\n", "factmesh sub: after 0 facts: Input/output error: broken\n" },
         /* A conflict is told, and it goes on. */
         { "sub -n 1", STEPS ({ NEXT, FM_ERR_CONFLICT, "stream s comes twice" }, { NEXT, .event = &fact }), CLI_OK, "one\n", conflict },
+        /* So is another generation of the journal; but a cursor is a place in the one before. */
+        { "sub -n 1", STEPS ({ NEXT, FM_ERR_GENERATION, "restored" }, { NEXT, .event = &fact }), CLI_OK, "one\n", "factmesh sub: a cursor of another journal or generation: restored\n" },
+        { "sub -n 1 --cursor c", STEPS ({ NEXT, FM_ERR_GENERATION, "restored" }), CLI_ERROR, "",
+          "factmesh sub: after 0 facts: a cursor of another journal or generation: restored\n" },
         { "sub --timeout 3s", STEPS ({ NEXT, .event = &fact }), CLI_TIMEOUT, "one\n", "factmesh sub: timed out: nothing came for 3000 ms; 1 facts were printed\n" },
         { "sub", STEPS ({ NEXT, FM_INTERRUPTED, .signal = SIGINT }, { WAIT }), 128 + SIGINT },
         { "sub", STEPS ({ NEXT, .event = &fact, .signal = SIGTERM }), 128 + SIGTERM, "one\n" },
@@ -151,7 +155,7 @@ static void respond_ends_as_it_should (void **state)
     const struct fm_event asked = { .kind = FM_EVENT_FACT, .fact = order }, expired = { .kind = FM_EVENT_FACT, .fact = late };
 #define LISTENING "factmesh respond: listening\n"
     const struct play plays[] = {
-        { "respond a --exec cat -n 1", STEPS ({ NEXT, FM_TIMEOUT }, { NEXT, FM_ERR_CONFLICT, "s" }, { NEXT, .event = &gap }, { NEXT, .event = &expired }, { NEXT, .event = &asked }), CLI_OK,
+        { "respond a --exec cat -n 1", STEPS ({ NEXT, FM_TIMEOUT }, { NEXT, FM_ERR_CONFLICT, "s" }, { NEXT, FM_ERR_GENERATION, "g" }, { NEXT, .event = &gap }, { NEXT, .event = &expired }, { NEXT, .event = &asked }), CLI_OK,
           .err = LISTENING, .told = "respond type  identity : one\n" },
         { "respond a --exec cat -n 2 --quiet", STEPS ({ NEXT, .event = &asked, .times = 2 }, { RESPOND, FM_ERR_TOPIC, "too long" }), CLI_OK },
         { "respond a --exec cat -n 2", STEPS ({ NEXT, .event = &asked, .times = 2 }, { RESPOND, FM_ERR_TOPIC, "too long" }), CLI_OK,

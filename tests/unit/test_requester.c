@@ -275,6 +275,17 @@ static void a_flood_of_others_responses_does_not_outlast_the_deadline (void **st
     assert_true (f.taken < 8);
 }
 
+static void a_journal_that_was_restored_is_no_answer (void **state)
+{
+    (void) state;
+    struct fm_fact response;
+    open_requester ();
+    comes ((struct comes) { .rc = FM_ERR_GENERATION });
+    comes ((struct comes) { .kind = FM_EVENT_FACT, .payload = "yes" });
+    assert_done (ask (500, &response));
+    assert_true (slice_equal (response.payload, slice_of ("yes")));
+}
+
 static void errors_are_passed_on (void **state)
 {
     (void) state;
@@ -390,6 +401,7 @@ int main (void)
         CASE (only_what_answers_this_request_is_its_response),
         CASE (no_response_in_time_is_a_time_out),
         CASE (a_flood_of_others_responses_does_not_outlast_the_deadline),
+        CASE (a_journal_that_was_restored_is_no_answer),
         CASE (errors_are_passed_on),
         CASE (many_ends_with_enough_or_with_the_time),
         CASE (what_the_listener_returns_is_returned),

@@ -244,6 +244,85 @@ static void a_restored_journal_is_told_once_and_live_goes_on (void **state)
     assert_int_equal (fm_subscription_commit (s, 100), FM_ERR_NO_JOURNAL);
 }
 
+static void restore_journal (void)
+{
+    struct fm_event e;
+    live_leave (journal);
+    live_of (journal)->generation = 2;
+    live_come_back (journal);
+    assert_int_equal (fm_subscription_next (s, PATIENCE_MS, &e), FM_ERR_GENERATION);
+}
+
+/* Live alone asks it for nothing; but acknowledgements do not reach it any more. */
+static void a_journal_that_is_restored_when_the_session_is_over_is_told (void **state)
+{
+    (void) state;
+    open_with ((struct fm_subscription_options) { .from = FM_FROM_START, .cursor = "place" });
+    expect_nothing (3000);
+    assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_CLOSE), 1);
+    publish (1, 1, 1);
+    expect_facts (1, 1, 2);
+    restore_journal ();
+    publish (1, 2, 1);
+    expect_facts (1, 2, 3);
+    expect_nothing (3000);
+    assert_done (fm_subscription_ack (s));
+    assert_int_equal (fm_subscription_commit (s, 100), FM_ERR_NO_JOURNAL);
+}
+
+/* It went before it answered the session that was to go on. */
+static void a_journal_that_is_restored_before_the_session_goes_on_is_told (void **state)
+{
+    (void) state;
+    as.first = (struct live_replay) { .start_offset = START, .next_offset = START, .remaining_bytes = 1 };
+    open_from_start ();
+    expect_nothing (10);
+    as.mute_sessions = true;
+    live_leave (journal);
+    live_come_back (journal);
+    expect_nothing (100);
+    assert_int_equal (s->session_state, SESSION_OPEN);
+    restore_journal ();
+}
+
+static void repair_all_there_is (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    const uint64_t first = open->from_seq ? open->from_seq : 1;
+    const struct kit_batch_spec batch = facts (9, first, (uint32_t) (open->end_seq - first));
+    live_say_replay (j, &(struct live_replay) { .session = open->session, .batches = &batch, .batch_count = 1 });
+}
+
+/* What came of it, as far as the place that is no more, nobody can say: it is neither waited for nor handed out once more. */
+static void what_only_the_generation_before_could_place_is_a_gap (void **state)
+{
+    (void) state;
+    const struct fm_id stream = kit_stream (9);
+    go_live ();
+    as.on_repair = repair_all_there_is;
+    restore_journal ();
+    publisher = live_peer_add (answer, false);
+    live_of (publisher)->mute_fences = true;    /* so that it may have been there before us */
+    expect_nothing (100);
+    publish (9, 5, 1);
+    expect_gap (&stream, 1, 5, FM_GAP_UNKNOWN);
+    expect_facts (9, 5, 6);
+    publish (9, 8, 1);
+    expect_facts (9, 6, 9);
+}
+
+/* Its node, which has answered our fence, had not opened it then. */
+static void what_an_epoch_that_began_after_us_brings_is_no_gap_though_the_rest_is (void **state)
+{
+    (void) state;
+    const struct fm_id stream = kit_stream (9);
+    go_live ();
+    as.on_repair = repair_all_there_is;
+    restore_journal ();
+    live_publish (publisher, &(struct kit_batch_spec) { .stream = 9, .first_seq = 5, .count = 1, .payload_len = 100, .epoch_first_seq = 3 });
+    expect_gap (&stream, 1, 3, FM_GAP_UNKNOWN);
+    expect_facts (9, 3, 6);
+}
+
 /* It was there before we were: where it begins for us only our base says. What is known meanwhile may be in the midst. */
 static void a_stream_that_only_the_journal_can_place_waits_for_it (void **state)
 {
@@ -520,6 +599,10 @@ int main (void)
         CASE (a_batch_that_cannot_be_read_is_a_gap_of_its_offsets),
         CASE (what_came_live_is_dropped_when_the_journal_says_that_the_end_is_far),
         CASE (a_restored_journal_is_told_once_and_live_goes_on),
+        CASE (a_journal_that_is_restored_when_the_session_is_over_is_told),
+        CASE (a_journal_that_is_restored_before_the_session_goes_on_is_told),
+        CASE (what_only_the_generation_before_could_place_is_a_gap),
+        CASE (what_an_epoch_that_began_after_us_brings_is_no_gap_though_the_rest_is),
         CASE (a_stream_that_only_the_journal_can_place_waits_for_it),
         CASE (what_comes_live_from_below_the_start_is_not_where_a_stream_begins),
         CASE (what_a_journal_says_is_below_the_start_does_not_come_live),
