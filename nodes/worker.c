@@ -78,8 +78,9 @@ static bool holds_nothing (const struct fm_worker *w)
     return !w->queue_count && !w->has_current && !w->untold;
 }
 
-/* One that does not fit, or can't be kept, is left to its lease. Tokens grow: what comes with an older one was said twice. */
-static void take_item (struct fm_worker *w, const Factmesh__WorkItem *m, uint64_t now_ns)
+/* One that does not fit, or can't be kept, is left to its lease. Tokens grow: what comes with an older one was said twice. It may have lain there since we
+ * last looked: the journal's lease began then, at the earliest. */
+static void take_item (struct fm_worker *w, const Factmesh__WorkItem *m)
 {
     if (w->queue_count == w->in_hand || m->token <= w->last_token)
         return;
@@ -92,7 +93,7 @@ static void take_item (struct fm_worker *w, const Factmesh__WorkItem *m, uint64_
         .offset = m->offset, .token = m->token, .deliveries = m->deliveries, .attempts = m->attempts, .flags = m->flags, .len = m->batch.len, .bytes = bytes,
     };
     if (holds_nothing (w))
-        worker_renew (w, now_ns);
+        worker_renew (w, w->looked_ns);
     take_id (m->root, &item.root);
     take_id (m->parked, &item.parked);
     w->queue[(w->queue_first + w->queue_count++) % w->in_hand] = item;
@@ -171,8 +172,9 @@ static void receive (struct fm_worker *w, uint64_t now_ns)
             take_confirm (w, e.request, c->outcomes_confirm);
         else if (c->body_case == FACTMESH__CONTROL__BODY_WORK && w->state == WORKER_JOINED && c->work->member == w->member)
             for (size_t i = 0; i < c->work->n_items; i++)
-                take_item (w, c->work->items[i], now_ns);
+                take_item (w, c->work->items[i]);
     }
+    w->looked_ns = now_ns;
 }
 
 /* --- Outcomes. */

@@ -73,6 +73,7 @@ struct fm_worker {
     /* One lease for all that is in hand, as at the journal: it begins anew with each outcome told, and with the first fact in empty hands. By our clock, and
      * it ends earlier than the journal's. */
     uint64_t lease_begin_ns, lease_end_ns, join_ns;
+    uint64_t looked_ns;                 /* when all that the journal had said was read */
 
     /* What is in hand: a ring. The current one is taken out of it. */
     struct work_item *queue;

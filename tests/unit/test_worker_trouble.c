@@ -59,6 +59,31 @@ static void what_waits_for_its_turn_longer_than_the_lease_goes_back (void **stat
     assert_int_equal (fm_worker_commit (worker, 100), FM_ERR_LEASE);
 }
 
+/* The caller was elsewhere, or the process stopped: the journal counts from when it handed out, and others may have it, and what follows it, by now. */
+static void what_lay_there_longer_than_its_lease_goes_back (void **state)
+{
+    (void) state;
+    struct fm_work work;
+    join ();
+    expect_nothing (100);
+    group_hand_out_tokens (1, 3);
+    script_pass (GROUP_LEASE_TEST_MS);
+    expect_nothing (100);
+    TOLD_ONCE (1, RELEASE);
+    TOLD_ONCE (2, RELEASE);
+    /* What lay there for less has less left, and what comes while somebody waits all of it. */
+    group_hand_out ((struct handed) { .token = 3 });
+    script_pass (GROUP_LEASE_TEST_MS / 2);
+    take (3, &work);
+    assert_in_range (fm_work_left_ms (worker), 1, GROUP_LEASE_TEST_MS / 2);
+    assert_done (fm_work_done (worker));
+    assert_done (fm_worker_commit (worker, 100));
+    expect_nothing (10 * GROUP_LEASE_TEST_MS);
+    group_hand_out ((struct handed) { .token = 4 });
+    take (4, &work);
+    assert_in_range (fm_work_left_ms (worker), GROUP_LEASE_TEST_MS / 2, GROUP_LEASE_TEST_MS);
+}
+
 static void a_lease_is_extended_as_long_as_the_journal_leaves_it (void **state)
 {
     (void) state;
@@ -353,6 +378,7 @@ int main (void)
         CASE (a_fact_that_took_longer_than_its_lease_is_given_up),
         CASE (what_had_begun_when_its_lease_passed_is_in_doubt),
         CASE (what_waits_for_its_turn_longer_than_the_lease_goes_back),
+        CASE (what_lay_there_longer_than_its_lease_goes_back),
         CASE (a_lease_is_extended_as_long_as_the_journal_leaves_it),
         CASE (a_lease_longer_than_a_group_may_have_is_a_day),
         CASE (begin_is_refused_confirmed_or_times_out),
