@@ -215,10 +215,8 @@ int group_state_hold (struct group_state *g, uint64_t member, uint64_t offset, u
     const uint32_t slot = slot_map_find (&g->by_offset, offset);
     if (!m)
         return FM_ERR_UNKNOWN;
-    if (!slot) {
-        const uint64_t done = group_finished_find (&g->finished, offset, now);
-        return offset < g->place.next && (!done || done == token) ? FM_ERR_END : FM_ERR_LEASE;
-    }
+    if (!slot)
+        return group_state_is_done (g, offset, token, now) ? FM_ERR_END : FM_ERR_LEASE;
     struct entry *e = &g->entries[slot];
     const uint32_t number = (uint32_t) (m - g->members);
     const bool in_hand = (e->state == ENTRY_HANDED || e->state == ENTRY_BEGUN) && e->token == token;
@@ -236,6 +234,14 @@ int group_state_hold (struct group_state *g, uint64_t member, uint64_t offset, u
     group_entry_give (g, slot, number, token, begun);
     m->lease_end = now + g->options.lease_ns;
     return 0;
+}
+
+bool group_state_is_done (struct group_state *g, uint64_t offset, uint64_t token, uint64_t now)
+{
+    if (slot_map_find (&g->by_offset, offset) || offset >= g->place.next)
+        return false;
+    const uint64_t done = group_finished_find (&g->finished, offset, now);
+    return !done || done == token;
 }
 
 /* --- Handing out. */

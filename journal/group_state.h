@@ -125,6 +125,9 @@ void group_state_silence (struct group_state *g, uint64_t member);
  * and did it. FM_ERR_END: it is done, by this member as far as is known (group_finished.h). */
 int group_state_hold (struct group_state *g, uint64_t member, uint64_t offset, uint64_t token, uint64_t now);
 
+/* Would it be told FM_ERR_END? */
+bool group_state_is_done (struct group_state *g, uint64_t offset, uint64_t token, uint64_t now);
+
 /* --- Handing out. */
 
 struct group_hand_out {

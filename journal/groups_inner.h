@@ -84,7 +84,7 @@ struct group {
     size_t confirm_count;
     bool store_told, read_told, hand_out_told;     /* of the error that lasts */
 
-    /* The store that must be durable before anybody joins: of this start, of the newest topics. Joins wait for it. */
+    /* The store that must be durable before anybody joins: of this start, of the newest topics, of what somebody who comes back has done. Joins wait for it. */
     uint64_t config_store;
     struct mail *joins, **joins_end;
 };

@@ -231,10 +231,26 @@ static int defer_join (struct group *g, struct mail *mail)
         return -ENOMEM;
     kept->from = mail->from;
     kept->control = mail->control;
+    kept->done = mail->done;
     mail->control = NULL;
     *(g->joins ? g->joins_end : &g->joins) = kept;
     g->joins_end = &kept->next;
     return 0;
+}
+
+/* What it holds and is told nothing of is done, and it will not say so again: so that must be durable before, and once more where its outcome came while it
+ * waited, over its old connection. */
+static void wait_for_done (struct group *g, struct mail *mail, uint64_t now)
+{
+    const Factmesh__GroupJoin *join = mail->control->group_join;
+    uint32_t done = 0;
+    for (size_t i = 0; i < join->n_holding; i++)
+        done += group_state_is_done (g->state, join->holding[i]->offset, join->holding[i]->token, now);
+    if (done == mail->done)
+        return;
+    mail->done = done;
+    g->dirty = g->urgent = true;
+    g->config_store = g->stores + 1;
 }
 
 int groups_join (struct groups *gs, struct mail *mail, uint64_t now)
@@ -252,6 +268,8 @@ int groups_join (struct groups *gs, struct mail *mail, uint64_t now)
     struct group *g = groups_find (gs, control_get_slice (&join->group));
     rc = g ? fit (g, join, &config) : make (gs, join, &config, &g);
     group_filters_release (&config.filters);
+    if (!rc)
+        wait_for_done (g, mail, now);
     if (!rc && g->config_store > g->stored)
         return defer_join (g, mail);
     if (!rc)

@@ -17,6 +17,7 @@ struct mail {
     struct node_route from;
     struct fm_id node_down;             /* not zero: this node went, and there is no message */
     bool said_goodbye;
+    uint32_t done;                      /* a GroupJoin that waits: of what it holds so much was done when it began to */
     size_t bytes;
     Factmesh__Control *control;
 };

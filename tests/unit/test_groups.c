@@ -62,6 +62,33 @@ static void nothing_is_told_before_it_is_durable (void **state)
     groups_destroy (&groups);
 }
 
+/* Its connection broke before its outcome was confirmed. What it comes back with and is not told of is done for it: so that is durable. */
+static void who_comes_back_is_told_that_it_is_done_when_that_is_durable (void **state)
+{
+    struct fake_journal *j = *state;
+    j->fs = fail_fs_new ();
+    assert_int_equal (fake_open (j), 0);
+    const struct kit_batch_spec one = { .stream = 1, .first_seq = 1, .count = 1, .payload_len = 10 };
+    assert_int_equal (kit_append_batch (j->context.log, &one), 1);
+    assert_int_equal (fake_sync (j), 0);
+    assert_int_equal (groups_new (&j->context, &groups), 0);
+    join ("g", 2);
+    const uint64_t member = sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_JOINED)->group_joined->member;
+    const Factmesh__WorkItem *item = sync_until_reply (j, FACTMESH__CONTROL__BODY_WORK)->work->items[0];
+    Factmesh__GroupHolding held = FACTMESH__GROUP_HOLDING__INIT, *holding[] = { &held };
+    held.offset = item->offset;
+    held.token = item->token;
+    group_say (member, item->offset, item->token, FACTMESH__OUTCOME_KIND__OUTCOME_DONE);
+    group_ask (&(struct group_ask) { .from = 'b', .group = slice_of ("g"), .credit = 2, .effect = FACTMESH__EFFECT__EFFECT_ONCE, .holding = holding,
+                                     .holding_count = 1 });
+    assert_null (fake_reply_within (QUIET_MS));
+    const Factmesh__Control *c;
+    while ((c = sync_until_reply (j, 0))->body_case != FACTMESH__CONTROL__BODY_GROUP_JOINED)
+        ;
+    assert_int_equal (c->group_joined->n_holding + c->group_joined->n_refused, 0);
+    groups_destroy (&groups);
+}
+
 /* Who waits for it does not ask again. */
 static void a_confirmation_that_cannot_be_sent_now_is_sent_later (void **state)
 {
@@ -389,6 +416,7 @@ int main (void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown (nothing_is_told_before_it_is_durable, set_up, tear_down),
+        cmocka_unit_test_setup_teardown (who_comes_back_is_told_that_it_is_done_when_that_is_durable, set_up, tear_down),
         cmocka_unit_test_setup_teardown (a_confirmation_that_cannot_be_sent_now_is_sent_later, set_up, tear_down),
         cmocka_unit_test_setup_teardown (a_group_that_could_not_be_loaded_is_refused_and_its_state_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown (joins_that_wait_are_refused_when_the_log_becomes_read_only, set_up, tear_down),
