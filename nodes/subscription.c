@@ -304,6 +304,7 @@ static void look_after (struct fm_subscription *s, uint64_t now_ns)
     subscription_holders_update (s, now_ns);
     subscription_session_step (s, now_ns);
     subscription_repair_step (s, now_ns);
+    subscription_waits_step (s, now_ns);
     if (s->cursor_name)
         subscription_commit_step (s, now_ns);
     count_delivered (s);

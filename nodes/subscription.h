@@ -63,6 +63,7 @@ enum {
     SUBSCRIPTION_HOLDER_IDLE_MS = 30000,
     SUBSCRIPTION_ORPHAN_MS = 60000,         /* a publisher that vanished without a goodbye may have what it has not let go for so long, as for a journal */
     SUBSCRIPTION_LEFT_MS = 10000,           /* one that said goodbye for so long: what came last in its name may be of who has its address now */
+    SUBSCRIPTION_WAITS_MS = 60000,          /* what is where it was so long before, for want of anybody's answer, is told */
     SUBSCRIPTION_GIVE_UP = 16               /* fruitless questions to a publisher that lives, in a mesh that never had a journal: the gap is told */
 };
 
@@ -140,6 +141,7 @@ struct stream {
     unsigned given_up;                      /* questions in a row, for want of any answer */
     uint64_t tail_ns;                       /* ask for what was sent last; 0: no need */
     uint64_t gone_end;                      /* its publisher said that it has nothing below */
+    uint64_t waits_look, waits_complete;    /* it waited at that look, with that P */
 };
 
 /* Bytes of a batch that is held, or of the frame that is being walked. */
@@ -187,6 +189,8 @@ struct fm_subscription {
     struct stream *trouble;
     size_t held_bytes;
     uint64_t trouble_ns;                    /* look at them */
+    uint64_t waits_look, waits_look_ns;     /* the last look at what waits; and when the next one is due */
+    uint64_t waits_durable;                 /* then acknowledgements waited, and so many were durable; UINT64_MAX: none waited */
     struct repair repairs[SUBSCRIPTION_QUESTIONS_MAX];
     unsigned repair_count, late_count;
     struct stream *lost;                    /* nobody has [P + 1, lost_end) of it: to be told as a gap */
@@ -320,6 +324,8 @@ bool subscription_may_pass (int error);
 /* Something of it is missing, or will be: look at it at that time. */
 void subscription_trouble (struct fm_subscription *s, struct stream *st, uint64_t when_ns);
 void subscription_repair_step (struct fm_subscription *s, uint64_t now_ns);
+/* What waits for somebody who may never come is told, each minute. */
+void subscription_waits_step (struct fm_subscription *s, uint64_t now_ns);
 struct repair *subscription_repair_of (struct fm_subscription *s, const struct holder *holder, uint64_t session);
 /* Something came for it, if only that there is nothing. */
 void subscription_repair_answered (struct fm_subscription *s, struct repair *r, uint64_t now_ns);

@@ -360,3 +360,54 @@ void subscription_repair_step (struct fm_subscription *s, uint64_t now_ns)
     s->trouble_ns = s->due_ns;
     subscription_due (s, due_before);
 }
+
+/* --- What waits. */
+
+/* It did at the look before too, and nothing came meanwhile. */
+static bool has_waited (const struct fm_subscription *s, struct stream *st)
+{
+    const bool waited = st->waits_look && st->waits_look + 1 == s->waits_look && st->waits_complete == st->h.complete;
+    st->waits_look = s->waits_look;
+    st->waits_complete = st->h.complete;
+    return waited;
+}
+
+static void tell_streams_that_wait (struct fm_subscription *s)
+{
+    size_t count = 0;
+    const struct stream *one = NULL;
+    for (struct stream *st = s->trouble; st; st = st->next_trouble) {
+        if (has_waited (s, st) && ++count == 1)
+            one = st;
+    }
+    /* Those that wait for the session; it itself goes on as long as it is open. */
+    for (struct stream *st = s->session_state == SESSION_WANTED ? s->behind : NULL; st; st = st->next_behind) {
+        if (!st->in_trouble && has_waited (s, st) && ++count == 1)
+            one = st;
+    }
+    char id[ID_TEXT_LEN + 1];
+    if (count)
+        node_notice (s->node, "SUBSCRIPTION-WAITS", "streams=%zu one=%s complete=%llu: what may follow has not come for a minute; waits for %s", count,
+                     id_text (&one->id, id), (unsigned long long) one->h.complete,
+                     s->has_base && !subscription_journal (s, true, 0) ? "the journal, which is away" : "a journal or the publisher to have it");
+}
+
+static void tell_acknowledgements_that_wait (struct fm_subscription *s)
+{
+    const bool wait = s->cursor_name && (s->ack_changed || s->put_out);
+    if (wait && s->waits_durable == s->acks_durable)
+        node_notice (s->node, "CURSOR-WAITS", "cursor=%s what was acknowledged has not become durable at the journal for a minute", s->cursor_name);
+    s->waits_durable = wait ? s->acks_durable : UINT64_MAX;
+}
+
+void subscription_waits_step (struct fm_subscription *s, uint64_t now_ns)
+{
+    if (now_ns >= s->waits_look_ns) {
+        s->waits_look_ns = now_ns + NS_OF_MS (SUBSCRIPTION_WAITS_MS);
+        s->waits_look++;
+        tell_streams_that_wait (s);
+        tell_acknowledgements_that_wait (s);
+    }
+    if (s->trouble || s->session_state == SESSION_WANTED || s->waits_durable != UINT64_MAX)
+        subscription_due (s, s->waits_look_ns);
+}
