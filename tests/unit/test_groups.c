@@ -25,15 +25,21 @@ static void join (const char *group, uint32_t credit)
     group_ask (&(struct group_ask) { .group = slice_of (group), .credit = credit, .effect = FACTMESH__EFFECT__EFFECT_ONCE });
 }
 
-static void nothing_is_told_before_it_is_durable (void **state)
+/* The groups' thread, over a log with one fact. */
+static void begin_with_one (struct fake_journal *j)
 {
-    struct fake_journal *j = *state;
+    const struct kit_batch_spec one = { .stream = 1, .first_seq = 1, .count = 1, .payload_len = 10 };
     j->fs = fail_fs_new ();
     assert_int_equal (fake_open (j), 0);
-    const struct kit_batch_spec one = { .stream = 1, .first_seq = 1, .count = 1, .payload_len = 10 };
     assert_int_equal (kit_append_batch (j->context.log, &one), 1);
     assert_int_equal (fake_sync (j), 0);
     assert_int_equal (groups_new (&j->context, &groups), 0);
+}
+
+static void nothing_is_told_before_it_is_durable (void **state)
+{
+    struct fake_journal *j = *state;
+    begin_with_one (j);
     join ("g", 2);
     assert_null (fake_reply_within (QUIET_MS));         /* the group is not durable yet */
     const uint64_t member = sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_JOINED)->group_joined->member;
@@ -66,12 +72,7 @@ static void nothing_is_told_before_it_is_durable (void **state)
 static void who_comes_back_is_told_that_it_is_done_when_that_is_durable (void **state)
 {
     struct fake_journal *j = *state;
-    j->fs = fail_fs_new ();
-    assert_int_equal (fake_open (j), 0);
-    const struct kit_batch_spec one = { .stream = 1, .first_seq = 1, .count = 1, .payload_len = 10 };
-    assert_int_equal (kit_append_batch (j->context.log, &one), 1);
-    assert_int_equal (fake_sync (j), 0);
-    assert_int_equal (groups_new (&j->context, &groups), 0);
+    begin_with_one (j);
     join ("g", 2);
     const uint64_t member = sync_until_reply (j, FACTMESH__CONTROL__BODY_GROUP_JOINED)->group_joined->member;
     const Factmesh__WorkItem *item = sync_until_reply (j, FACTMESH__CONTROL__BODY_WORK)->work->items[0];
