@@ -92,13 +92,26 @@ static int need_reader (struct fact_finder *f)
     return log_reader_new (f->log, &f->reader);
 }
 
+/* The record that the reader was put to. What a hole on the way to it took is told before, and says nothing of it. */
+static int next_record (struct fact_finder *f, struct log_item *ret_item)
+{
+    uint64_t before, behind, remaining;
+    int rc;
+    log_reader_position (f->reader, &before, &remaining);
+    do {
+        rc = log_reader_next (f->reader, ret_item);
+        log_reader_position (f->reader, &behind, &remaining);
+    } while (rc == 0 && ret_item->kind == LOG_ITEM_GAP && behind == before);
+    return rc == FM_ERR_END ? FM_ERR_UNKNOWN : rc;
+}
+
 /* Of the batch that the reader comes to next: the fact at that offset, or of that sequence. */
 static int extract_next (struct fact_finder *f, uint64_t offset, uint64_t seq, uint64_t *ret_offset)
 {
     struct log_item item;
-    int rc = log_reader_next (f->reader, &item);
+    int rc = next_record (f, &item);
     if (rc)
-        return rc == FM_ERR_END ? FM_ERR_UNKNOWN : rc;
+        return rc;
     if (item.kind != LOG_ITEM_BATCH || !item.bytes.len)
         return FM_ERR_UNKNOWN;
     const uint64_t at = seq ? seq - item.first_seq : offset - item.offset;

@@ -93,10 +93,11 @@ static bool pass_recent (struct recent *recent, const struct fold_positions *pos
 }
 
 /* Over what must be read, until it is recent. Several gaps may stand at one place, where a hole hid records of several streams: the base goes there only
- * when all of them are done, which the next item behind them shows. */
+ * when all of them are done, which the next item behind them shows. What a hole below the base took is told as well, on the way there: it is done. */
 static int pass_log (struct log_reader *reader, struct recent *recent, const struct fold_positions *positions, uint64_t *base)
 {
-    uint64_t passed = *base;
+    const uint64_t begin = *base;
+    uint64_t passed = begin;
     size_t bytes = 0;
     int rc = log_reader_seek_offset (reader, *base);
     for (unsigned n = 0; rc == 0 && n < FOLD_RECORDS_MAX && bytes < FOLD_BYTES_MAX; n++) {
@@ -106,14 +107,16 @@ static int pass_log (struct log_reader *reader, struct recent *recent, const str
         rc = log_reader_next (reader, &item);
         if (rc)
             break;
+        struct recent_record r = { .stream = item.stream, .first_seq = item.first_seq, .end_seq = item.end_seq, .offset = item.offset };
+        log_reader_position (reader, &r.end_offset, &remaining);
+        if (r.end_offset <= begin)
+            continue;
         const bool behind = item.offset >= passed;
         if (behind && passed > *base) {
             *base = passed;
             if (recent_copy (recent, *base, &page, 1))
                 return 0;
         }
-        struct recent_record r = { .stream = item.stream, .first_seq = item.first_seq, .end_seq = item.end_seq, .offset = item.offset };
-        log_reader_position (reader, &r.end_offset, &remaining);
         const bool astride = item.kind == LOG_ITEM_BATCH && item.offset < *base;
         if (!pass (&r, positions, &passed)) {
             if (behind || astride)

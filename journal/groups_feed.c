@@ -140,6 +140,8 @@ static int take_batch (struct groups *gs, struct group *g, const struct log_item
 
 static void note_gap (struct groups *gs, const struct group *g, const struct log_item *item, uint64_t from, uint64_t end)
 {
+    if (end <= from)
+        return;                         /* below the place, on the way to it */
     if (item->reason == FACTMESH__GAP_REASON__GAP_EXPIRED || item->reason == FACTMESH__GAP_REASON__GAP_DAMAGED)
         journal_notice (gs->context, "GROUP-GAP", "group=%s offsets=[%llu,%llu) reason=%s: facts that were there are passed over", g->name,
                         (unsigned long long) from, (unsigned long long) end, item->reason == FACTMESH__GAP_REASON__GAP_EXPIRED ? "expired" : "damaged");

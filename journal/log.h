@@ -227,6 +227,10 @@ bool log_reader_wants (const struct log_reader *r, struct fm_slice topic);
  * the synced end; -errno. */
 int log_reader_next (struct log_reader *r, struct log_item *ret_item);
 
+/* Of the record behind the gap that was returned last, for holes on the way to a record are told before it: what its header says. False: no batch
+ * that the filter by stream lets through is at hand. */
+bool log_reader_ahead (const struct log_reader *r, struct log_item *ret_item);
+
 /* The next offset to be read, and an estimate of the bytes from there to the synced end. */
 void log_reader_position (const struct log_reader *r, uint64_t *ret_offset, uint64_t *ret_remaining_bytes);
 

@@ -370,6 +370,16 @@ static bool tell_gap (struct log_reader *r, uint64_t end, struct log_item *ret_i
     return false;
 }
 
+static struct log_item item_of (const struct record *rec)
+{
+    return (struct log_item) { .kind = LOG_ITEM_BATCH,
+                               .offset = rec->offset,
+                               .time_ns = rec->time_ns,
+                               .stream = rec->stream,
+                               .first_seq = rec->first_seq,
+                               .end_seq = rec->first_seq + rec->count };
+}
+
 /* The record at hand as an item. False: the filter leaves it out altogether. */
 static int take_record (struct log_reader *r, struct log_item *ret_item, bool *ret_taken)
 {
@@ -377,12 +387,7 @@ static int take_record (struct log_reader *r, struct log_item *ret_item, bool *r
     *ret_taken = !is_filtered_out (r, &rec->stream);
     if (*ret_taken) {
         const uint8_t *body;
-        struct log_item item = { .kind = LOG_ITEM_BATCH,
-                                 .offset = rec->offset,
-                                 .time_ns = rec->time_ns,
-                                 .stream = rec->stream,
-                                 .first_seq = rec->first_seq,
-                                 .end_seq = rec->first_seq + rec->count };
+        struct log_item item = item_of (rec);
         const int rc = scan_body (&r->scan, &body);
         if (rc && rc != FM_ERR_CORRUPT)
             return rc;
@@ -446,6 +451,14 @@ int log_reader_next (struct log_reader *r, struct log_item *ret_item)
         if (taken)
             return 0;
     }
+}
+
+bool log_reader_ahead (const struct log_reader *r, struct log_item *ret_item)
+{
+    if (r->at != AT_RECORD || r->scan.record.kind != RECORD_BATCH || is_filtered_out (r, &r->scan.record.stream))
+        return false;
+    *ret_item = item_of (&r->scan.record);
+    return true;
 }
 
 void log_reader_position (const struct log_reader *r, uint64_t *ret_offset, uint64_t *ret_remaining_bytes)

@@ -26,6 +26,9 @@ static int begin_at_offset (struct replay *r)
     if (rc || !r->has_item)
         return rc;
     const struct log_item *item = &r->item;
+    struct log_item first = *item;
+    if (item->kind == LOG_ITEM_GAP)
+        (void) log_reader_ahead (r->reader, &first);    /* a hole on the way to it, below the start, is told before it */
     if (id_is_zero (&item->stream) && item->reason == FACTMESH__GAP_REASON__GAP_EXPIRED) {
         r->table = TABLE_EXPIRED;
         if (r->start_offset <= 1) {
@@ -33,9 +36,9 @@ static int begin_at_offset (struct replay *r)
             r->expired_end = item->end_seq;
         } else
             r->start_gap = true;
-    } else if (item->kind == LOG_ITEM_BATCH && item->bytes.len && item->offset < r->start_offset) {
-        r->astride = item->stream;
-        replay_note_covered (r, &item->stream, item->first_seq + (r->start_offset - item->offset) - 1);
+    } else if (!id_is_zero (&first.stream) && first.offset < r->start_offset) {
+        r->astride = first.stream;
+        replay_note_covered (r, &first.stream, first.first_seq + (r->start_offset - first.offset) - 1);
     }
     return 0;
 }

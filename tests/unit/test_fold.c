@@ -35,7 +35,7 @@ static void damage (struct log_setting *s)
     wipe (path, &first, &last);
 }
 
-static uint64_t fold (struct log *log, uint64_t first_done, uint64_t second_done)
+static uint64_t fold_from (struct log *log, uint64_t first_done, uint64_t second_done, uint64_t from)
 {
     const bool in_order = memcmp (kit_stream (1).bytes, kit_stream (2).bytes, ID_LEN) < 0;
     struct fold_position items[] = { { kit_stream (in_order ? 1 : 2), in_order ? first_done : second_done },
@@ -46,10 +46,15 @@ static uint64_t fold (struct log *log, uint64_t first_done, uint64_t second_done
     uint64_t base;
     assert_int_equal (log_reader_new (log, &reader), 0);
     assert_int_equal (recent_new (&recent), 0);
-    assert_int_equal (fold_base (reader, recent, &positions, 1, 17, &base), 0);
+    assert_int_equal (fold_base (reader, recent, &positions, from, 17, &base), 0);
     recent_destroy (&recent);
     log_reader_destroy (&reader);
     return base;
+}
+
+static uint64_t fold (struct log *log, uint64_t first_done, uint64_t second_done)
+{
+    return fold_from (log, first_done, second_done, 1);
 }
 
 static void a_cursor_does_not_pass_a_hole_of_which_one_stream_is_not_done (void **state)
@@ -67,6 +72,16 @@ static void a_cursor_does_not_pass_a_hole_of_which_one_stream_is_not_done (void 
     assert_int_equal (fold (s->log, 2, 8), 5);
     assert_int_equal (fold (s->log, 8, 4), 11);     /* behind the hole: stream 2's facts 5 and 6 are not done */
     assert_int_equal (fold (s->log, 5, 4), 10);     /* half a batch */
+}
+
+/* What the hole took lies below the base, and is done: the streams' positions went with it. */
+static void a_cursor_that_stands_behind_a_hole_goes_on (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    damage (s);
+    assert_int_equal (fold_from (s->log, 6, 0, 9), 11);
+    assert_int_equal (fold_from (s->log, 6, 0, 10), 11);        /* from within a batch */
+    assert_int_equal (fold_from (s->log, 8, 6, 11), 15);
 }
 
 /* A position in the batch in which the base stands is said by the base alone: it goes there, also when it must read where it is. */
@@ -176,6 +191,7 @@ int main (void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (positions_are_sorted_once_each_and_name_streams),
         cmocka_unit_test_setup_teardown (a_cursor_does_not_pass_a_hole_of_which_one_stream_is_not_done, log_set_up, log_tear_down),
+        cmocka_unit_test_setup_teardown (a_cursor_that_stands_behind_a_hole_goes_on, log_set_up, log_tear_down),
         cmocka_unit_test_setup_teardown (a_cursor_goes_on_within_the_batch_in_which_it_stands, log_set_up, log_tear_down),
         cmocka_unit_test_setup_teardown (a_cursor_does_not_pass_what_expired, log_set_up, log_tear_down),
     };

@@ -368,6 +368,31 @@ static void no_more_is_looked_at_than_a_group_may_have_unfinished (void **state)
 
 /* --- Handing out. */
 
+/* A record of which nothing is left lies between where a search begins and what is searched: what it took is told, which says nothing of the fact. */
+static void what_lies_behind_a_hole_is_found_and_handed_out (void **state)
+{
+    struct setting *s = *state;
+    append (s, 6, 10);
+    assert_int_equal (read_all (s), 0);
+    const struct kit_batch_spec lost = spec_of (2, 10);
+    char path[256];
+    kit_segment_path (s->j.directory, 1, path);
+    wipe (path, &lost, &lost);
+    hand_out (s);
+    expect_work (5, (const uint64_t[]) { 1, 3, 4, 5, 6 });
+    assert_int_equal (fake.notice_count, 1);
+    assert_true (fake_noticed ("GROUP-FACT-GONE group=g offset=2: retention or damage took it before it was done"));
+    /* Its place, too, is found there: nothing more is told of the hole. */
+    groups_walk_reset (&s->g->walk);
+    append_correction (s, 1, 3);
+    assert_int_equal (read_all (s), 0);
+    hand_out (s);
+    const Factmesh__Work *w = fake_wait_reply (FACTMESH__CONTROL__BODY_WORK)->work;
+    assert_int_equal (w->n_items, 1);
+    assert_int_equal (w->items[0]->root->seq, 3);
+    assert_int_equal (fake.notice_count, 1);
+}
+
 static void what_is_gone_when_its_turn_comes_is_told_and_forgotten (void **state)
 {
     struct setting *s = *state;
@@ -465,6 +490,7 @@ int main (void)
         CASE (what_a_correction_corrects_cannot_be_read_now),
         CASE (a_correction_of_what_expired_is_handed_out_at_once),
         CASE (no_more_is_looked_at_than_a_group_may_have_unfinished),
+        CASE (what_lies_behind_a_hole_is_found_and_handed_out),
         CASE (what_is_gone_when_its_turn_comes_is_told_and_forgotten),
         CASE (what_cannot_be_read_when_its_turn_comes_waits),
         CASE (much_work_goes_in_several_messages),

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "../support/log_setting.h"
 #include "../support/replay_kit.h"
 #include "covered.h"
 #include "error.h"
@@ -124,6 +125,46 @@ static void more_streams_than_a_message_tells_are_told_in_several (void **state)
 }
 
 /* --- Gaps. */
+
+/* A session begins in the midst of a batch that nothing of its stream follows. What it says of the stream before it comes to the rest of the batch must not reach
+ * into that: though what it comes to first is a hole before the batch, or the batch is damaged. */
+static void the_rest_of_a_batch_is_not_covered_before_it_comes (void **state)
+{
+    struct replay_setting *s = replay_setting_of (state);
+    const struct kit_batch_spec lost = { .stream = 1, .first_seq = 2, .count = 1, .payload_len = 20 };
+    const struct kit_batch_spec last = { .stream = 2, .first_seq = 1, .count = 10, .payload_len = 20 };
+    const struct fm_id of_last = kit_stream (2);
+    char path[256];
+    append_turns (s, 1, 3, 1, 20, NULL, 1);
+    kit_append_batch (s->log, &last);
+    kit_sync (s->log);
+    kit_segment_path (s->directory, 1, path);
+    const int64_t within = (int64_t) find_batch (path, &last) + 20;
+    kit_flip (path, within);
+    const Factmesh__ReplayOpen open = from_offset (9);      /* sequence 6 of the ten */
+    for (int round = 0; round < 6; round++) {
+        if (round == 2)
+            wipe (path, &lost, &lost);
+        if (round == 4)
+            kit_flip (path, within);
+        struct session *x = session_open (s, &open);
+        struct replay_header header = { .gap_count = 0 };
+        bool come = false;
+        do {
+            if (round % 2)
+                replay_rest (x->replay);
+            assert_int_equal (replay_step (x->replay, &x->buffer, x->target, &x->last, &header), 0);
+            const bool told = x->last == REPLAY_STEP_MESSAGE;
+            for (size_t i = 0; told && i < header.gap_count; i++)
+                come |= id_equal (&header.gaps[i].stream, &of_last);
+            come |= told && x->buffer.len > 0;
+            for (size_t i = 0; told && !come && i < header.covered_count; i++)
+                assert_true (header.covered[i].through <= (id_equal (&header.covered[i].stream, &of_last) ? 5 : 3));
+        } while (!come && (x->last == REPLAY_STEP_MORE || x->last == REPLAY_STEP_MESSAGE));
+        assert_true (come);
+        session_close (x);
+    }
+}
 
 static void a_position_beyond_what_expired_tells_no_gap (void **state)
 {
@@ -390,6 +431,7 @@ int main (void)
 #define RETAINING(f) cmocka_unit_test_setup_teardown (f, set_up_retaining, replay_tear_down)
     const struct CMUnitTest tests[] = {
         CASE (more_streams_than_a_message_tells_are_told_in_several),
+        CASE (the_rest_of_a_batch_is_not_covered_before_it_comes),
         CASE (a_position_beyond_what_expired_tells_no_gap),
         CASE (what_is_missing_between_two_facts_of_a_stream_is_told_where_nothing_tells_whose_facts_were_lost),
         RETAINING (a_session_that_retention_overtakes_tells_each_streams_gap),
