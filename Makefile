@@ -221,7 +221,7 @@ fuzz-corpus:  ## the fuzzers' corpora again, and mutations of them for a second 
 fuzz-replay: $(FUZZ_BIN)
 	JOBS=2 scripts/run-tests fuzz-$(VARIANT) $(FUZZ_BIN)
 
-.PHONY: test unit asan tsan e2e mutants soak soak-sim demo shop bench bench-check install lint format clean tools
+.PHONY: test unit fault crash asan tsan e2e mutants soak soak-sim demo shop bench bench-check install lint format clean tools
 tools: all $(TOOL_BIN) $(PRELOAD_SO)
 
 # The longest begin first, so that none of them is alone at the end.
@@ -243,6 +243,16 @@ e2e: tools  ## the end-to-end tests: real processes over loopback
 # They measure rates or times, and want the machine for themselves.
 E2E_ALONE := $(addprefix tests/e2e/test_,$(addsuffix .py,bench fault_hostile_peer fault_network fault_subscriber late_equals_early membership \
     soak stopped_subscriber))
+
+# What of these fits the name; a part of unit and e2e.
+FAULT_BIN := $(filter $(addprefix %,faults damage full_disk no_memory no_memory_mesh trouble hostile),$(UNIT_BIN))
+FAULT_PY  := $(wildcard tests/e2e/test_fault_*.py tests/e2e/test_bad_input.py tests/e2e/test_fail_calls.py tests/e2e/test_slow_links.py)
+CRASH_BIN := $(filter $(addprefix %,power_loss recover journal_restart),$(UNIT_BIN))
+CRASH_PY  := $(wildcard tests/e2e/test_*_kills.py tests/e2e/test_publisher_faults.py tests/e2e/test_effects.py)
+fault: tools $(FAULT_BIN)  ## of these, what fails, damages, floods or cuts off
+	BUILD=$(BUILD) scripts/run-tests fault $(FAULT_BIN) $(FAULT_PY)
+crash: tools $(CRASH_BIN)  ## of these, what kills processes and takes the power away
+	BUILD=$(BUILD) scripts/run-tests crash $(CRASH_BIN) $(CRASH_PY)
 
 test:  ## everything: unit, sanitizers, end to end
 	@rm -f build/test-results
@@ -282,10 +292,13 @@ bench-check:  ## instructions for each fact, against bench/instructions.json: ma
 	$(MAKE) $(PATH_BIN)
 	BUILD=$(BUILD) bench/check $(if $(UPDATE),--update)
 
-lint:  ## clang-tidy over the sources
-	clang-tidy --quiet $(LIB_SRC) $(JOURNAL_SRC) $(CLI_SRC) -- $(filter-out -fsanitize=%,$(CFLAGS_ALL))
+lint: $(BUILD)/gen/factmesh.pb-c.h  ## clang-tidy over the sources
+	scripts/setup --lint
+	printf '%s\n' $(LIB_SRC) $(JOURNAL_SRC) $(CLI_SRC) $(SHOP_SRC) | xargs -P 2 -n 8 sh -c \
+	    'clang-tidy --quiet "$$@" -- $(subst ','\'',$(filter-out -fsanitize=%,$(CFLAGS_ALL)))' sh
 
 format:  ## clang-format over the sources
+	scripts/setup --lint
 	clang-format -i $(wildcard proto/*.[ch] nodes/*.[ch] nodes/cli/*.[ch] journal/*.[ch] bench/*.[ch] tests/*/*.[ch])
 
 install: all  ## to PREFIX (default /usr/local), below DESTDIR

@@ -84,7 +84,7 @@ int blob_link_journals (struct blob_link *l, struct fm_id *ret, size_t max, size
             return 0;
         }
         (void) error_set (0, "%s", "no journal is in the mesh");
-        rc = blob_link_problem (l, FM_ERR_NO_JOURNAL, l->options->journal ? "the journal that was named is not in the mesh" : "no journal is in the mesh");
+        (void) blob_link_problem (l, FM_ERR_NO_JOURNAL, l->options->journal ? "the journal that was named is not in the mesh" : "no journal is in the mesh");
         (void) fm_node_wait_journal (l->node, LOOK_MS);     /* either way it is looked for again */
         if (l->options->journal)
             (void) poll (NULL, 0, LOOK_MS);
