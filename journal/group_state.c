@@ -28,6 +28,7 @@ int group_state_new (const struct group_options *options, struct group_state **r
     slot_map_init (&g->by_offset);
     slot_map_init (&g->by_key);
     g->place.next = g->place.high = g->place.starts = 1;
+    g->hand_outs = g->options.tokens_from;
     *ret_group = g;
     return 0;
 }
@@ -529,7 +530,7 @@ void group_state_restart (struct group_state *g, const struct group_place *store
 {
     g->place = *stored;
     g->place.starts++;
-    g->hand_outs = 0;
+    g->hand_outs = g->options.tokens_from;
     g->rejoin_until = now + (uint64_t) GROUP_REJOIN_MS * NS_PER_MS;
     g->claims_until = now + g->options.lease_ns;
     g->dirty = true;

@@ -49,8 +49,8 @@ enum {
     GROUP_BACKOFF_MAX_MS = 60000,           /* up to this */
     GROUP_DELAY_MAX_MS = 86400000,          /* of LATER */
     GROUP_REJOIN_MS = 2000,                 /* after a restart members say what they hold; nothing is handed out before */
-    GROUP_TOKEN_START_SHIFT = 40,           /* above it in a token: the journal's starts, */
-    GROUP_STARTS_MAX = (1 << 24) - 1        /* fewer than these */
+    GROUP_TOKEN_START_SHIFT = 40,           /* above it in a token: the journal's starts; below: a count, from tokens_from on */
+    GROUP_STARTS_MAX = (1 << 24) - 1        /* fewer starts than these */
 };
 
 /* As in factmesh.proto, WorkFlag, Effect and OutcomeKind. */
@@ -71,6 +71,7 @@ struct group_options {
     uint64_t lease_ns;
     uint32_t attempts_max;
     uint32_t entries_max, parked_max;
+    uint64_t tokens_from;                   /* below 2^39, random: no token is that of a group that had the name before, or was lost with a newer copy of the log */
 };
 
 struct group_state;

@@ -7,7 +7,7 @@
 #include "error.h"
 #include "groups_inner.h"
 
-enum { NS_PER_MS = 1000000, PREFIX_LEN = 2 };
+enum { NS_PER_MS = 1000000, PREFIX_LEN = 2, TOKENS_FROM_SHIFT = 64 - (GROUP_TOKEN_START_SHIFT - 1) };
 static const char prefix[] = "\x01g";
 static_assert (PREFIX_LEN + GROUP_NAME_MAX <= CURSOR_NAME_MAX, "a group's entry has a cursor's name");
 
@@ -145,6 +145,7 @@ int group_make (struct groups *gs, struct fm_slice name, const struct group_conf
         .effect = config->effect,
         .lease_ns = (uint64_t) config->lease_ms * NS_PER_MS,
         .attempts_max = config->attempts_max,
+        .tokens_from = id_random_u64 () >> TOKENS_FROM_SHIFT,
     };
     const int rc = group_state_new (&options, &g->state);
     if (rc) {

@@ -192,6 +192,35 @@ static void of_what_an_instance_held_it_is_told_what_it_holds_no_more (void **st
     assert_int_equal (again->refused[0], held[1].token);
 }
 
+/* An instance, and the one fact that it is handed. */
+static uint64_t join_and_take (struct setting *s, Factmesh__GroupHolding *ret_holding)
+{
+    group_ask (&(struct group_ask) { .group = slice_of ("g"), .credit = 1 });
+    const uint64_t member = joined (s);
+    const Factmesh__WorkItem *item = sync_until_reply (&s->j, FACTMESH__CONTROL__BODY_WORK)->work->items[0];
+    factmesh__group_holding__init (ret_holding);
+    ret_holding->offset = item->offset;
+    ret_holding->token = item->token;
+    return member;
+}
+
+/* Cut off while its group was deleted and made again: what it had of the first one is not what another has of the second. */
+static void an_instance_of_a_group_that_was_made_again_holds_nothing_of_it (void **state)
+{
+    struct setting *s = *state;
+    Factmesh__GroupHolding before, now, *holding[] = { &before };
+    append (s, "a");
+    group_go (join_and_take (s, &before));
+    group_act (FACTMESH__GROUP_ACTION__GROUP_DELETE);
+    (void) sync_until_reply (&s->j, FACTMESH__CONTROL__BODY_GROUP_REPLY);
+    (void) join_and_take (s, &now);
+    assert_int_equal (now.offset, before.offset);
+    group_ask (&(struct group_ask) { .from = 'b', .group = slice_of ("g"), .credit = 1, .holding = holding, .holding_count = 1 });
+    const Factmesh__GroupJoined *again = sync_until_reply (&s->j, FACTMESH__CONTROL__BODY_GROUP_JOINED)->group_joined;
+    assert_int_equal (again->n_holding, 0);
+    assert_int_equal (again->n_refused, 1);
+}
+
 /* --- Where a new group begins. */
 
 static void a_new_group_begins_where_its_first_instance_says (void **state)
@@ -413,6 +442,7 @@ int main (void)
         CASE (what_a_group_cannot_be_is_refused_with_words),
         CASE (an_instance_that_declares_otherwise_is_refused),
         CASE (of_what_an_instance_held_it_is_told_what_it_holds_no_more),
+        CASE (an_instance_of_a_group_that_was_made_again_holds_nothing_of_it),
         CASE (a_new_group_begins_where_its_first_instance_says),
         CASE (a_group_has_so_many_instances_and_no_more),
         CASE (a_journal_has_so_many_groups_and_no_more),
