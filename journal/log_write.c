@@ -178,7 +178,8 @@ static int write_cursor_snapshots (struct log *log, struct segment *s, struct sn
     }
 }
 
-/* The nearest segment before a new one that has identities. Where that is not known, the one before: it tells of those before it. */
+/* The nearest segment before a new one that has identities, or may have some when a repair has brought back what was damaged. Where that is not known, the one
+ * before: it tells of those before it. */
 static uint64_t identities_before (const struct log *log, uint64_t number)
 {
     const struct segment_header *const active = &log->active.header;
@@ -186,7 +187,7 @@ static uint64_t identities_before (const struct log *log, uint64_t number)
     if (number <= 1 || active->number != number - 1 || log->index_number != active->number)
         return number - 1;
     (void) segment_index_identities (log->index, &count);
-    return count > 0 ? active->number : active->identities_number;
+    return count > 0 || segment_index_is_damaged (log->index) ? active->number : active->identities_number;
 }
 
 int log_start_segment (struct log *log, uint64_t number, uint64_t created_ns, uint64_t prior_bytes, bool *ret_final)

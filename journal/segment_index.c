@@ -235,6 +235,11 @@ void segment_index_damaged (struct segment_index *x)
     x->flags |= SEGMENT_FLAG_DAMAGED | SEGMENT_FLAG_TOPICS_INCOMPLETE;
 }
 
+bool segment_index_is_damaged (const struct segment_index *x)
+{
+    return x->flags & SEGMENT_FLAG_DAMAGED;
+}
+
 const struct identity_entry *segment_index_identities (const struct segment_index *x, uint32_t *ret_count)
 {
     *ret_count = x->identity_count;

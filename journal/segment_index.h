@@ -64,6 +64,7 @@ bool segment_index_takes_identities (const struct segment_index *x);
 uint32_t segment_index_add (struct segment_index *x, const struct record *r, const uint8_t *body, uint64_t pos);
 /* Records were lost here: the topics are incomplete, and the segment is never skipped. */
 void segment_index_damaged (struct segment_index *x);
+bool segment_index_is_damaged (const struct segment_index *x);
 
 /* Identities that facts here were the first to bear, in the order of their records; until the next call that adds. */
 const struct identity_entry *segment_index_identities (const struct segment_index *x, uint32_t *ret_count);

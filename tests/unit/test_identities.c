@@ -675,6 +675,47 @@ static void what_a_repair_puts_back_is_judged_by_the_log_that_it_goes_into (void
     kit_remove (other);
 }
 
+/* Damaged when a start met it, the only identities of a segment are not in its footer, nor named by the segments that follow: until a repair brings them back. */
+static void what_a_repair_puts_back_is_found_by_the_next_start (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    struct identities x;
+    struct made first, again;
+    char path[256], other[128];
+    uint32_t unread;
+    const struct fm_slice identity = slice_of ("once");
+    make (&first, 1, 1, &identity, 1, 200);
+    make (&again, 2, 1, &identity, 1, 200);
+    identities_init (&x, IDENTITIES_MAX);
+    assert_int_equal (record (s->log, &x, &first), 0);
+    identities_release (&x);
+    kit_sync (s->log);
+    assert_int_equal (log_mark_idle (s->log), 0);
+    log_destroy (&s->log);
+    kit_directory (other);
+    kit_copy (s->directory, other);
+    kit_segment_path (s->directory, 1, path);
+    kit_flip (path, 4096 + 88 + 88 + 150);      /* behind an empty snapshot, in the body */
+    assert_int_equal (log_open (s->directory, &s->options, NULL, &s->log), 0);
+    for (uint64_t seq = 1; seq <= 25; seq++) {
+        const struct kit_batch_spec filler = { .stream = 9, .first_seq = seq, .count = 1, .payload_len = 100000 };
+        kit_append_batch (s->log, &filler);
+    }
+    kit_sync (s->log);
+    log_destroy (&s->log);
+    repair_from (s->directory, other);
+    assert_int_equal (log_open (s->directory, &s->options, NULL, &s->log), 0);
+    assert_int_equal (identities_load (&x, s->log, &unread), 0);
+    assert_int_equal (x.table.count, 1);
+    assert_int_equal (record (s->log, &x, &again), 0);
+    kit_sync (s->log);
+    assert_int_equal (check_log (s->log).duplicates, 1);
+    identities_release (&x);
+    drop (&first);
+    drop (&again);
+    kit_remove (other);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -690,6 +731,7 @@ int main (void)
         CASE (a_damaged_footer_costs_no_identity),
         cmocka_unit_test (whenever_the_power_goes_each_identity_has_one_first),
         cmocka_unit_test (whichever_call_fails_each_identity_has_one_first),
+        CASE (what_a_repair_puts_back_is_found_by_the_next_start),
         cmocka_unit_test (what_a_repair_puts_back_is_judged_by_the_log_that_it_goes_into),
 #undef CASE
     };
