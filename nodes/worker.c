@@ -231,7 +231,9 @@ static uint64_t step (struct fm_worker *w, bool tell_now)
     receive (w, now_ns);
     if (w->state == WORKER_AWAY)
         return w->retry_ns;
-    return now_ns + (uint64_t) WORKER_RETRY_MS * NS_PER_MS;
+    /* What comes to empty hands has its lease from the last look on: of a short one, too, most is left. */
+    const uint64_t retry_ns = (uint64_t) WORKER_RETRY_MS * NS_PER_MS, share_ns = w->lease_ns / WORKER_LEASE_SHARE;
+    return now_ns + (w->state == WORKER_JOINED && share_ns < retry_ns ? share_ns : retry_ns);
 }
 
 /* Wait for the journal, at most until then. What is in hand must not end the wait: our descriptor is awake again behind it. */

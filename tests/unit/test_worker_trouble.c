@@ -84,6 +84,27 @@ static void what_lay_there_longer_than_its_lease_goes_back (void **state)
     assert_in_range (fm_work_left_ms (worker), GROUP_LEASE_TEST_MS / 2, GROUP_LEASE_TEST_MS);
 }
 
+static void hand_out_next (void *arg)
+{
+    group_hand_out ((struct handed) { .token = *(const uint64_t *) arg });
+}
+
+/* Whenever it comes while somebody waits. */
+static void of_the_shortest_lease_most_is_left (void **state)
+{
+    (void) state;
+    group.lease_ms = 100;
+    struct fm_work work;
+    join ();
+    for (uint64_t token = 1; token <= 40; token++) {
+        script_plan (90 + 5 * (unsigned) token, hand_out_next, &token);
+        assert_done (fm_worker_next (worker, 1000, &work));
+        assert_in_range (fm_work_left_ms (worker), 70, 100);
+        assert_done (fm_work_done (worker));
+        assert_done (fm_worker_commit (worker, 50));
+    }
+}
+
 static void a_lease_is_extended_as_long_as_the_journal_leaves_it (void **state)
 {
     (void) state;
@@ -379,6 +400,7 @@ int main (void)
         CASE (what_had_begun_when_its_lease_passed_is_in_doubt),
         CASE (what_waits_for_its_turn_longer_than_the_lease_goes_back),
         CASE (what_lay_there_longer_than_its_lease_goes_back),
+        CASE (of_the_shortest_lease_most_is_left),
         CASE (a_lease_is_extended_as_long_as_the_journal_leaves_it),
         CASE (a_lease_longer_than_a_group_may_have_is_a_day),
         CASE (begin_is_refused_confirmed_or_times_out),
