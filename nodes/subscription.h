@@ -54,6 +54,7 @@ enum {
     SUBSCRIPTION_SLOW_MS = 32000,           /* the longest that a connection is given for a message, however slow it was */
     SUBSCRIPTION_UNHEARD_MS = 300000,       /* nothing came for a question for so long: what else comes over the connection does not keep it */
     SUBSCRIPTION_RETRY_MS = 100,            /* between two questions about one hole */
+    SUBSCRIPTION_GAP_MS = 5000,             /* a journal that says nothing of what another one calls a gap is waited for so long */
     SUBSCRIPTION_MARK_MS = 1000,            /* held facts wait so long for their watermark before a journal is asked */
     SUBSCRIPTION_TAIL_MS = 1000,            /* after a peer went: a journal is asked for what it sent last */
     SUBSCRIPTION_SILENT_MS = 10000,         /* a session that says nothing is opened again */
@@ -142,6 +143,7 @@ struct stream {
     uint64_t tail_ns;                       /* ask for what was sent last; 0: no need */
     uint64_t gone_end;                      /* its publisher said that it has nothing below */
     uint64_t waits_look, waits_complete;    /* it waited at that look, with that P */
+    uint64_t gap_ns, gap_said, gap_journals;    /* since when a journal has said that what follows P is a gap; which ones have, of which */
 };
 
 /* Bytes of a batch that is held, or of the frame that is being walked. */
@@ -326,6 +328,8 @@ void subscription_trouble (struct fm_subscription *s, struct stream *st, uint64_
 void subscription_repair_step (struct fm_subscription *s, uint64_t now_ns);
 /* What waits for somebody who may never come is told, each minute. */
 void subscription_waits_step (struct fm_subscription *s, uint64_t now_ns);
+/* A journal says that what follows P is a gap: may another one have it, which then is to be asked? */
+bool subscription_repair_elsewhere (struct fm_subscription *s, const struct repair *r);
 struct repair *subscription_repair_of (struct fm_subscription *s, const struct holder *holder, uint64_t session);
 /* Something came for it, if only that there is nothing. */
 void subscription_repair_answered (struct fm_subscription *s, struct repair *r, uint64_t now_ns);

@@ -361,6 +361,31 @@ void subscription_repair_step (struct fm_subscription *s, uint64_t now_ns)
     subscription_due (s, due_before);
 }
 
+/* --- Several journals. */
+
+/* One that lost a segment, came late or was restored lacks what another one has: so each is asked, but for who says nothing for too long. */
+bool subscription_repair_elsewhere (struct fm_subscription *s, const struct repair *r)
+{
+    struct stream *st = r->stream;
+    const struct live_peer *peer;
+    uint64_t said = 0, all = 0, journals = 0;
+    if (!r->of_journal || r->end_seq == UINT64_MAX)
+        return false;
+    for (size_t i = 0; i < 64 && (peer = subscription_journal (s, !st->positioned, i)); i++) {
+        const uint64_t bit = UINT64_C (1) << i;
+        all |= bit;
+        said |= id_equal (&peer->info.node, &r->holder->node) ? bit : 0;
+        journals = 31 * journals + id_hash (&peer->info.node);
+    }
+    if (st->gap_journals != journals)
+        st->gap_said = 0;
+    st->gap_journals = journals;
+    st->gap_said |= said;
+    if (!st->gap_ns)
+        st->gap_ns = r->heard_ns;
+    return st->gap_said != all && r->heard_ns < st->gap_ns + NS_OF_MS (SUBSCRIPTION_GAP_MS);
+}
+
 /* --- What waits. */
 
 /* It did at the look before too, and nothing came meanwhile. */

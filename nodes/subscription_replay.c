@@ -494,6 +494,11 @@ static bool take_gap (struct fm_subscription *s, struct replay_gap *gap, struct 
     uint64_t first, end;
     if (!st && s->error)
         return false;
+    if (s->view_repair && gap->end_seq > st->h.complete + 1 && gap->reason != FACTMESH__GAP_REASON__GAP_REDACTED
+        && subscription_repair_elsewhere (s, s->view_repair)) {
+        subscription_repair_over (s, s->view_repair, 0);
+        return false;
+    }
     if (!st || !handover_gap (&st->h, gap->first_seq, gap->end_seq, &first, &end)) {
         consume_gap (s, gap);
         return false;

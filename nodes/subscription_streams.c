@@ -207,6 +207,7 @@ void subscription_settle (struct fm_subscription *s, struct stream *st)
         st->positioned = true;
         st->beyond = true;
         st->turn = st->asked = st->given_up = 0;
+        st->gap_ns = st->gap_said = 0;
         subscription_dirty (s, st);
     }
     behind_update (s, st);

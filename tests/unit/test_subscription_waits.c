@@ -1,4 +1,5 @@
-/* subscription: what waits for somebody who may never come is told. Publishers and a journal follow a script, time is virtual (scripted_subscription.h). */
+/* subscription: what waits for somebody who may never come is told; and of several journals who is waited for. Publishers and journals follow a script, time is
+ * virtual (scripted_subscription.h). */
 
 #include "scripted_subscription.h"
 
@@ -136,6 +137,64 @@ static void acknowledgements_that_no_journal_takes_are_told (void **state)
     assert_int_equal (told (), 0);
 }
 
+/* ------------------------------------------------------------------ several journals */
+
+static struct scripted *second;
+static bool second_has_it, second_is_silent;
+static unsigned asked_of_second;
+
+/* The first one lost it. */
+static void repair_of_two (struct scripted *j, const Factmesh__ReplayOpen *open)
+{
+    const struct replay_gap gap = { .stream = kit_stream (1), .first_seq = 3, .end_seq = 5, .reason = FACTMESH__GAP_REASON__GAP_DAMAGED };
+    const struct kit_batch_spec batch = facts (1, 2, 1), rest = facts (1, 3, 2);
+    const bool has_it = j == second && second_has_it;
+    asked_of_second += j == second;
+    if (j != publisher && !(j == second && second_is_silent))
+        live_say_replay (j, &(struct live_replay) { .session = open->session, .gaps = &gap, .gap_count = !has_it, .batches = has_it ? &rest : &batch, .batch_count = 1 });
+}
+
+static void fall_into_a_hole (bool has_it, bool is_silent)
+{
+    second_has_it = has_it;
+    second_is_silent = is_silent;
+    asked_of_second = 0;
+    go_live ();
+    second = live_peer_add (answer, true);
+    as.on_repair = repair_of_two;
+    expect_nothing (100);
+    publish (1, 1, 1);
+    publish (1, 5, 1);
+    expect_facts (1, 1, 3);
+}
+
+static void what_another_journal_has_is_no_gap (void **state)
+{
+    (void) state;
+    fall_into_a_hole (true, false);
+    expect_facts (1, 3, 6);
+}
+
+static void what_no_journal_has_is_a_gap (void **state)
+{
+    (void) state;
+    const struct fm_id stream = kit_stream (1);
+    fall_into_a_hole (false, false);
+    expect_gap (&stream, 3, 5, FM_GAP_DAMAGED);
+    expect_facts (1, 5, 6);
+    assert_int_equal (asked_of_second, 1);
+}
+
+static void a_journal_that_says_nothing_of_a_gap_is_not_waited_for_without_bound (void **state)
+{
+    (void) state;
+    const struct fm_id stream = kit_stream (1);
+    fall_into_a_hole (true, true);
+    expect_nothing (SUBSCRIPTION_GAP_MS / 2);
+    expect_gap (&stream, 3, 5, FM_GAP_DAMAGED);         /* within PATIENCE_MS */
+    expect_facts (1, 5, 6);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +204,9 @@ int main (void)
         CASE (newest_facts_that_wait_for_their_journal_are_told),
         CASE (acknowledgements_that_no_journal_takes_are_told),
         CASE (what_goes_on_is_not_told),
+        CASE (what_another_journal_has_is_no_gap),
+        CASE (what_no_journal_has_is_a_gap),
+        CASE (a_journal_that_says_nothing_of_a_gap_is_not_waited_for_without_bound),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
