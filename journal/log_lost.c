@@ -161,10 +161,15 @@ int log_lost_in (struct log *log, const struct log_view *view, uint64_t number, 
     return rc;
 }
 
-/* Where the streams stood behind segment `before`, as far as can be read: from the nearest whole snapshots on.
- * *ret_start: the segment with these. */
-static int state_behind (struct log *log, const struct log_view *view, uint64_t before, struct stream_table *map,
-                         uint64_t *ret_start)
+/* Positions are of the next segment from here on. */
+static void forget_positions (struct stream_table *map)
+{
+    for (uint32_t i = 1; i <= map->count; i++)
+        map->entries[i].last_offset = 0;
+}
+
+/* Where the streams stood behind segment `before`, as far as can be read: from the nearest whole snapshots on. */
+static int state_behind (struct log *log, const struct log_view *view, uint64_t before, struct stream_table *map)
 {
     struct log_lost_list others = { 0 };    /* lost within these segments: not asked for */
     bool whole = false;
@@ -175,12 +180,12 @@ static int state_behind (struct log *log, const struct log_view *view, uint64_t 
         bool start_whole = false;
         for (uint64_t number = start; rc == 0 && number <= before; number++) {
             bool each_whole;
+            forget_positions (map);
             rc = follow_segment (log, view, number, map, &others, &each_whole);
             start_whole = number == start ? each_whole : start_whole;
             others.count = 0;
         }
         whole = start_whole;
-        *ret_start = start;
     }
     map->complete &= whole;
     log_lost_release (&others);
@@ -194,10 +199,9 @@ int log_lost_between (struct log *log, const struct log_view *view, uint64_t bef
     struct log_lost_list others = { 0 };
     struct stream_table then = { 0 }, now = { 0 };
     bool whole;
-    uint64_t start = 0;
     int rc = new_map (log, &now);
     if (rc == 0)
-        rc = state_behind (log, view, before, &then, &start);
+        rc = state_behind (log, view, before, &then);
     if (rc == 0)
         rc = log_segment_open (log, view, after, &s);
     if (rc == 0) {
@@ -213,8 +217,6 @@ int log_lost_between (struct log *log, const struct log_view *view, uint64_t bef
             rc = met (&then, list, &e->stream, e->last_seq + 1, e->last_seq, UINT64_MAX,
                       (struct log_life) { e->epoch, e->incarnation, e->closed });
     }
-    for (size_t i = 0; i < list->count && start != before; i++)
-        list->items[i].after_pos = 0;       /* it may be one in another file */
     stream_table_release (&then);
     stream_table_release (&now);
     log_lost_release (&others);

@@ -142,6 +142,82 @@ static void what_lies_behind_damage_before_a_lost_last_segment_is_not_cut (void 
     log_reader_destroy (&r);
 }
 
+/* --- Repair. */
+
+static void repair_from (struct log_setting *s, const char *other)
+{
+    const struct log_options options = { .mesh = "test", .read_only = true };
+    struct log *holder;
+    struct repair_result result;
+    assert_int_equal (log_open (other, &options, NULL, &holder), 0);
+    const struct refetch_source source = { .context = holder, .fetch = refetch_from_log };
+    const struct repair_options how = { .source = &source };
+    reopen (s);
+    assert_int_equal (log_repair (s->log, &how, &result), 0);
+    assert_int_equal (result.left, 0);
+    log_destroy (&holder);
+    reopen (s);
+}
+
+/* The two have the same, each fact at the same offset. */
+static void expect_same (struct log *log, const char *other)
+{
+    const struct log_options options = { .mesh = "test", .read_only = true };
+    struct log *whole;
+    struct log_reader *a, *b;
+    struct log_item expected;
+    int rc;
+    assert_int_equal (log_open (other, &options, NULL, &whole), 0);
+    assert_int_equal (log_reader_new (log, &a), 0);
+    assert_int_equal (log_reader_new (whole, &b), 0);
+    while ((rc = log_reader_next (b, &expected)) == 0) {
+        const struct log_item item = expect_next (a);
+        assert_int_equal (item.kind, LOG_ITEM_BATCH);
+        assert_int_equal (item.offset, expected.offset);
+        assert_true (id_equal (&item.stream, &expected.stream));
+        assert_true (slice_equal (item.bytes, expected.bytes));
+    }
+    assert_int_equal (rc, FM_ERR_END);
+    expect_end (a);
+    log_reader_destroy (&a);
+    log_reader_destroy (&b);
+    log_destroy (&whole);
+}
+
+/* A segment lost its snapshots, a record, and its end. What was at the end cannot have been where later records of its stream follow, though
+ * it would fit there, and was published before all else that is missing. */
+static void what_a_segments_end_lost_is_not_put_before_what_it_follows (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    char path[256], other[128];
+    const struct kit_batch_spec begun[] = { { .stream = 3, .first_seq = 1, .count = 1, .payload_len = 10 }, { .stream = 2, .first_seq = 49, .count = 1, .payload_len = 10 } };
+    const struct kit_batch_spec lost = { .stream = 2, .first_seq = 50, .count = 1, .payload_len = 10 }, cut = { .stream = 3, .first_seq = 3, .count = 1, .payload_len = 10 };
+    kit_append_batch (s->log, &begun[0]);
+    for (uint64_t seq = 1; seq <= 25; seq++) {
+        const struct kit_batch_spec spec = big_spec (seq), before = { .stream = 3, .first_seq = 2, .count = 1, .payload_len = 10 };
+        if (seq == 11)
+            kit_append_batch (s->log, &begun[1]);       /* at the end of the segment before */
+        if (seq == 12) {
+            kit_append_batch (s->log, &lost);
+            kit_append_batch (s->log, &before);
+        }
+        if (seq == 20)
+            kit_append_batch (s->log, &cut);
+        kit_append_batch (s->log, &spec);
+    }
+    kit_sync (s->log);
+    log_destroy (&s->log);
+    kit_directory (other);
+    kit_copy (s->directory, other);
+    kit_segment_path (s->directory, 2, path);
+    kit_truncate (path, find_batch (path, &cut) - 88);
+    wipe (path, &lost, &lost);
+    kit_flip (path, 4096 + 100);
+    repair_from (s, other);
+    expect_same (s->log, other);
+    kit_remove (other);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,6 +226,7 @@ int main (void)
         CASE (a_stream_begins_where_retention_left_it_after_damage_to_the_snapshots),
         CASE (what_lies_behind_damage_is_known_though_the_snapshots_that_follow_are_damaged),
         CASE (what_lies_behind_damage_before_a_lost_last_segment_is_not_cut),
+        CASE (what_a_segments_end_lost_is_not_put_before_what_it_follows),
 #undef CASE
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
