@@ -232,7 +232,8 @@ FM_EXPORT int fm_subscription_fd (struct fm_subscription *subscription);
 
 /* All events taken so far are done: the named cursor will stand behind them. Cheap; reaches the journal within commit_ms. */
 FM_EXPORT int fm_subscription_ack (struct fm_subscription *subscription);
-/* Wait until what was acknowledged is durable at the journal. */
+/* Wait until what was acknowledged is durable at the journal. FM_TIMEOUT, FM_INTERRUPTED; FM_ERR_GENERATION (it was restored from a copy), FM_ERR_NO_JOURNAL
+ * (it was before, or none was met), other errors of the journal. */
 FM_EXPORT int fm_subscription_commit (struct fm_subscription *subscription, int timeout_ms);
 /* The place behind the last event taken, as bytes for the service's own database; valid until the next call. */
 FM_EXPORT int fm_subscription_cursor (struct fm_subscription *subscription, struct fm_slice *ret_cursor);

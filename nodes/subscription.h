@@ -302,6 +302,8 @@ void subscription_fall_behind (struct fm_subscription *s, struct stream *st, uin
 /* --- subscription_replay.c; subscription_session_start: subscription_open.c */
 
 void subscription_want_session (struct fm_subscription *s);
+/* The journal of the base is there, restored from a copy, and the one that it was copied from is not. */
+bool subscription_generation_passed (struct fm_subscription *s);
 /* Members came, went or changed: the journal of the base may be among them. */
 void subscription_session_look (struct fm_subscription *s);
 /* Open a session that is wanted, if a journal is there. */

@@ -332,6 +332,8 @@ int fm_subscription_commit (struct fm_subscription *s, int timeout_ms)
             return 0;
         if (s->put_error)
             return s->put_error;
+        if (subscription_generation_passed (s))
+            return error_set (FM_ERR_GENERATION, "cursor '%s' is a place in the journal as it was before it was restored from a copy", s->cursor_name);
         if (timeout_ms >= 0 && now_ns >= start_ns + NS_OF_MS (timeout_ms))
             return error_set (FM_TIMEOUT, "cursor '%s': the journal has not confirmed it within %d ms", s->cursor_name, timeout_ms);
         if (!s->put_out && s->ack_changed)

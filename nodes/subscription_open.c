@@ -98,7 +98,7 @@ static struct live_peer *wait_journal (struct fm_subscription *s, uint64_t deadl
         live_set_look (s->live);
         (void) live_set_update (s->live, now_ns);
         struct live_peer *peer = subscription_journal (s, true, 0);
-        if (peer || now_ns >= deadline_ns)
+        if (peer || now_ns >= deadline_ns || subscription_generation_passed (s))
             return peer;
         /* Frames are not taken yet: waiting for them too would be waiting for nothing. */
         struct pollfd fd = { .fd = live_set_members_fd (s->live), .events = POLLIN };

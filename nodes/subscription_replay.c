@@ -166,7 +166,7 @@ static void lose_generation (struct fm_subscription *s, const char *why)
     step_behind (s, handover_go_live);
 }
 
-static bool generation_passed (struct fm_subscription *s)
+bool subscription_generation_passed (struct fm_subscription *s)
 {
     const struct live_peer *peer;
     if (!s->has_base || subscription_journal (s, true, 0))
@@ -180,7 +180,7 @@ static bool generation_passed (struct fm_subscription *s)
 
 void subscription_session_look (struct fm_subscription *s)
 {
-    if (generation_passed (s))
+    if (subscription_generation_passed (s))
         subscription_want_session (s);      /* live alone would not miss it, but cursors do, and who asks where a stream begins */
     if (s->session_state == SESSION_WANTED)
         s->session_retry_ns = 0;
@@ -201,7 +201,7 @@ static void go_live_where_known (struct fm_subscription *s)
  * journal or of its publisher. */
 static void without_base (struct fm_subscription *s, uint64_t now_ns)
 {
-    if (generation_passed (s)) {
+    if (subscription_generation_passed (s)) {
         lose_generation (s, "the one that was known is gone");
         return;
     }

@@ -270,6 +270,43 @@ static void a_journal_that_is_restored_when_the_session_is_over_is_told (void **
     assert_int_equal (fm_subscription_commit (s, 100), FM_ERR_NO_JOURNAL);
 }
 
+/* Who only commits, however long that takes, is told too. */
+static void a_commit_does_not_wait_for_a_generation_that_is_gone (void **state)
+{
+    (void) state;
+    open_with ((struct fm_subscription_options) { .from = FM_FROM_START, .cursor = "place" });
+    expect_nothing (3000);
+    publish (1, 1, 1);
+    expect_facts (1, 1, 2);
+    live_leave (journal);
+    live_of (journal)->generation = 2;
+    live_come_back (journal);
+    assert_done (fm_subscription_ack (s));
+    assert_int_equal (fm_subscription_commit (s, PATIENCE_MS), FM_ERR_GENERATION);
+    struct fm_event e;
+    assert_int_equal (fm_subscription_next (s, PATIENCE_MS, &e), FM_ERR_GENERATION);
+}
+
+/* Nor does who opens, whatever time it gives itself: the cursor that a restored journal has is of the generation before. */
+static void opening_does_not_wait_for_a_generation_that_is_gone (void **state)
+{
+    (void) state;
+    const struct fm_id id = kit_stream (77);
+    Factmesh__Cursor cursor = FACTMESH__CURSOR__INIT;
+    journal = live_peer_add (answer, true);
+    live_of (journal)->generation = 2;
+    journal->id = id;
+    live_up (journal);
+    cursor.major = PROTO_MAJOR;
+    cursor.journal = control_put_id (&id);
+    cursor.generation = 1;
+    cursor.offset = START;
+    as.cursor = &cursor;
+    const uint64_t began_ns = script.now_ns;
+    assert_int_equal (try_open ((struct fm_subscription_options) { .cursor = "place", .open_timeout_ms = PATIENCE_MS }), FM_ERR_GENERATION);
+    assert_true (script.now_ns - began_ns < 1000 * SCRIPT_MS);
+}
+
 /* It went before it answered the session that was to go on. */
 static void a_journal_that_is_restored_before_the_session_goes_on_is_told (void **state)
 {
@@ -600,6 +637,8 @@ int main (void)
         CASE (what_came_live_is_dropped_when_the_journal_says_that_the_end_is_far),
         CASE (a_restored_journal_is_told_once_and_live_goes_on),
         CASE (a_journal_that_is_restored_when_the_session_is_over_is_told),
+        CASE (a_commit_does_not_wait_for_a_generation_that_is_gone),
+        CASE (opening_does_not_wait_for_a_generation_that_is_gone),
         CASE (a_journal_that_is_restored_before_the_session_goes_on_is_told),
         CASE (what_only_the_generation_before_could_place_is_a_gap),
         CASE (what_an_epoch_that_began_after_us_brings_is_no_gap_though_the_rest_is),
