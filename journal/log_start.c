@@ -294,7 +294,9 @@ static int cut_torn (struct log *log)
     struct segment *s = &log->active;
     const struct recover_end end = { .next_offset = log->next_offset, .last_time_ns = log->last_time_ns };
     uint64_t end_pos;
-    const int rc = recover_cut (log->fs, s->fd, &s->header, &end, &log->start.result, &end_pos);
+    int rc = segment_keep_header (log->fs, s->fd, &s->header);
+    if (rc == 0)
+        rc = recover_cut (log->fs, s->fd, &s->header, &end, &log->start.result, &end_pos);
     if (rc)
         return rc;
     log->marked = log->marked || end_pos > s->pos;

@@ -245,6 +245,27 @@ int segment_read_header (const struct fs *fs, int fd, struct segment_header *ret
     return worst;
 }
 
+static int write_header (const struct fs *fs, int fd, const struct segment_header *header)
+{
+    uint8_t block[SEGMENT_RECORDS_POS] = { 0 };
+    segment_header_encode (header, block);
+    segment_header_encode (header, block + SEGMENT_HEADER_COPY_POS);
+    return fs_write_full (fs, fd, block, sizeof block, 0);
+}
+
+int segment_keep_header (const struct fs *fs, int fd, const struct segment_header *header)
+{
+    uint8_t block[SEGMENT_RECORDS_POS];
+    struct segment_header front;
+    int rc = fs_read_full (fs, fd, block, sizeof block, 0);
+    if (rc == 0 && (segment_header_decode (block, &front) == 0 || segment_header_decode (block + SEGMENT_HEADER_COPY_POS, &front) == 0))
+        return 0;
+    if (rc && rc != FM_ERR_END && rc != -EIO)   /* an unreadable block is damage too */
+        return rc;
+    rc = write_header (fs, fd, header);
+    return rc ? rc : fs->sync_data (fs->context, fd);
+}
+
 int segment_read_trailer (const struct fs *fs, int fd, const struct segment_header *h,
                           struct segment_trailer *ret_trailer)
 {
@@ -304,10 +325,7 @@ int segment_publish (struct segment *s, int dir)
 
 int segment_replace (struct segment *s, int dir)
 {
-    uint8_t block[SEGMENT_RECORDS_POS] = { 0 };
-    segment_header_encode (&s->header, block);
-    segment_header_encode (&s->header, block + SEGMENT_HEADER_COPY_POS);
-    int rc = fs_write_full (s->fs, s->fd, block, sizeof block, 0);
+    int rc = write_header (s->fs, s->fd, &s->header);
     if (rc == 0)
         rc = segment_sync (s);
     if (rc)

@@ -85,6 +85,8 @@ bool segment_name_parse (const char *name, uint64_t *ret_number);
 /* A segment's header, from the first of its three copies that is good. Returns 0, FM_ERR_CORRUPT, FM_ERR_NEWER or
  * -errno. */
 int segment_read_header (const struct fs *fs, int fd, struct segment_header *ret_header);
+/* The footer, with its copy of the header, is about to go: where neither copy in front is good, they are written anew and synced. */
+int segment_keep_header (const struct fs *fs, int fd, const struct segment_header *header);
 /* Returns 0, FM_ERR_CORRUPT (not sealed, or damaged) or -errno. */
 int segment_read_trailer (const struct fs *fs, int fd, const struct segment_header *h,
                           struct segment_trailer *ret_trailer);

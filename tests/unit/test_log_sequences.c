@@ -142,6 +142,43 @@ static void what_lies_behind_damage_before_a_lost_last_segment_is_not_cut (void 
     log_reader_destroy (&r);
 }
 
+/* Of the last segment's header only the copy in its footer is left, which the start cuts off: what is recorded from then on must not lie in a segment that nobody
+ * can read, and that the next start puts away. */
+static void a_start_that_cuts_a_footer_keeps_the_header (void **state)
+{
+    struct log_setting *s = setting_of (state);
+    char path[256];
+    struct log_reader *r;
+    uint8_t *block = calloc (1, 4096);
+    for (uint64_t seq = 1; seq <= 11; seq++) {
+        const struct kit_batch_spec spec = big_spec (seq);
+        kit_append_batch (s->log, &spec);
+    }
+    kit_sync (s->log);
+    log_destroy (&s->log);
+    kit_segment_path (s->directory, 2, path);
+    assert_int_equal (unlink (path), 0);        /* killed between the footer and the next segment; the eleventh was not synced then */
+    kit_segment_path (s->directory, 1, path);
+    FILE *file = fopen (path, "r+b");
+    assert_non_null (file);
+    assert_int_equal (fwrite (block, 1, 4096, file), 4096);
+    fclose (file);
+    free (block);
+    assert_int_equal (log_open (s->directory, &s->options, NULL, &s->log), 0);
+    const struct kit_batch_spec small = { .stream = 1, .first_seq = 11, .count = 1, .payload_len = 10 };
+    kit_append_batch (s->log, &small);
+    kit_sync (s->log);
+    for (int start = 0; start < 2; start++) {
+        assert_int_equal (log_reader_new (s->log, &r), 0);
+        for (uint64_t seq = 1; seq <= 10; seq++)
+            expect_batch (r, big_spec (seq));
+        expect_batch (r, small);
+        expect_end (r);
+        log_reader_destroy (&r);
+        reopen (s);
+    }
+}
+
 /* --- Repair. */
 
 static void repair_from (struct log_setting *s, const char *other)
@@ -226,6 +263,7 @@ int main (void)
         CASE (a_stream_begins_where_retention_left_it_after_damage_to_the_snapshots),
         CASE (what_lies_behind_damage_is_known_though_the_snapshots_that_follow_are_damaged),
         CASE (what_lies_behind_damage_before_a_lost_last_segment_is_not_cut),
+        CASE (a_start_that_cuts_a_footer_keeps_the_header),
         CASE (what_a_segments_end_lost_is_not_put_before_what_it_follows),
 #undef CASE
     };
