@@ -525,17 +525,33 @@ int fm_publisher_open (struct fm_node *node, const struct fm_publisher_options *
     return 0;
 }
 
+/* What was accepted leaves. What the window's file does not take leaves all the same: nobody will be there to write it later. */
+static void send_last (struct fm_publisher *p)
+{
+    pthread_mutex_lock (&p->lock);
+    const uint64_t now = publisher_now (p);
+    const uint32_t facts = p->open.count;
+    int rc = p->lost || !facts ? 0 : publisher_send_open (p, now);
+    const bool unkept = rc && p->disk_rc;
+    if (unkept) {
+        window_file_close (&p->disk, false);
+        rc = publisher_send_open (p, now);
+    }
+    if (!p->lost && rc == 0)
+        publisher_tell_head (p, now);       /* who missed the last fact learns it now */
+    pthread_mutex_unlock (&p->lock);
+    if (unkept)
+        node_notice (p->node, "WINDOW-NOT-WRITTEN", "stream %s: %s/window: closed meanwhile: its last %" PRIu32 " facts were sent, and are not kept", p->name,
+                     identity_path (&p->identity), facts);
+}
+
 void fm_publisher_close (struct fm_publisher **publisher)
 {
     struct fm_publisher *p = *publisher;
     if (!p)
         return;
     *publisher = NULL;
-    pthread_mutex_lock (&p->lock);
-    const uint64_t now = publisher_now (p);
-    if (!p->lost && (p->open.count == 0 || publisher_send_open (p, now) == 0))
-        publisher_tell_head (p, now);       /* who missed the last fact learns it now */
-    pthread_mutex_unlock (&p->lock);
+    send_last (p);
 
     struct fm_node *node = p->node;
     const struct closed_stream closed = { .stream = p->identity.stream,

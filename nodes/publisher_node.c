@@ -108,12 +108,12 @@ uint64_t publisher_tick (void *arg, uint64_t now)
 {
     struct fm_publisher *p = arg;
     pthread_mutex_lock (&p->lock);
-    const bool was_hot = now < p->hot_until, lost = p->lost;
+    const bool was_hot = now < p->hot_until, lost = p->lost, on_disk = p->disk || p->disk_given_up;
     if (!lost)
         look_after (p, now);
     pthread_mutex_unlock (&p->lock);
 
-    if (p->disk || p->disk_given_up)
+    if (on_disk)
         tell_disk (p);
     reserve_more (p, now);
     const uint64_t other_due = min_u64 (publisher_repair_tick (p, now), publisher_lost_tick (p, now));

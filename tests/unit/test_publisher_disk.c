@@ -346,6 +346,30 @@ static void a_full_disk_is_done_without_where_losing_is_chosen (void **state)
     fail_fs_destroy (&fail);
 }
 
+/* It was accepted, and nobody is left to write it when there is room again. */
+static void what_a_full_disk_did_not_take_leaves_at_the_close (void **state)
+{
+    (void) state;
+    struct fm_publisher *p = open_in ("a", (struct fm_publisher_options) { .when_full = FM_FAIL, .batch_us = -1 });
+    struct fail_fs *fail = failing_disk (p);
+    const struct fm_fact fact = { .topic = slice_of ("t"), .payload = slice_of ("x") };
+    assert_int_equal (fm_publish (p, &fact, NULL), 0);
+    fail_fs_disk_full (fail, true);
+    assert_int_equal (fm_publish (p, &fact, NULL), 0);
+    fm_publisher_close (&p);
+    fail_fs_destroy (&fail);
+    take_sent ();
+    assert_int_equal (sent_count, 2);
+    assert_int_equal (sent[1].first_seq, 2);
+    forget_sent ();
+    assert_string_equal (fake.notice, "WINDOW-NOT-WRITTEN");
+    /* The file keeps what it has. */
+    p = open_in ("a", (struct fm_publisher_options) { .batch_us = -1 });
+    assert_int_equal (p->recovered_seq, 1);
+    assert_int_equal (p->next_seq, 3);
+    fm_publisher_close (&p);
+}
+
 static void bad_options_are_refused (void **state)
 {
     (void) state;
@@ -370,6 +394,7 @@ int main (void)
         DISK_CASE (a_large_fact_that_the_disk_does_not_take_was_never_there),
         DISK_CASE (a_full_disk_blocks_for_its_time),
         DISK_CASE (a_full_disk_is_done_without_where_losing_is_chosen),
+        DISK_CASE (what_a_full_disk_did_not_take_leaves_at_the_close),
         DISK_CASE (bad_options_are_refused),
     };
     const int failed = cmocka_run_group_tests (cases, NULL, NULL);
