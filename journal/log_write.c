@@ -68,20 +68,21 @@ static void publish_written (struct log *log)
     pthread_mutex_unlock (&log->view_lock);
 }
 
-/* The active segment is synced up to its synced_pos, which is its pos. */
+/* The active segment is synced up to its synced_pos, which is its pos. Readers first: what a stream is said to have synced they find, or it is lost
+ * (replay.c, look_at_end). */
 static void publish_synced (struct log *log)
 {
+    pthread_mutex_lock (&log->view_lock);
+    log->view.synced_pos = log->active.synced_pos;
+    log->view.synced_offset = log->written_offset;
+    pthread_mutex_unlock (&log->view_lock);
+
     uint32_t taken;
     do {
         pthread_mutex_lock (&log->append_lock);
         taken = stream_table_sync (&log->streams, LOG_STREAMS_PER_LOCK);
         pthread_mutex_unlock (&log->append_lock);
     } while (taken > 0);
-
-    pthread_mutex_lock (&log->view_lock);
-    log->view.synced_pos = log->active.synced_pos;
-    log->view.synced_offset = log->written_offset;
-    pthread_mutex_unlock (&log->view_lock);
     atomic_store (&log->synced_ticket, log->written_ticket);
 }
 

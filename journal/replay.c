@@ -297,13 +297,33 @@ static void advance (struct replay *r)
     r->astride = (struct fm_id) { 0 };
 }
 
+/* Of a range, everything synced has been read, for the first time: what the log knows that it had of the stream, and no record behind shows, is lost. It is asked
+ * before the end is looked for once more, for the log goes on meanwhile. Returns what log_reader_next did. */
+static int look_at_end (struct replay *r)
+{
+    struct log_stream s;
+    const bool known = log_stream_get (r->log, &r->stream, &s) == 0;
+    r->end_looked_at = true;
+    const int rc = log_reader_next (r->reader, &r->item);
+    if (rc != FM_ERR_END || !known || s.synced_seq <= r->through)
+        return rc;
+    const uint64_t end = r->end == REPLAY_TO_SEQ && r->end_value <= s.synced_seq ? r->end_value : s.synced_seq + 1;
+    const uint64_t held = s.first_seq < end ? s.first_seq : end, lost = held > r->through ? held : r->through + 1;
+    replay_note_gap (r, &r->stream, r->through + 1, held, FACTMESH__GAP_REASON__GAP_EXPIRED);
+    replay_note_gap (r, &r->stream, lost, end, FACTMESH__GAP_REASON__GAP_DAMAGED);
+    replay_note_covered (r, &r->stream, end - 1);
+    return rc;
+}
+
 /* Read and use records until the message is full, the share of this turn is used, or nothing further is synced. */
 static int scan (struct replay *r, struct replay_buffer *buffer, size_t target)
 {
     size_t scanned = 0;
     for (unsigned n = 0; n < REPLAY_SCAN_RECORDS && scanned < REPLAY_SCAN_BYTES && r->phase == PHASE_SCAN; n++) {
         if (!r->has_item) {
-            const int rc = log_reader_next (r->reader, &r->item);
+            int rc = log_reader_next (r->reader, &r->item);
+            if (rc == FM_ERR_END && r->from_seq && !r->end_looked_at && replay_notes_have_room (r))
+                rc = look_at_end (r);
             if (rc == FM_ERR_END) {
                 advance (r);        /* behind the last item there may be records that the filter left out */
                 r->caught_up = true;

@@ -50,6 +50,7 @@ struct replay {
     bool start_gap;                 /* the first item is the gap that TABLE_EXPIRED tells of */
     struct fm_id astride;           /* the stream of the first item, when that begins below the start and ends above it; zero: it does not, or was used */
 
+    bool end_looked_at;             /* with a sequence to begin at: what the log knows of the stream was compared with what it has */
     bool start_told, caught_up, caught_up_told;
     uint64_t told_ns;               /* when the last message was built */
     uint64_t looked_ns;             /* when the synced end was reached last */

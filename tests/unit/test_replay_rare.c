@@ -166,6 +166,40 @@ static void the_rest_of_a_batch_is_not_covered_before_it_comes (void **state)
     }
 }
 
+/* Of a stream's last records nothing is left, and nothing of it follows: who asks for them hears that they are lost, and does not wait for them. */
+static void a_range_at_a_streams_lost_end_is_told (void **state)
+{
+    struct replay_setting *s = replay_setting_of (state);
+    const struct kit_batch_spec first = { .stream = 2, .first_seq = 4, .count = 1, .payload_len = 20 }, last = { .stream = 2, .first_seq = 5, .count = 1, .payload_len = 20 };
+    const struct fm_id stream = kit_stream (2);
+    char path[256];
+    append_turns (s, 2, 5, 1, 20, NULL, 1);
+    append_turns (s, 1, 5, 1, 20, NULL, 6);
+    kit_segment_path (s->directory, 1, path);
+    wipe (path, &first, &first);
+    wipe (path, &last, &last);
+    for (uint64_t from = 2; from <= 5; from++)
+        for (uint64_t end = 5; end <= 7; end++) {
+            if (from >= end)
+                continue;
+            Factmesh__ReplayOpen open = range_of (&stream, from, end);
+            struct session *x = session_open (s, &open);
+            session_run (x);
+            const uint64_t lost = from < 4 ? 4 : from;
+            assert_int_equal (x->last, end <= 6 ? REPLAY_STEP_DONE : REPLAY_STEP_WAIT);
+            assert_int_equal (x->seen_count, lost - from);
+            const struct replay_gap *gap = &x->gaps[x->gap_count - 1];
+            for (size_t i = 0; i + 1 < x->gap_count; i++)
+                assert_true (id_is_zero (&x->gaps[i].stream));          /* offsets that are missing, on the way */
+            assert_true (x->gap_count > 0 && id_equal (&gap->stream, &stream));
+            assert_int_equal (gap->first_seq, lost);
+            assert_int_equal (gap->end_seq, end <= 6 ? end : 6);
+            assert_int_equal (gap->reason, FACTMESH__GAP_REASON__GAP_DAMAGED);
+            assert_int_equal (session_covered (x, 2), end <= 6 ? end - 1 : 5);
+            session_close (x);
+        }
+}
+
 static void a_position_beyond_what_expired_tells_no_gap (void **state)
 {
     struct replay_setting *s = replay_setting_of (state);
@@ -432,6 +466,7 @@ int main (void)
     const struct CMUnitTest tests[] = {
         CASE (more_streams_than_a_message_tells_are_told_in_several),
         CASE (the_rest_of_a_batch_is_not_covered_before_it_comes),
+        CASE (a_range_at_a_streams_lost_end_is_told),
         CASE (a_position_beyond_what_expired_tells_no_gap),
         CASE (what_is_missing_between_two_facts_of_a_stream_is_told_where_nothing_tells_whose_facts_were_lost),
         RETAINING (a_session_that_retention_overtakes_tells_each_streams_gap),
