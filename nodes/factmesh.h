@@ -167,7 +167,8 @@ struct fm_publisher_state {
     uint64_t epoch;
     uint64_t head;                  /* last sequence published */
     uint64_t sent;                  /* last sequence that left */
-    uint64_t received, written, synced;   /* by the journals that count */
+    uint64_t received, written, synced;   /* by the journals that count: all up to there, but for what is lost */
+    uint64_t lost;                  /* the first sequence that came back from the window on disk, and that journals gave up (fm_publisher_lost_next); 0: none */
     uint64_t recovered;             /* the last sequence that came back from the window on disk; 0: none did */
     size_t window_bytes;            /* in use */
 };

@@ -356,6 +356,7 @@ void fm_publisher_state (struct fm_publisher *publisher, struct fm_publisher_sta
         .received = reached.received,
         .written = reached.written,
         .synced = p->window.synced,
+        .lost = publisher_first_lost (p),
         .recovered = p->recovered_seq,
         .window_bytes = p->window.bytes + p->given_up.bytes + (p->open.count ? window_cost (p->open.facts_len + p->open.head_len) : 0),
     };

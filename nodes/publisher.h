@@ -205,6 +205,8 @@ void publisher_lost_close (struct fm_publisher *p);
 void publisher_settle (struct fm_publisher *p);
 /* Came this fact back, did journals give it up, and was it not handed out? Under the lock. */
 bool publisher_is_lost (struct fm_publisher *p, uint64_t seq);
+/* The first of these; 0: there is none. Under the lock. */
+uint64_t publisher_first_lost (struct fm_publisher *p);
 /* FM_ERR_LOST with the ranges as its detail; 0: nothing is lost. Under the lock. */
 int publisher_set_lost_ranges (struct fm_publisher *p);
 /* Ask journals, take their answers. Of the node's thread, without the lock. Returns when to come again. */

@@ -140,6 +140,12 @@ bool publisher_is_lost (struct fm_publisher *p, uint64_t seq)
     return next_lost (p, seq, &lost) && lost == seq;
 }
 
+uint64_t publisher_first_lost (struct fm_publisher *p)
+{
+    uint64_t seq = 0;
+    return next_lost (p, 0, &seq) ? seq : 0;
+}
+
 int publisher_set_lost_ranges (struct fm_publisher *p)
 {
     enum { RANGES_TOLD_MAX = 4 };

@@ -44,6 +44,7 @@ struct pub {
     uint64_t published; /* in this run */
     uint64_t first_seq; /* of this run; 0: none yet */
     uint64_t synced;    /* last one seen */
+    uint64_t acked;     /* last one in the ack log */
     uint64_t recovered; /* the last one that an earlier run left on disk; 0: none */
     uint64_t moved_ms;  /* when that changed, or waiting began */
     uint64_t started_ms;
@@ -59,26 +60,35 @@ static uint64_t pub_recorded (const struct pub *p)
     return n < p->published ? n : p->published;
 }
 
+/* All up to there is on disk: a journal's mark passes what journals gave up of what came back, the ack log does not. */
+static int pub_ack (struct pub *p, const struct fm_publisher_state *state)
+{
+    const struct fm_fact_id id = { .stream = state->stream, .seq = state->lost && state->lost <= state->synced ? state->lost - 1 : state->synced };
+    char line[FM_FACT_ID_TEXT + 2];
+    if (p->ack_fd < 0 || id.seq <= p->acked)
+        return 0;
+    p->acked = id.seq;
+    fm_fact_id_text (&id, line, FM_FACT_ID_TEXT);
+    *strchr (line, ':') = ' ';
+    const size_t len = strlen (line);
+    line[len] = '\n';
+    if (write (p->ack_fd, line, len + 1) == (ssize_t) (len + 1))
+        return 0;
+    const int rc = errno ? -errno : -EIO;
+    return error_set (rc, "%s: %s", p->o.ack_log, strerror (-rc));
+}
+
 /* Look at the watermark; tell the ack log and the terminal. */
 static int pub_tend (struct pub *p)
 {
     struct fm_publisher_state state;
     fm_publisher_state (p->publisher, &state);
+    const int rc = pub_ack (p, &state);
+    if (rc < 0)
+        return rc;
     if (state.synced > p->synced) {
         p->synced = state.synced;
         p->moved_ms = cli_monotonic_ms ();
-        if (p->ack_fd >= 0) {
-            char line[FM_FACT_ID_TEXT + 2];
-            const struct fm_fact_id id = { .stream = state.stream, .seq = state.synced };
-            fm_fact_id_text (&id, line, FM_FACT_ID_TEXT);
-            *strchr (line, ':') = ' ';
-            const size_t len = strlen (line);
-            line[len] = '\n';
-            if (write (p->ack_fd, line, len + 1) != (ssize_t) (len + 1)) {
-                const int rc = errno ? -errno : -EIO;
-                return error_set (rc, "%s: %s", p->o.ack_log, strerror (-rc));
-            }
-        }
     }
     if (p->o.no_wait)
         progress_draw (&p->progress, p->published, 0, "published");
@@ -361,7 +371,7 @@ static int pub_lost_again (struct pub *p)
         continue;
     if (rc == 0)
         cli_say (&p->cli, "%llu facts that a journal gave up were published again", facts);
-    return rc;
+    return rc ? rc : pub_tend (p);
 }
 
 /* What came back from disk may have been given up: then it is not recorded, however far the journals are. */
@@ -473,6 +483,7 @@ static int pub_prepare (struct pub *p)
     struct fm_publisher_state state;
     fm_publisher_state (p->publisher, &state);
     p->synced = state.synced;
+    p->acked = state.lost ? 0 : state.synced;
     p->recovered = state.recovered;
     return cli_catch_signals (&p->cli);
 }

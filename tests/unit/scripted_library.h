@@ -52,6 +52,8 @@ static struct {
     _Atomic uint64_t now_ns;
     uint64_t look_ns;                   /* passes with each look at the clock */
     uint64_t head, synced, recovered;   /* of the publisher */
+    uint64_t lost;                      /* the same, until fm_publisher_lost_next has no more */
+    bool lost_over;
     int left_ms;                        /* of the lease of what is handled */
     /* What is published comes back (bench latency, with --size 16). */
     bool echo;
@@ -291,6 +293,7 @@ int __wrap_fm_publisher_lost_next (struct fm_publisher *publisher, struct fm_fac
     const struct step *const s = play (LOST_NEXT);
     if (s && s->fact)
         *ret_fact = *s->fact;
+    library.lost_over = !s;
     return s ? s->rc : FM_ERR_END;
 }
 
@@ -299,7 +302,7 @@ void __wrap_fm_publisher_state (struct fm_publisher *publisher, struct fm_publis
 {
     (void) publisher;
     *ret_state = (struct fm_publisher_state) { .stream = library_stream, .head = library.head, .sent = library.head, .received = library.synced,
-                                               .synced = library.synced, .recovered = library.recovered };
+                                               .synced = library.synced, .recovered = library.recovered, .lost = library.lost_over ? 0 : library.lost };
 }
 
 /* --- Subscribing. */

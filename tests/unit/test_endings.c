@@ -69,7 +69,16 @@ static void what_a_journal_gave_up_is_published_again (void **state)
     };
     library.recovered = 1;
     PLAY_ALL (plays);
-    library.recovered = 0;
+    /* The ack log goes no further than what is on disk, and on when what is not has been published again. */
+    library.recovered = 4;
+    library.lost = 3;
+    const struct play acked[] = {
+        { "pub a 1 2 3 4 5 --identity d --window-on-disk --ack-log /dev/stdout", STEPS (LOST), CLI_ERROR, STREAM " 2\n",
+          "factmesh pub: 5 facts are recorded: lost: " REFUSED ": 1 to 2\n" },
+        { "pub a 1 2 3 4 5 --lost-again --identity d --window-on-disk --ack-log /dev/stdout", STEPS (LOST), CLI_OK, STREAM " 2\n" STREAM " 7\n", again },
+    };
+    PLAY_ALL (acked);
+    library.recovered = library.lost = 0;
 }
 
 /* --- sub. */

@@ -49,6 +49,9 @@ static void expect_lost (struct fm_publisher *p, uint64_t first, uint64_t end)
     assert_int_equal (fm_publisher_lost_next (p, &fact), FM_ERR_END);
     assert_int_equal (fm_publisher_wait_synced (p, 0, 0), 0);
     assert_int_equal (p->given_up.count, 0);
+    struct fm_publisher_state at;
+    fm_publisher_state (p, &at);
+    assert_int_equal (at.lost, 0);
 }
 
 static void what_a_journal_gave_up_is_kept_told_and_served (void **state)
@@ -63,6 +66,10 @@ static void what_a_journal_gave_up_is_kept_told_and_served (void **state)
     fake_journals_answer (p);
     assert_string_equal (fake.notice, "WINDOW-LOST");
     assert_int_equal (p->window.count, 0);
+    struct fm_publisher_state at;
+    fm_publisher_state (p, &at);
+    assert_int_equal (at.lost, LOST_FIRST);
+    assert_true (at.synced >= LOST_FACTS);
     ask (p, LOST_FIRST, LOST_END);
     assert_int_equal (take_answer (LOST_FIRST, &gap_end), LOST_END);
     assert_int_equal (gap_end, 0);
