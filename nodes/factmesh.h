@@ -188,7 +188,8 @@ struct fm_subscription_options {
     uint64_t from_time_ns;          /* FM_FROM_TIME: the journal's clock */
     uint64_t from_last;             /* FM_FROM_LAST: so many matching facts before the end */
     struct fm_slice from_cursor;    /* FM_FROM_CURSOR: what fm_subscription_cursor gave */
-    const char *cursor;             /* the name of a durable place in the journal; resumes there */
+    const char *cursor;             /* the name of a durable place in a journal; resumes there. Of several journals the one that has it must be there: where none
+                                     * that is met within half a second knows the name it is new, and begins where `from` says */
     enum fm_delivery delivery;      /* FM_SYNCED hands out only what a journal has on disk */
     size_t held_bytes;              /* live facts held while a hole is filled; default 16 MiB */
     int commit_ms;                  /* acknowledgements reach the journal at most this often; default 200 */

@@ -24,6 +24,7 @@
 enum {
     OPEN_STEP_MS = 20,                      /* how often members are looked at */
     ANSWER_MS = 5000,                       /* for a journal that we found to answer */
+    SETTLE_MS = 500,                        /* other journals are waited for, where those that are there don't know a cursor */
     ASK_AGAIN_MS = 1000                     /* then a session is asked for again, and after twice as long each time */
 };
 
@@ -140,13 +141,34 @@ static int load_cursor_once (struct fm_subscription *s)
     return rc;
 }
 
-/* The journal may come back elsewhere, or its link be bad for a while: until the deadline, and once at least. */
-static int load_cursor (struct fm_subscription *s, uint64_t deadline_ns)
+/* Returns false when members did not change until then. */
+static bool wait_members (struct fm_subscription *s, uint64_t changes, uint64_t until_ns)
 {
     for (;;) {
+        const uint64_t now_ns = node_now ();
+        live_set_look (s->live);
+        (void) live_set_update (s->live, now_ns);
+        if (live_set_changes (s->live) != changes || now_ns >= until_ns)
+            return live_set_changes (s->live) != changes;
+        struct pollfd fd = { .fd = live_set_members_fd (s->live), .events = POLLIN };
+        (void) poll (&fd, 1, OPEN_STEP_MS);     /* either way we look again */
+    }
+}
+
+/* The journal may come back elsewhere, or its link be bad for a while: until the deadline, and once at least. And members are met one after the other: a cursor
+ * that nobody knows is new only when nobody else has come for a while. */
+static int load_cursor (struct fm_subscription *s, uint64_t deadline_ns)
+{
+    const uint64_t settled_ns = node_now () + NS_OF_MS (SETTLE_MS);
+    for (;;) {
+        const uint64_t changes = live_set_changes (s->live);
         const int rc = load_cursor_once (s);
-        if (!subscription_may_pass (rc) || node_now () >= deadline_ns || !wait_journal (s, deadline_ns))
+        if (rc == FM_ERR_UNKNOWN) {
+            if (!wait_members (s, changes, settled_ns))
+                return rc;
+        } else if (!subscription_may_pass (rc) || node_now () >= deadline_ns || !wait_journal (s, deadline_ns)) {
             return rc;
+        }
     }
 }
 

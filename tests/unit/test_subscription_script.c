@@ -507,7 +507,7 @@ static void a_second_answer_to_the_question_for_a_cursor_ends_one_wait (void **s
 {
     (void) state;
     as.cursor_twice = as.mute_sessions = true;
-    script_plan (500, say_first, NULL);
+    script_plan (1000, say_first, NULL);
     open_with ((struct fm_subscription_options) { .from = FM_FROM_START, .cursor = "place" });
     assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 1);
 }

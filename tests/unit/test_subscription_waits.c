@@ -195,6 +195,39 @@ static void a_journal_that_says_nothing_of_a_gap_is_not_waited_for_without_bound
     expect_facts (1, 5, 6);
 }
 
+/* The second one keeps the cursor. */
+static void answer_with_a_cursor (struct scripted *j, const Factmesh__Control *question)
+{
+    Factmesh__Cursor cursor = FACTMESH__CURSOR__INIT;
+    cursor.major = PROTO_MAJOR;
+    cursor.journal = control_put_id (&j->id);
+    cursor.generation = 1;
+    cursor.offset = START / 2;
+    if (question->body_case == FACTMESH__CONTROL__BODY_CURSOR_GET)
+        say_cursor (j, question->request, &cursor);
+    else if (question->body_case == FACTMESH__CONTROL__BODY_REPLAY_OPEN)
+        live_say_replay (j, &(struct live_replay) { .session = question->replay_open->session, .start_offset = START / 2, .next_offset = START, .caught_up = true });
+}
+
+static void come (void *arg)
+{
+    live_come_back (arg);
+}
+
+/* A node meets the members of its mesh one after the other: the first journal is not all there are. */
+static void a_cursor_is_found_at_a_journal_that_is_met_a_little_later (void **state)
+{
+    (void) state;
+    second = live_peer_add (answer_with_a_cursor, true);
+    live_leave (second);
+    script_plan (100, come, second);
+    open_with ((struct fm_subscription_options) { .from = FM_FROM_END, .cursor = "place" });
+    assert_true (id_equal (&s->base.journal, &second->id));
+    assert_int_equal (script_last (second, FACTMESH__CONTROL__BODY_REPLAY_OPEN)->replay_open->start_case, FACTMESH__REPLAY_OPEN__START_FROM_CURSOR);
+    assert_int_equal (script_last (second, FACTMESH__CONTROL__BODY_REPLAY_OPEN)->replay_open->from_cursor->offset, START / 2);
+    assert_int_equal (script_asked (journal, FACTMESH__CONTROL__BODY_REPLAY_OPEN), 0);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -207,6 +240,7 @@ int main (void)
         CASE (what_another_journal_has_is_no_gap),
         CASE (what_no_journal_has_is_a_gap),
         CASE (a_journal_that_says_nothing_of_a_gap_is_not_waited_for_without_bound),
+        CASE (a_cursor_is_found_at_a_journal_that_is_met_a_little_later),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
