@@ -299,9 +299,11 @@ static int check_entry (const Factmesh__GroupEntry *e, uint64_t before, uint64_t
     return 0;
 }
 
-static int restore_entries (struct groups *gs, struct group *g, const Factmesh__GroupState *state, uint64_t end, uint64_t now)
+/* stored_ns: when the state was stored. A clock that says less was set back since: delays do not grow by that. */
+static int restore_entries (struct groups *gs, struct group *g, const Factmesh__GroupState *state, uint64_t stored_ns, uint64_t end, uint64_t now)
 {
-    const uint64_t unix_ns = gs->context->clock->unix_ns (gs->context->clock->context);
+    const uint64_t clock_ns = gs->context->clock->unix_ns (gs->context->clock->context);
+    const uint64_t unix_ns = clock_ns > stored_ns ? clock_ns : stored_ns;
     uint64_t offset = 0, gone = 0;
     for (size_t i = 0; i < state->n_unfinished; i++) {
         const Factmesh__GroupEntry *e = state->unfinished[i];
@@ -357,7 +359,7 @@ static int restore_filters (struct group *g, const Factmesh__GroupState *state)
     return rc ? rc : group_filters_copy (state->ever_filters, state->n_ever_filters, &g->ever_filters);
 }
 
-static int restore (struct groups *gs, struct fm_slice name, const Factmesh__GroupState *state)
+static int restore (struct groups *gs, struct fm_slice name, const Factmesh__GroupState *state, uint64_t stored_ns)
 {
     if (state->major != PROTO_MAJOR)
         return error_set (FM_ERR_NEWER, "it is of version %u; this is version %d", state->major, (int) PROTO_MAJOR);
@@ -388,7 +390,7 @@ static int restore (struct groups *gs, struct fm_slice name, const Factmesh__Gro
     group_state_restart (g->state, &place, now);
     rc = restore_filters (g, state);
     if (!rc)
-        rc = restore_entries (gs, g, state, at.synced_offset, now);
+        rc = restore_entries (gs, g, state, stored_ns, at.synced_offset, now);
     if (rc)
         groups_forget (gs, g);
     else
@@ -406,7 +408,7 @@ int groups_load (struct groups *gs)
         if (rc)
             return rc;
         Factmesh__GroupState *state = factmesh__group_state__unpack (NULL, stored.cursor.len, stored.cursor.data);
-        rc = state ? restore (gs, slice_of (name + PREFIX_LEN), state) : error_set (FM_ERR_CORRUPT, "its entry does not decode");
+        rc = state ? restore (gs, slice_of (name + PREFIX_LEN), state, stored.updated_ns) : error_set (FM_ERR_CORRUPT, "its entry does not decode");
         if (state)
             factmesh__group_state__free_unpacked (state, NULL);
         if (rc == -ENOMEM)

@@ -230,6 +230,47 @@ static void a_state_outlives_any_number_of_starts (void **state)
     fake_end (&j);
 }
 
+/* A machine that has no clock of its own begins at 1970, or somebody corrects it by hours. */
+static void a_clock_set_back_makes_no_delay_longer (void **state)
+{
+    enum { DELAY_MS = 1000 };
+    (void) state;
+    struct fake_journal j;
+    struct kit_clock clock;
+    struct groups gs;
+    struct group_hand_out h;
+    const struct kit_batch_spec one = { .stream = 1, .first_seq = 1, .count = 1, .payload_len = 10 };
+    const uint64_t now = node_now ();
+    fake_begin (&j);
+    kit_clock_init (&clock);
+    j.clock = &clock.clock;
+    assert_int_equal (fake_open (&j), 0);
+    assert_int_equal (kit_append_batch (j.context.log, &one), 1);
+    assert_int_equal (fake_sync (&j), 0);
+    groups_open (&gs, &j, 1 << 20);
+    struct group *g = new_group (&gs, "g", GROUP_IDEMPOTENT);
+    assert_int_equal (group_state_join (g->state, 1, 1, now), 0);
+    assert_int_equal (group_state_take (g->state, &(struct group_fact) { .offset = 1 }), 0);
+    group_state_advance (g->state, 2);
+    assert_int_equal (group_state_hand_out (g->state, now, &h), 0);
+    const struct group_report later = { .member = 1, .offset = 1, .token = h.token, .kind = GROUP_LATER, .delay_ms = DELAY_MS };
+    assert_int_equal (group_state_outcome (g->state, &later, now, clock.now_ns), 0);
+    assert_int_equal (group_store (&gs, g, now), 0);
+    assert_int_equal (fake_sync (&j), 0);
+    groups_close (&gs);
+    fake_close (&j);
+    clock.now_ns -= UINT64_C (36000000) * FAKE_NS_PER_MS;
+    assert_int_equal (fake_open (&j), 0);
+    groups_open (&gs, &j, 1 << 20);
+    assert_int_equal (groups_load (&gs), 0);
+    struct version *after = note (gs.list);
+    assert_int_equal (after->count, 1);
+    assert_in_range (after->entries[0].until_ns, 0, node_now () + (uint64_t) DELAY_MS * FAKE_NS_PER_MS);
+    free (after);
+    groups_close (&gs);
+    fake_end (&j);
+}
+
 /* --- What somebody else made of the stored bytes. */
 
 struct bytes { uint8_t *data; size_t len; };
@@ -471,6 +512,7 @@ int main (void)
         cmocka_unit_test (whichever_call_fails_a_confirmed_state_is_found),
         cmocka_unit_test (whenever_the_power_goes_a_confirmed_state_is_found),
         cmocka_unit_test (a_state_outlives_any_number_of_starts),
+        cmocka_unit_test (a_clock_set_back_makes_no_delay_longer),
         cmocka_unit_test (a_newer_versions_state_is_told_and_kept),
         cmocka_unit_test (a_state_that_contradicts_the_log_or_itself_is_refused),
         cmocka_unit_test (damaged_bytes_are_refused_or_make_a_whole_group),
