@@ -225,7 +225,7 @@ struct fm_event {
  * to end the program, else call again. FM_ERR_CONFLICT: a stream came twice with the same epoch (the detail names it; go on calling). FM_ERR_GENERATION: the
  * journal was restored from a copy, once. Going on calling, streams go on by their sequences; of one of which only the lost place told where it begins what lies
  * below is a gap, FM_GAP_UNKNOWN: some of it may have been handed out. Cursors end: they say FM_ERR_NO_JOURNAL until the subscription is opened anew. Where
- * facts are missing and may be had from a journal or a publisher that is away they are waited for, however long; the notices SUBSCRIPTION-WAITS and CURSOR-WAITS
+ * facts are missing and may be had from a journal or a publisher that is away they are waited for, however long; the notices SUBSCRIPTION-WAITS, REPLAY-WAITS, CURSOR-WAITS
  * (fm_node_options.notice) tell of it each minute. */
 FM_EXPORT int fm_subscription_next (struct fm_subscription *subscription, int timeout_ms, struct fm_event *ret_event);
 

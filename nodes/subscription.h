@@ -192,6 +192,7 @@ struct fm_subscription {
     size_t held_bytes;
     uint64_t trouble_ns;                    /* look at them */
     uint64_t waits_look, waits_look_ns;     /* the last look at what waits; and when the next one is due */
+    uint64_t waits_offset;                  /* then the session with a journal waited, at that offset; UINT64_MAX: it did not */
     uint64_t waits_durable;                 /* then acknowledgements waited, and so many were durable; UINT64_MAX: none waited */
     struct repair repairs[SUBSCRIPTION_QUESTIONS_MAX];
     unsigned repair_count, late_count;

@@ -372,7 +372,7 @@ int fm_subscription_open (struct fm_node *node, const struct fm_subscription_opt
     s->opened_unix_ns = (uint64_t) now.tv_sec * 1000000000 + (uint64_t) now.tv_nsec;
     s->epoll_fd = s->timer_fd = s->wake_fd = -1;
     s->last_topic_len = SIZE_MAX;
-    s->trouble_ns = s->waits_durable = UINT64_MAX;
+    s->trouble_ns = s->waits_offset = s->waits_durable = UINT64_MAX;
     zmq_msg_init (&s->message);
     int rc = take_options (s, o);
     if (rc == 0)

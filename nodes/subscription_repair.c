@@ -417,6 +417,16 @@ static void tell_streams_that_wait (struct fm_subscription *s)
                      s->has_base && !subscription_journal (s, true, 0) ? "the journal, which is away" : "a journal or the publisher to have it");
 }
 
+static void tell_a_replay_that_waits (struct fm_subscription *s)
+{
+    const bool waits = s->session_state == SESSION_WANTED;
+    char id[ID_TEXT_LEN + 1];
+    if (waits && s->waits_offset == s->base.offset)
+        node_notice (s->node, "REPLAY-WAITS", "offset=%llu journal=%s generation=%llu has not gone on with it for a minute", (unsigned long long) s->base.offset,
+                     id_text (&s->base.journal, id), (unsigned long long) s->base.generation);
+    s->waits_offset = waits ? s->base.offset : UINT64_MAX;
+}
+
 static void tell_acknowledgements_that_wait (struct fm_subscription *s)
 {
     const bool wait = s->cursor_name && (s->ack_changed || s->put_out);
@@ -431,6 +441,7 @@ void subscription_waits_step (struct fm_subscription *s, uint64_t now_ns)
         s->waits_look_ns = now_ns + NS_OF_MS (SUBSCRIPTION_WAITS_MS);
         s->waits_look++;
         tell_streams_that_wait (s);
+        tell_a_replay_that_waits (s);
         tell_acknowledgements_that_wait (s);
     }
     if (s->trouble || s->session_state == SESSION_WANTED || s->waits_durable != UINT64_MAX)

@@ -88,6 +88,20 @@ static void streams_that_only_a_journal_that_is_gone_can_place_are_told (void **
     expect_told ("SUBSCRIPTION-WAITS streams=2 ");
 }
 
+/* Of streams that have ended nobody else tells that they are there. */
+static void a_replay_that_its_journal_does_not_go_on_with_is_told (void **state)
+{
+    (void) state;
+    as.first = (struct live_replay) { .start_offset = START, .next_offset = START, .remaining_bytes = 1 };
+    open_from_start ();
+    expect_nothing (3 * MINUTE_MS);
+    assert_false (script_noticed ("REPLAY-WAITS"));
+    live_leave (journal);
+    expect_nothing (3 * MINUTE_MS);
+    assert_true (script_noticed ("REPLAY-WAITS offset=100 "));
+    assert_int_equal (told (), 0);
+}
+
 static void newest_facts_that_wait_for_their_journal_are_told (void **state)
 {
     (void) state;
@@ -234,6 +248,7 @@ int main (void)
         CASE (a_hole_that_nobody_is_left_to_fill_is_told),
         CASE (a_hole_of_which_the_journal_never_heard_is_told),
         CASE (streams_that_only_a_journal_that_is_gone_can_place_are_told),
+        CASE (a_replay_that_its_journal_does_not_go_on_with_is_told),
         CASE (newest_facts_that_wait_for_their_journal_are_told),
         CASE (acknowledgements_that_no_journal_takes_are_told),
         CASE (what_goes_on_is_not_told),
