@@ -427,9 +427,11 @@ static void tell_a_replay_that_waits (struct fm_subscription *s)
     s->waits_offset = waits ? s->base.offset : UINT64_MAX;
 }
 
-static void tell_acknowledgements_that_wait (struct fm_subscription *s)
+/* Those that are put off (commit_ms) are not due yet. */
+static void tell_acknowledgements_that_wait (struct fm_subscription *s, uint64_t now_ns)
 {
-    const bool wait = s->cursor_name && (s->ack_changed || s->put_out);
+    const bool due = s->put_out || (s->ack_changed && s->put_due_ns < now_ns + NS_OF_MS (SUBSCRIPTION_SILENT_MS));
+    const bool wait = s->cursor_name && due;
     if (wait && s->waits_durable == s->acks_durable)
         node_notice (s->node, "CURSOR-WAITS", "cursor=%s what was acknowledged has not become durable at the journal for a minute", s->cursor_name);
     s->waits_durable = wait ? s->acks_durable : UINT64_MAX;
@@ -442,7 +444,7 @@ void subscription_waits_step (struct fm_subscription *s, uint64_t now_ns)
         s->waits_look++;
         tell_streams_that_wait (s);
         tell_a_replay_that_waits (s);
-        tell_acknowledgements_that_wait (s);
+        tell_acknowledgements_that_wait (s, now_ns);
     }
     if (s->trouble || s->session_state == SESSION_WANTED || s->waits_durable != UINT64_MAX)
         subscription_due (s, s->waits_look_ns);

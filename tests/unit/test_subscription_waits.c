@@ -114,6 +114,20 @@ static void newest_facts_that_wait_for_their_journal_are_told (void **state)
     expect_told ("SUBSCRIPTION-WAITS streams=1 ");
 }
 
+static void acknowledgements_that_are_not_due_yet_are_not_told (void **state)
+{
+    (void) state;
+    open_with ((struct fm_subscription_options) { .from = FM_FROM_START, .cursor = "place", .commit_ms = 10 * MINUTE_MS });
+    expect_nothing (3000);
+    for (uint64_t seq = 1; seq <= 9; seq++) {
+        publish (1, seq, 1);
+        expect_facts (1, seq, seq + 1);
+        assert_done (fm_subscription_ack (s));
+        expect_nothing (MINUTE_MS);
+    }
+    assert_false (script_noticed ("CURSOR-WAITS"));
+}
+
 /* A hole each half minute, and each is filled. */
 static void what_goes_on_is_not_told (void **state)
 {
@@ -251,6 +265,7 @@ int main (void)
         CASE (a_replay_that_its_journal_does_not_go_on_with_is_told),
         CASE (newest_facts_that_wait_for_their_journal_are_told),
         CASE (acknowledgements_that_no_journal_takes_are_told),
+        CASE (acknowledgements_that_are_not_due_yet_are_not_told),
         CASE (what_goes_on_is_not_told),
         CASE (what_another_journal_has_is_no_gap),
         CASE (what_no_journal_has_is_a_gap),
