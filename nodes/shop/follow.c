@@ -10,11 +10,39 @@
 
 enum { FACTS_A_TRANSACTION = 256 };
 
+static const char place_schema[] = "CREATE TABLE IF NOT EXISTS place (id INTEGER PRIMARY KEY CHECK (id = 1), cursor BLOB NOT NULL)";
+static const char follower_schema[] = "CREATE TABLE IF NOT EXISTS follower (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL)";
+
+/* From now on the database is ours: one that was stopped, and goes on later, finds a higher number than its own. */
+static int take_over (struct follow *f)
+{
+    int rc = store_do (f->db, place_schema, "");
+    if (!rc)
+        rc = store_do (f->db, follower_schema, "");
+    if (!rc)
+        rc = store_do (f->db, "BEGIN IMMEDIATE", "");
+    if (rc)
+        return rc;
+    rc = store_do (f->db, "INSERT INTO follower VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET number = number + 1", "");
+    if (!rc)
+        rc = store_number (f->db, &f->number, "SELECT number FROM follower", "");
+    const int ended = store_do (f->db, rc ? "ROLLBACK" : "COMMIT", "");
+    return rc ? rc : ended;
+}
+
+/* Within a transaction: is it still ours? */
+static int check_ours (const struct follow *f)
+{
+    int64_t number;
+    const int rc = store_number (f->db, &number, "SELECT number FROM follower", "");
+    return rc || number == f->number ? rc : FM_ERR_IN_USE;
+}
+
 int follow_open (struct follow *f, struct shop *shop, const char *const *topics)
 {
     sqlite3_stmt *rows;
     struct fm_subscription_options options = { .topics = topics, .from = FM_FROM_START, .delivery = FM_SYNCED, .open_timeout_ms = SHOP_OPEN_MS };
-    int rc = store_do (f->db, "CREATE TABLE IF NOT EXISTS place (id INTEGER PRIMARY KEY CHECK (id = 1), cursor BLOB NOT NULL)", "");
+    int rc = take_over (f);
     if (!rc)
         rc = store_query (f->db, &rows, "SELECT cursor FROM place", "");
     if (rc)
@@ -70,7 +98,9 @@ int follow_step (struct follow *f, int timeout_ms)
         rc = store_do (f->db, "BEGIN IMMEDIATE", "");
     if (rc)
         return rc;
-    rc = take_all (f, &e);
+    rc = check_ours (f);
+    if (!rc)
+        rc = take_all (f, &e);
     if (!rc && f->settle)
         rc = f->settle (f->arg);
     if (!rc)

@@ -95,6 +95,8 @@ void shop_say (const struct shop *shop, const char *format, ...)
 
 /* --- The service: a row for each fact, and for each time that it settled those that it had, their number. */
 
+static const char tables[] = "CREATE TABLE IF NOT EXISTS fact (seq INTEGER); CREATE TABLE IF NOT EXISTS settled (facts INTEGER);"
+                             "INSERT INTO settled SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM settled);";
 static char directory[128];
 static sqlite3 *db;
 
@@ -124,9 +126,7 @@ static int serve (unsigned dies, unsigned fails)
         static const char *const topics[] = { "orders.>", NULL };
         dies_at = dies;
         fails_at = fails;
-        const int rc = follow_serve (&f, &shop,
-                                     "CREATE TABLE IF NOT EXISTS fact (seq INTEGER); CREATE TABLE IF NOT EXISTS settled (facts INTEGER);"
-                                     "INSERT INTO settled SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM settled);", false, topics, &db);
+        const int rc = follow_serve (&f, &shop, tables, false, topics, &db);
         _exit (rc == -EIO ? CUT_SHORT : rc ? WRONG : DONE);
     }
     assert_int_equal (waitpid (pid, &status, 0), pid);
@@ -177,11 +177,33 @@ static void failed_at_any_call_it_goes_on_with_each_fact_once (void **state)
     lives (false);
 }
 
+/* It was stopped, and taken for dead: another one was started over the same database. */
+static void who_goes_on_after_another_has_begun_changes_nothing (void **state)
+{
+    struct shop shop = { .name = "follower", .dir = directory };
+    struct follow f = { .take = take, .settle = settle };
+    static const char *const topics[] = { "orders.>", NULL };
+    (void) state;
+    kit_directory (directory);
+    dies_at = fails_at = 0;
+    assert_int_equal (store_open (directory, shop.name, tables, &db), 0);
+    f.db = db;
+    assert_int_equal (follow_open (&f, &shop, topics), 0);
+    assert_int_equal (follow_step (&f, 1), 0);
+    assert_int_equal (serve (0, 0), DONE);
+    assert_int_equal (follow_step (&f, 1), FM_ERR_IN_USE);
+    assert_int_equal (expect_each_once (), FACTS);
+    follow_close (&f);
+    store_close (&db);
+    kit_remove (directory);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test (killed_at_any_call_it_goes_on_with_each_fact_once),
         cmocka_unit_test (failed_at_any_call_it_goes_on_with_each_fact_once),
+        cmocka_unit_test (who_goes_on_after_another_has_begun_changes_nothing),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
 }
