@@ -216,7 +216,10 @@ static enum fm_outcome run (void *arg, const struct fm_work *work, int *ret_dela
     *ret_reason = r->reason;
     *ret_delay_ms = AGAIN_MS;
     r->lost = rc == FM_ERR_LOST;
-    if (rc == FM_TIMEOUT || rc == FM_ERR_WINDOW_FULL || r->lost)
+    const bool unrecorded = rc == FM_TIMEOUT || rc == FM_ERR_WINDOW_FULL;
+    if (unrecorded && !r->cli.quiet)
+        cli_say (&r->cli, "no journal has recorded the response: the request comes again");
+    if (unrecorded || r->lost)
         return FM_LATER;                /* nothing is wrong with the request */
     return rc == 0 && status == 0 ? FM_DONE : FM_FAILED;
 }
