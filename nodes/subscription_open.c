@@ -229,7 +229,7 @@ static int take_until_started (struct fm_subscription *s, uint64_t deadline_ns)
     uint64_t patience_ns = NS_OF_MS (ASK_AGAIN_MS);
     while (!s->session_told && !s->error) {
         const uint64_t now_ns = node_now ();
-        subscription_commit_step (s, now_ns);       /* who was asked for the cursor twice answers twice: left there, it would end each wait at once */
+        subscription_commit_step (s, now_ns);       /* what came over its connection, or broke it: left there, it would end each wait at once */
         if (subscription_replay_receive (s) == 0)
             continue;
         if (now_ns >= deadline_ns || (s->session_error && !subscription_may_pass (s->session_error) && now_ns >= started_ns + NS_OF_MS (ANSWER_MS)))

@@ -23,7 +23,6 @@ static struct {
     Factmesh__ErrorCode refuse_sessions, refuse_cursors;
     unsigned cursor_refusals;               /* how often still */
     bool mute_sessions;
-    bool cursor_twice;                      /* each question for one is answered twice */
     struct live_replay first;               /* what a session begins with; its number is filled in */
     uint64_t session;                       /* the last that was opened, */
     uint8_t route[64];                      /* and where its messages go */
@@ -98,8 +97,6 @@ static inline void answer (struct scripted *j, const Factmesh__Control *question
         } else if (question->body_case == FACTMESH__CONTROL__BODY_CURSOR_GET) {
             say_cursor (j, 1, as.cursor);                           /* of a question that was never asked */
             say_cursor (j, question->request, as.cursor);
-            if (as.cursor_twice)
-                say_cursor (j, question->request, as.cursor);
         } else {
             say_cursor (j, question->request, as.cursor ? as.cursor : question->cursor_put->cursor);
         }
