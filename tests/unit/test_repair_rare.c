@@ -201,6 +201,25 @@ static void a_lost_segment_behind_damaged_snapshots_is_made_again (void **state)
 
 /* --- Segments that are lost whole. */
 
+/* A dry run leaves the end of the segment before as it is: what is lost there is not of the segment that is gone. */
+static void a_lost_segment_begins_behind_what_the_one_before_lost_at_its_end (void **state)
+{
+    const struct hospital *h = *state;
+    static struct place places[4096];
+    char path[256];
+    const size_t count = places_of (h->whole, 2, places, 4096);
+    kit_segment_path (h->damaged, 2, path);
+    kit_flip (path, (int64_t) places[count - 1].pos + 3);
+    kit_segment_path (h->damaged, 3, path);
+    assert_int_equal (unlink (path), 0);
+    const struct report dry = repair (h->damaged, h->other, true);
+    const struct report r = repair (h->damaged, h->other, false);
+    assert_int_equal (r.left, 0);
+    assert_int_equal (dry.left, 0);
+    assert_int_equal (dry.refetched, r.refetched);
+    expect_mended (h);
+}
+
 /* Who looks is told of it; no repair can make it again, and all behind it is served. */
 static void the_oldest_segment_stays_lost (void **state)
 {
@@ -590,6 +609,7 @@ int main (void)
         CASE (a_damaged_cursor_of_the_last_segment_says_what_that_means),
         CASE (a_hole_over_the_end_of_the_snapshots_is_mended_on_both_sides),
         CASE (a_lost_segment_behind_damaged_snapshots_is_made_again),
+        CASE (a_lost_segment_begins_behind_what_the_one_before_lost_at_its_end),
         CASE (the_oldest_segment_stays_lost),
         CASE (a_lost_last_segment_is_left_by_a_dry_run),
         CASE (a_last_segment_that_goes_while_it_is_looked_at_is_left),

@@ -324,7 +324,9 @@ static void a_journal_that_is_restored_before_the_session_goes_on_is_told (void 
 
 static void repair_all_there_is (struct scripted *j, const Factmesh__ReplayOpen *open)
 {
-    const uint64_t first = open->from_seq ? open->from_seq : 1;
+    const bool all = open->start_case == FACTMESH__REPLAY_OPEN__START__NOT_SET;     /* a place of no generation would be refused */
+    const uint64_t first = all ? 1 : open->from_seq;
+    assert_true (all || open->start_case == FACTMESH__REPLAY_OPEN__START_FROM_SEQ);
     const struct kit_batch_spec batch = facts (9, first, (uint32_t) (open->end_seq - first));
     live_say_replay (j, &(struct live_replay) { .session = open->session, .batches = &batch, .batch_count = 1 });
 }
@@ -358,6 +360,21 @@ static void what_an_epoch_that_began_after_us_brings_is_no_gap_though_the_rest_i
     live_publish (publisher, &(struct kit_batch_spec) { .stream = 9, .first_seq = 5, .count = 1, .payload_len = 100, .epoch_first_seq = 3 });
     expect_gap (&stream, 1, 3, FM_GAP_UNKNOWN);
     expect_facts (9, 3, 6);
+}
+
+/* Its node came after us: all of it is wanted, and no place is needed. */
+static void a_stream_that_began_after_us_comes_from_its_first_fact_on_though_the_place_is_lost (void **state)
+{
+    (void) state;
+    go_live ();
+    as.on_repair = repair_all_there_is;
+    restore_journal ();
+    publisher = live_peer_add (answer, false);
+    live_of (publisher)->started_ns = UINT64_MAX;
+    live_up (publisher);
+    expect_nothing (100);
+    publish (9, 5, 1);
+    expect_facts (9, 1, 6);
 }
 
 /* It was there before we were: where it begins for us only our base says. What is known meanwhile may be in the midst. */
@@ -662,6 +679,7 @@ int main (void)
         CASE (a_journal_that_is_restored_before_the_session_goes_on_is_told),
         CASE (what_only_the_generation_before_could_place_is_a_gap),
         CASE (what_an_epoch_that_began_after_us_brings_is_no_gap_though_the_rest_is),
+        CASE (a_stream_that_began_after_us_comes_from_its_first_fact_on_though_the_place_is_lost),
         CASE (a_stream_that_only_the_journal_can_place_waits_for_it),
         CASE (what_comes_live_from_below_the_start_is_not_where_a_stream_begins),
         CASE (what_a_journal_says_is_below_the_start_does_not_come_live),
