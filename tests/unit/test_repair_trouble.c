@@ -23,6 +23,16 @@ static uint8_t *bytes_of (const char *path, size_t *ret_len)
     return bytes;
 }
 
+/* The file is these bytes, which are freed. */
+static void put_bytes (const char *path, uint8_t *bytes, size_t len)
+{
+    FILE *file = fopen (path, "wb");
+    assert_non_null (file);
+    assert_int_equal (fwrite (bytes, 1, len, file), len);
+    fclose (file);
+    free (bytes);
+}
+
 /* A repair that fails, and leaves segment 2 as it is. */
 static void expect_left_alone (const struct hospital *h, const struct fs *fs, const struct refetch_source *source, int expected, const char *words)
 {
@@ -320,11 +330,7 @@ static void a_record_with_the_offset_of_the_one_before_is_told_and_left (void **
     wrong.record.offset = before->record.offset;
     record_encode (bytes + wrong.pos, &wrong.record);
     record_stamp (bytes + wrong.pos, record_seed (header.salt), wrong.pos, wrong.record.synced_pos);
-    FILE *file = fopen (path, "wb");
-    assert_non_null (file);
-    assert_int_equal (fwrite (bytes, 1, len, file), len);
-    fclose (file);
-    free (bytes);
+    put_bytes (path, bytes, len);
     for (unsigned again = 0; again < 2; again++) {
         const struct found f = find (h->damaged);
         assert_int_equal (f.count, 2);
@@ -356,11 +362,7 @@ static void a_segment_that_begins_below_the_end_of_the_one_before_is_told (void 
     segment_header_encode (&header, bytes);
     segment_header_encode (&header, bytes + SEGMENT_HEADER_COPY_POS);
     kit_segment_path (h->damaged, 3, path);
-    FILE *file = fopen (path, "wb");
-    assert_non_null (file);
-    assert_int_equal (fwrite (bytes, 1, len, file), len);
-    fclose (file);
-    free (bytes);
+    put_bytes (path, bytes, len);
     const struct found f = find (h->damaged);
     assert_true (f.count >= 2);
     const struct log_damage *const d = &f.items[0], *const behind = &f.items[f.count - 1];
