@@ -13,6 +13,7 @@
 #include "../support/log_setting.h"
 #include "control.h"
 #include "error.h"
+#include "fact_finder.h"
 #include "factmesh.pb-c.h"
 #include "identities.h"
 #include "log_repair.h"
@@ -427,6 +428,44 @@ static void a_message_that_there_is_no_memory_for_is_not_malformed (void **state
     print_message ("%lu allocations\n", n - 1);
 }
 
+/* A fact that was read is kept for who asks soon. Without memory for it, or for its place in the table, it is read again. */
+static void what_there_is_no_memory_to_keep_is_read_again (void **state)
+{
+    (void) state;
+    char directory[128];
+    struct kit_batch k;
+    struct fact_finder *finder;
+    struct batch_reader reader;
+    struct fm_fact kept, got;
+    struct fm_slice bytes;
+    uint64_t offset;
+    bool happened = true;
+    unsigned long n = 0;
+    set_options ();
+    kit_directory (directory);
+    struct log *log = open_log (directory, false);
+    const struct kit_batch_spec spec = work_spec (1, 1, LARGEST);
+    kit_batch_make (&spec, &k);
+    assert_int_equal (log_append (log, &k.batch, &offset), 0);
+    kit_sync (log);
+    while (happened) {
+        assert_int_equal (fact_finder_new (log, 1 << 20, &finder), 0);
+        batch_reader_init (&reader, &k.batch);
+        assert_int_equal (batch_reader_next (&reader, &kept), 0);
+        fail_memory_at (++n);
+        fact_finder_put (finder, offset, &k.batch, &kept);
+        happened = fail_memory_happened ();
+        fail_memory_at (0);
+        assert_int_equal (fact_finder_read (finder, offset, &bytes, &got), 0);
+        assert_true (slice_equal (got.payload, kept.payload));
+        fact_finder_destroy (&finder);
+    }
+    assert_in_range (n, 3, 10);
+    kit_batch_release (&k);
+    log_destroy (&log);
+    kit_remove (directory);
+}
+
 int main (void)
 {
     const struct CMUnitTest tests[] = {
@@ -434,6 +473,7 @@ int main (void)
         cmocka_unit_test (whichever_allocation_fails_while_a_log_is_read_the_next_try_has_it_all),
         cmocka_unit_test (whichever_allocation_fails_while_identities_are_learnt_the_next_try_knows_them_all),
         cmocka_unit_test (a_message_that_there_is_no_memory_for_is_not_malformed),
+        cmocka_unit_test (what_there_is_no_memory_to_keep_is_read_again),
         cmocka_unit_test (whichever_allocation_fails_while_a_log_is_repaired_the_next_try_makes_it_whole),
     };
     return cmocka_run_group_tests (tests, NULL, NULL);
